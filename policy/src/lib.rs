@@ -1,1 +1,59 @@
-//! The policy crate.
+//! Who may reach what across the clusters of an Istio mesh: the language, its meaning, and nothing else.
+//!
+//! This crate is pure: text and values in, values out. No files, no network, no clock, no randomness. The host
+//! reads files and clusters and hands their text in; the filter inside Envoy hands in what a request showed.
+//!
+//! ```
+//! use policy::{Mesh, Policy, compile, evaluate, plan::Guard, source::{Evidence, Source}};
+//!
+//! let (mesh, _) = Mesh::read("mesh.yaml", "
+//! apiVersion: isthmus.dev/v1alpha1
+//! kind: Mesh
+//! metadata: {name: mesh1}
+//! spec:
+//!   clusters:
+//!   - {name: eu-1, network: n1, gateway: {address: 192.0.2.1}}
+//!   - {name: us-1, network: n2, gateway: {address: 192.0.2.2}}
+//! ");
+//! let mesh = mesh.unwrap();
+//! let (policies, _) = Policy::read("ledger.yaml", "
+//! apiVersion: isthmus.dev/v1alpha1
+//! kind: CrossClusterPolicy
+//! metadata: {name: ledger, namespace: payments}
+//! spec:
+//!   services: [ledger]
+//!   access: {allow: [{name: from-eu, from: [{clusters: [\"eu-*\"]}]}]}
+//! ", mesh.root_namespace());
+//! let (plans, findings) = compile(&mesh, &policies);
+//! assert!(findings.is_empty());
+//!
+//! let plan = &plans.unwrap()[&"eu-1".parse()?];
+//! let guard = Guard::new(plan, &"payments".parse()?, &[("app".to_owned(), "ledger".to_owned())].into());
+//! let source = Source::of(plan, Evidence { issuer: Some("L=us-1,CN=Intermediate CA,O=Istio"), tag: Some("eu-1") });
+//! let arrival = evaluate::Arrival { source, identity: None, port: 8080, method: "GET", path: "/" };
+//! assert_eq!(evaluate::inbound(plan, &guard, &arrival).reason(), "ledger/no-rule-matched");
+//! # Ok::<(), policy::name::NameError>(())
+//! ```
+
+pub mod certificate;
+pub mod cidr;
+pub mod compile;
+pub mod document;
+pub mod evaluate;
+pub mod finding;
+mod kind;
+pub mod mesh;
+pub mod name;
+pub mod pattern;
+pub mod plan;
+pub mod rule;
+pub mod source;
+pub mod verdict;
+
+pub use compile::compile;
+pub use finding::Finding;
+pub use kind::API_VERSION;
+pub use mesh::Mesh;
+pub use plan::Plan;
+pub use rule::Policy;
+pub use verdict::Verdict;

@@ -1,0 +1,220 @@
+//! Mesh and policies in, one plan per cluster out, with everything that cannot be meant.
+
+mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::document::Located;
+use crate::finding::{Finding, has_errors};
+use crate::mesh::{Cluster, Mesh};
+use crate::name::{ClusterName, NetworkName, Service};
+use crate::pattern::Pattern;
+use crate::plan::{
+    Access, Exposure, From, Inbound, Location, Outbound, Plan, Range, Rule, SCHEMA, To, Within,
+};
+use crate::rule::{self, Boundary, Policy, Scope};
+
+/// The plan of each cluster.
+pub type Plans = BTreeMap<ClusterName, Plan>;
+
+/// Compiles policies for a mesh. Without errors among the findings there are plans.
+///
+/// The order of `policies`, of their rules and of everything in them that has no order never shows in a plan.
+pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    check::policies(mesh, policies, &mut findings);
+    findings.sort();
+    if has_errors(&findings) {
+        return (None, findings);
+    }
+    let mut sorted: Vec<&Policy> = policies.iter().collect();
+    sorted.sort_by_key(|policy| (&policy.namespace, &policy.name.value));
+    let plans = mesh.clusters().map(|cluster| (cluster.name.clone(), plan(mesh, cluster, &sorted))).collect();
+    (Some(plans), findings)
+}
+
+fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {
+    let mut ranges: Vec<Range> = mesh
+        .clusters()
+        .flat_map(|cluster| {
+            let pods = cluster.pod_cidr.into_iter();
+            pods.map(|cidr| Range { cidr, network: cluster.network.clone() })
+        })
+        .collect();
+    ranges.sort_by_key(|range| (std::cmp::Reverse(range.cidr.prefix()), range.cidr));
+    let issuers = mesh
+        .clusters()
+        .flat_map(|cluster| cluster.issuers.iter().map(|issuer| (issuer.clone(), cluster.name.clone())));
+    let clusters = mesh.clusters().map(|cluster| {
+        (cluster.name.clone(), Location { network: cluster.network.clone(), region: cluster.region.clone() })
+    });
+    let exposure = exposure(mesh, cluster, policies);
+    Plan {
+        schema: SCHEMA,
+        mesh: mesh.name().to_owned(),
+        cluster: cluster.name.clone(),
+        clusters: clusters.collect(),
+        issuers: issuers.collect(),
+        ranges: if exposure.is_empty() { Vec::new() } else { ranges },
+        outbound: outbound(mesh, cluster, policies),
+        inbound: inbound(mesh, cluster, policies),
+        exposure,
+    }
+}
+
+/// The scopes that policies with a certain section speak of, each with all such policies that hold there: its
+/// own, and those of the wider scopes around it.
+fn by_scope<'p>(policies: &[&'p Policy], says: impl Fn(&Policy) -> bool) -> BTreeMap<Scope, Vec<&'p Policy>> {
+    let saying: Vec<&Policy> = policies.iter().copied().filter(|policy| says(policy)).collect();
+    let scopes: BTreeSet<&Scope> =
+        saying.iter().flat_map(|policy| policy.services.iter().map(|scope| &scope.value)).collect();
+    let holds =
+        |policy: &Policy, here: &Scope| policy.services.iter().any(|scope| scope.value.encloses(here));
+    scopes
+        .into_iter()
+        .map(|here| (here.clone(), saying.iter().copied().filter(|policy| holds(policy, here)).collect()))
+        .collect()
+}
+
+/// Whether a cluster runs anything that the scope takes in.
+fn runs(mesh: &Mesh, cluster: &Cluster, scope: &Scope) -> bool {
+    match scope {
+        Scope::Service(service) => mesh.hosts(service).contains(&cluster.name),
+        Scope::Namespace(_) | Scope::Mesh => true,
+    }
+}
+
+/// The narrowest boundary that any of the policies draws, and whose it is.
+fn boundary<'p>(policies: &[&'p Policy]) -> Option<(Boundary, &'p Policy)> {
+    let drawn =
+        policies.iter().filter_map(|policy| policy.boundary.as_ref().map(|found| (found.value, *policy)));
+    drawn.min_by_key(|(boundary, _)| *boundary).filter(|(boundary, _)| *boundary != Boundary::Mesh)
+}
+
+/// The clusters inside a boundary drawn around `cluster`.
+pub(crate) fn inside(mesh: &Mesh, cluster: &Cluster, boundary: Boundary) -> BTreeSet<ClusterName> {
+    let together = |other: &&Cluster| match boundary {
+        Boundary::Cluster => other.name == cluster.name,
+        Boundary::Network => other.network == cluster.network,
+        Boundary::Region => {
+            other.name == cluster.name || (other.region.is_some() && other.region == cluster.region)
+        }
+        Boundary::Mesh => true,
+    };
+    mesh.clusters().filter(together).map(|other| other.name.clone()).collect()
+}
+
+fn outbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Outbound> {
+    let scopes = by_scope(policies, |policy| policy.boundary.is_some());
+    let entry = |(policies, service): (&[&Policy], Option<&Service>)| {
+        let (within, policy) = boundary(policies)?;
+        let near = inside(mesh, cluster, within);
+        let open = service.is_none_or(|service| !mesh.hosts(service).is_disjoint(&near));
+        Some(Outbound { policy: policy.name.value.to_string(), within, open })
+    };
+    let mut entries = BTreeMap::new();
+    for (scope, policies) in &scopes {
+        // A listed service may run in some clusters only, so what a wide scope says of it is an entry of its own.
+        for (service, _) in mesh.services().filter(|(service, _)| scope.covers(service)) {
+            let narrower = scopes.keys().any(|other| other < scope && other.covers(service));
+            if let (false, Some(found)) = (narrower, entry((policies, Some(service)))) {
+                entries.insert(Scope::Service(service.clone()), found);
+            }
+        }
+        let service = if let Scope::Service(service) = scope { Some(service) } else { None };
+        if let Some(found) = entry((policies, service)) {
+            entries.insert(scope.clone(), found);
+        }
+    }
+    entries
+}
+
+fn inbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Inbound> {
+    let scopes = by_scope(policies, |policy| policy.access.is_some() || policy.boundary.is_some());
+    let here = scopes.into_iter().filter(|(scope, _)| runs(mesh, cluster, scope));
+    here.map(|(scope, policies)| {
+        let within = boundary(&policies).map(|(boundary, policy)| Within {
+            policy: policy.name.value.to_string(),
+            clusters: inside(mesh, cluster, boundary),
+        });
+        let sections = policies.iter().filter_map(|policy| access(mesh, policy));
+        let selector = match &scope {
+            Scope::Service(service) => mesh.service(service).map(|listing| listing.selector.clone()),
+            Scope::Namespace(_) | Scope::Mesh => None,
+        };
+        let inbound = Inbound { selector: selector.unwrap_or_default(), within, access: sections.collect() };
+        (scope, inbound)
+    })
+    .collect()
+}
+
+fn access(mesh: &Mesh, policy: &Policy) -> Option<Access> {
+    let access = policy.access.as_ref()?;
+    Some(Access {
+        policy: policy.name.value.to_string(),
+        source: access.source,
+        scope: access.scope,
+        deny: rules(mesh, &access.deny),
+        allow: access.allow.as_ref().map(|allow| rules(mesh, allow)),
+    })
+}
+
+fn rules(mesh: &Mesh, rules: &[rule::Rule]) -> Vec<Rule> {
+    let mut compiled: Vec<Rule> = rules
+        .iter()
+        .map(|rule| Rule {
+            name: rule.name.value.to_string(),
+            from: rule.from.iter().map(|from| source(mesh, from)).collect(),
+            to: rule.to.iter().map(request).collect(),
+        })
+        .collect();
+    compiled.sort_by(|left, right| left.name.cmp(&right.name));
+    compiled
+}
+
+fn source(mesh: &Mesh, from: &rule::From) -> From {
+    From {
+        clusters: sources(mesh, from).into_iter().map(|cluster| cluster.name.clone()).collect(),
+        namespaces: from.namespaces.iter().map(|pattern| pattern.value.clone()).collect(),
+        principals: from.principals.iter().map(|pattern| pattern.value.clone()).collect(),
+    }
+}
+
+fn request(to: &rule::To) -> To {
+    To {
+        ports: to.ports.iter().copied().collect(),
+        methods: to.methods.iter().cloned().collect(),
+        paths: to.paths.iter().cloned().collect(),
+    }
+}
+
+/// The clusters that an entry takes in: by name and by network, where it says both.
+pub(crate) fn sources<'m>(mesh: &'m Mesh, from: &rule::From) -> Vec<&'m Cluster> {
+    let any = |patterns: &[Located<Pattern>], text: &str| {
+        patterns.is_empty() || patterns.iter().any(|pattern| pattern.value.matches(text))
+    };
+    mesh.clusters()
+        .filter(|cluster| {
+            any(&from.clusters, cluster.name.as_str()) && any(&from.networks, cluster.network.as_str())
+        })
+        .collect()
+}
+
+fn exposure(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Vec<Exposure>> {
+    let networks: BTreeSet<&NetworkName> = mesh.clusters().map(|cluster| &cluster.network).collect();
+    let shown = |policy: &&Policy| {
+        let patterns = &policy.exposure.as_ref()?.value;
+        let seen =
+            |network: &&&NetworkName| patterns.iter().any(|pattern| pattern.value.matches(network.as_str()));
+        Some(Exposure {
+            policy: policy.name.value.to_string(),
+            networks: networks.iter().filter(seen).map(|network| (*network).clone()).collect(),
+        })
+    };
+    let scopes = by_scope(policies, |policy| policy.exposure.is_some());
+    let here = scopes.into_iter().filter(|(scope, _)| runs(mesh, cluster, scope));
+    here.map(|(scope, policies)| (scope, policies.iter().filter_map(shown).collect())).collect()
+}
+
+#[cfg(test)]
+mod tests;

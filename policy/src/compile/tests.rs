@@ -1,0 +1,144 @@
+use super::*;
+
+const MESH: &str = "\
+apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh1}
+spec:
+  clusters:
+  - {name: eu-1, network: n1, region: eu, podCidr: 10.1.0.0/16, gateway: {address: 192.0.2.1}}
+  - {name: eu-2, network: n2, region: eu, podCidr: 10.2.0.0/16, gateway: {address: 192.0.2.2}}
+  - {name: us-1, network: n3, region: us, podCidr: 10.3.0.0/16, gateway: {address: 192.0.2.3}}
+  services:
+    ledger.payments: {port: 8080, clusters: [eu-1]}
+    web.shop: {port: 80}
+";
+
+fn mesh() -> Mesh {
+    let (mesh, findings) = Mesh::read("mesh.yaml", MESH);
+    assert_eq!(findings, []);
+    mesh.unwrap()
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: isthmus.dev/v1alpha1\nkind: CrossClusterPolicy\nmetadata: {{name: {name}, namespace: payments}}\nspec:\n{spec}\n"
+    )
+}
+
+fn compiled(text: &str) -> (Option<Plans>, Vec<String>) {
+    let (policies, mut findings) = Policy::read("p.yaml", text, &"istio-system".parse().unwrap());
+    assert_eq!(findings, []);
+    let (plans, found) = compile(&mesh(), &policies);
+    findings.extend(found);
+    (plans, findings.iter().map(ToString::to_string).collect())
+}
+
+fn plan_of(text: &str, cluster: &str) -> Plan {
+    let (plans, findings) = compiled(text);
+    plans.unwrap_or_else(|| panic!("{findings:?}")).remove(&cluster.parse().unwrap()).unwrap()
+}
+
+#[test]
+fn a_name_that_the_mesh_does_not_have_is_a_finding_in_its_place() {
+    let spec = "  services: [ledger]\n  access: {allow: [{name: a, from: [{clusters: [eu-3, \"asia-*\"], networks: [n9]}]}]}";
+    assert_eq!(
+        compiled(&policy("p", spec)),
+        (
+            None,
+            vec![
+                "p.yaml:7:49: error[ISM012]: cluster \"eu-3\" is not in the mesh".to_owned(),
+                "p.yaml:7:55: error[ISM014]: no cluster of the mesh is called \"asia-*\"".to_owned(),
+                "p.yaml:7:77: error[ISM012]: network \"n9\" is not in the mesh".to_owned(),
+            ]
+        )
+    );
+}
+
+#[test]
+fn clusters_and_networks_of_one_entry_must_meet() {
+    let spec =
+        "  services: [ledger]\n  access: {allow: [{name: a, from: [{clusters: [eu-1], networks: [n2]}]}]}";
+    let (plans, findings) = compiled(&policy("p", spec));
+    assert!(plans.is_none() && findings[0].contains("ISM014"), "{findings:?}");
+}
+
+#[test]
+fn a_principal_of_another_trust_domain_is_a_finding() {
+    for (principal, fine) in [
+        ("cluster.local/ns/*", true),
+        ("clus*", true),
+        ("\"*/sa/web\"", true),
+        ("other.example/ns/a/sa/b", false),
+        ("spiffe://cluster.local/ns/a/sa/b", false),
+    ] {
+        let spec = format!(
+            "  services: [ledger]\n  access: {{allow: [{{name: a, from: [{{clusters: [\"*\"], principals: [{principal}]}}]}}]}}"
+        );
+        assert_eq!(compiled(&policy("p", &spec)).0.is_some(), fine, "{principal}");
+    }
+}
+
+#[test]
+fn a_boundary_that_cuts_a_cluster_off_is_said() {
+    let (plans, findings) = compiled(&policy("p", "  services: [ledger]\n  routing: {boundary: Region}"));
+    assert_eq!(
+        findings,
+        ["p.yaml:7:23: warning[ISM015]: inside boundary Region no cluster runs ledger.payments for us-1"]
+    );
+    let plans = plans.unwrap();
+    let open = |cluster: &str| plans[&cluster.parse().unwrap()].outbound.values().next().unwrap().open;
+    assert!(open("eu-1") && open("eu-2") && !open("us-1"));
+}
+
+#[test]
+fn the_narrowest_boundary_holds_whoever_draws_it() {
+    let text = policy("a", "  services: [\"*\"]\n  routing: {boundary: Cluster}")
+        + &policy("b", "  services: [ledger]\n  routing: {boundary: Mesh}");
+    let plan = plan_of(&text, "eu-1");
+    let ledger = &plan.outbound[&"ledger.payments.svc.cluster.local".parse().unwrap()];
+    assert_eq!((ledger.within, ledger.policy.as_str()), (Boundary::Cluster, "a"));
+}
+
+#[test]
+fn a_plan_holds_only_what_its_cluster_needs() {
+    let text = policy("p", "  services: [ledger]\n  access: {allow: []}\n  exposure: {to: {networks: [n2]}}");
+    assert_eq!(plan_of(&text, "eu-1").inbound.len(), 1);
+    let elsewhere = plan_of(&text, "us-1");
+    assert!(elsewhere.inbound.is_empty() && elsewhere.exposure.is_empty() && elsewhere.ranges.is_empty());
+}
+
+#[test]
+fn order_never_shows_in_a_plan() {
+    let rules = [
+        "{name: a, from: [{clusters: [eu-1, us-1]}, {networks: [n2]}]}",
+        "{name: b, from: [{clusters: [us-1]}]}",
+    ];
+    let one =
+        |rules: [&str; 2]| format!("  services: [ledger]\n  access: {{allow: [{}, {}]}}", rules[0], rules[1]);
+    let other = "  services: [\"*\"]\n  exposure: {to: {networks: [n1, n2]}}";
+    let left = policy("a", &one(rules)) + &policy("b", other);
+    let right = policy("b", &other.replace("[n1, n2]", "[n2, n1]"))
+        + &policy("a", &one([rules[1], &rules[0].replace("eu-1, us-1", "us-1, eu-1")]));
+    for cluster in ["eu-1", "eu-2", "us-1"] {
+        assert_eq!(plan_of(&left, cluster).to_json().unwrap(), plan_of(&right, cluster).to_json().unwrap());
+    }
+}
+
+#[test]
+fn a_plan_is_read_back_as_it_was_written() {
+    let text = policy(
+        "p",
+        "  services: [ledger]\n  access: {allow: [{name: a, from: [{clusters: [us-1], namespaces: [x]}], to: [{ports: [1], paths: [/a*]}]}]}\n  routing: {boundary: Region}\n  exposure: {to: {networks: [n2]}}",
+    );
+    let plan = plan_of(&text, "eu-1");
+    assert_eq!(Plan::read(plan.to_json().unwrap().as_bytes()).unwrap(), plan);
+}
+
+#[test]
+fn a_name_that_stands_twice_is_a_finding() {
+    let spec = "  services: [ledger]\n  access: {allow: [{name: a, from: [{clusters: [us-1]}]}], deny: [{name: a, from: [{clusters: [us-1]}]}]}";
+    let (_, findings) = compiled(&(policy("p", spec) + &policy("p", "  services: [ledger]\n  access: {}")));
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert!(findings.iter().all(|finding| finding.contains("ISM007")), "{findings:?}");
+}

@@ -1,0 +1,221 @@
+//! The mesh: its clusters, their networks, and what can be known of its services.
+
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cidr::Cidr;
+use crate::finding::Finding;
+use crate::name::{ClusterName, Namespace, NetworkName, RegionName, Service, TrustDomain};
+
+/// The port of an east-west gateway on which it passes mTLS through by SNI.
+pub const GATEWAY_PORT: u16 = 15443;
+
+/// A mesh that was read from `mesh.yaml` and found sound: names are unique and every reference leads somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    name: String,
+    trust_domain: TrustDomain,
+    root_namespace: Namespace,
+    clusters: BTreeMap<ClusterName, Cluster>,
+    services: BTreeMap<Service, Listing>,
+}
+
+/// One Kubernetes cluster of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name, as Istio has it too.
+    pub name: ClusterName,
+    /// The network that its pods are on.
+    pub network: NetworkName,
+    /// Where it runs.
+    pub region: Option<RegionName>,
+    /// How its objects reach it.
+    pub target: Option<Target>,
+    /// Where its API server answers the other clusters.
+    pub api_server: Option<String>,
+    /// Who runs its control plane.
+    pub control_plane: ControlPlane,
+    /// Its east-west gateway.
+    pub gateway: Option<Gateway>,
+    /// The addresses of its pods.
+    pub pod_cidr: Option<Cidr>,
+    /// The names of the intermediate CAs that sign its workloads' certificates; never empty.
+    pub issuers: BTreeSet<IssuerName>,
+}
+
+/// How objects reach a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Through the API server that this kubeconfig context names.
+    Context(String),
+    /// Through files in this directory, relative to `mesh.yaml`: what GitOps applies.
+    Directory(String),
+}
+
+/// Who runs the control plane of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlPlane {
+    /// The cluster itself.
+    Primary,
+    /// Another cluster.
+    RemoteOf(ClusterName),
+}
+
+/// Where a cluster's east-west gateway listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// An address, or a name that the other clusters can resolve.
+    pub address: String,
+    /// The port; [`GATEWAY_PORT`] unless said.
+    pub port: u16,
+}
+
+/// What `mesh.yaml` says of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The service's port.
+    pub port: u16,
+    /// The clusters that run it; never empty.
+    pub clusters: BTreeSet<ClusterName>,
+    /// The labels of its workloads; empty: the workload's canonical service is the service's name.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// A certificate issuer's name is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the name of an issuer: write what `openssl x509 -noout -issuer -nameopt RFC2253` prints, without \"issuer=\""
+)]
+pub struct IssuerError(String);
+
+/// The distinguished name of a CA as RFC 2253 writes it, such as `L=cluster1,CN=Intermediate CA,O=Istio`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IssuerName(String);
+
+impl IssuerName {
+    /// The issuer's name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the intermediate that `isthmus mesh certs`, like Istio's own tool, makes for a cluster.
+    pub fn of_intermediate(cluster: &ClusterName) -> Self {
+        Self(format!("L={cluster},CN=Intermediate CA,O=Istio"))
+    }
+}
+
+impl FromStr for IssuerName {
+    type Err = IssuerError;
+
+    fn from_str(text: &str) -> Result<Self, IssuerError> {
+        let named = |part: &str| part.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+        if text.split_once(',').map_or(text, |(first, _)| first).split('+').all(named) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IssuerError(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for IssuerName {
+    type Error = IssuerError;
+
+    fn try_from(text: String) -> Result<Self, IssuerError> {
+        text.parse()
+    }
+}
+
+impl From<IssuerName> for String {
+    fn from(name: IssuerName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for IssuerName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl Mesh {
+    /// Reads the text of a `mesh.yaml`; without errors among the findings there is a mesh.
+    ///
+    /// ```
+    /// let text = "
+    /// apiVersion: isthmus.dev/v1alpha1
+    /// kind: Mesh
+    /// metadata: {name: mesh1}
+    /// spec:
+    ///   clusters:
+    ///   - {name: cluster1, network: network1}
+    /// ";
+    /// let (mesh, findings) = policy::Mesh::read("mesh.yaml", text);
+    /// assert!(findings.is_empty());
+    /// assert_eq!(mesh.unwrap().clusters().count(), 1);
+    /// ```
+    pub fn read(file: &str, text: &str) -> (Option<Self>, Vec<Finding>) {
+        read::mesh(file, text)
+    }
+
+    /// Its name, which is Istio's mesh id.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The trust domain of its identities.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Istio's namespace, whose policies hold in all others.
+    pub fn root_namespace(&self) -> &Namespace {
+        &self.root_namespace
+    }
+
+    /// The clusters, by name.
+    pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
+        self.clusters.values()
+    }
+
+    /// The cluster of this name.
+    pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
+        self.clusters.get(name)
+    }
+
+    /// The services that `mesh.yaml` lists, by name.
+    pub fn services(&self) -> impl Iterator<Item = (&Service, &Listing)> {
+        self.services.iter()
+    }
+
+    /// What `mesh.yaml` says of a service.
+    pub fn service(&self, service: &Service) -> Option<&Listing> {
+        self.services.get(service)
+    }
+
+    /// The clusters that run a service: every one, unless `mesh.yaml` says which.
+    pub fn hosts(&self, service: &Service) -> BTreeSet<ClusterName> {
+        match self.services.get(service) {
+            Some(listing) => listing.clusters.clone(),
+            None => self.clusters.keys().cloned().collect(),
+        }
+    }
+
+    /// The same mesh at other addresses: how the lab plays it on loopback.
+    #[must_use]
+    pub fn relocated(mut self, addresses: &BTreeMap<ClusterName, (Cidr, IpAddr)>) -> Self {
+        for (name, (pods, gateway)) in addresses {
+            if let Some(cluster) = self.clusters.get_mut(name) {
+                cluster.pod_cidr = Some(*pods);
+                cluster.gateway = Some(Gateway { address: gateway.to_string(), port: GATEWAY_PORT });
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,459 @@
+//! The one door from the text of a `mesh.yaml` to a [`Mesh`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Cluster, ControlPlane, GATEWAY_PORT, Gateway, IssuerName, Listing, Mesh, Target};
+use crate::cidr::Cidr;
+use crate::document::{self, Fields, Located, Node};
+use crate::finding::{Code, Finding, Place, has_errors};
+use crate::name::{ClusterName, Namespace, NetworkName, Service, TrustDomain};
+
+/// A cluster with the places that findings about it point at.
+struct Draft {
+    name: Located<ClusterName>,
+    network: Located<NetworkName>,
+    pod_cidr: Option<Located<Cidr>>,
+    remote_of: Option<Located<ClusterName>>,
+    issuers: Vec<Located<IssuerName>>,
+    cluster: Cluster,
+}
+
+struct DraftListing {
+    service: Service,
+    clusters: Option<Located<Vec<Located<ClusterName>>>>,
+    port: u16,
+    selector: BTreeMap<String, String>,
+}
+
+pub(super) fn mesh(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let mut documents = document::read(file, text, &mut findings).into_iter();
+    let mesh = match documents.next() {
+        Some(first) => document_of(first, &mut findings),
+        None if findings.is_empty() => {
+            findings.push(Finding {
+                at: Place { file: file.into(), line: 1, column: 1, width: 1 },
+                code: Code::MissingKey,
+                message: "this file holds no document".to_owned(),
+                hint: "a mesh.yaml holds one document of kind Mesh".to_owned(),
+            });
+            None
+        }
+        None => None,
+    };
+    findings.extend(documents.map(|extra| Finding {
+        at: extra.at,
+        code: Code::Duplicate,
+        message: "a second document in a mesh.yaml".to_owned(),
+        hint: "policies stand in files of their own; a second mesh has a mesh.yaml of its own".to_owned(),
+    }));
+    let mesh = if has_errors(&findings) { None } else { mesh };
+    (mesh, findings)
+}
+
+fn document_of(node: Node, findings: &mut Vec<Finding>) -> Option<Mesh> {
+    let mut fields = Fields::open(node, "Mesh", findings)?;
+    let kind = crate::kind::expect(&mut fields, "Mesh");
+    let name = fields.optional_fields("metadata").and_then(|mut metadata| {
+        let name = metadata.required_value::<ClusterName>("name");
+        metadata.close();
+        name
+    });
+    let name = name.map_or_else(|| "mesh1".to_owned(), |name| name.value.to_string());
+    let mesh = fields.required("spec").and_then(|spec| self::spec(spec, name, fields.findings()));
+    fields.close();
+    kind.and(mesh)
+}
+
+fn spec(node: Node, name: String, findings: &mut Vec<Finding>) -> Option<Mesh> {
+    let mut spec = Fields::open(node, "spec", findings)?;
+    let trust_domain = spec.optional_value::<TrustDomain>("trustDomain");
+    let root_namespace = spec.optional_fields("istio").and_then(istio);
+    let clusters = match spec.required("clusters") {
+        Some(node) => {
+            document::list(node, "clusters", spec.findings()).map(|list| list.value).unwrap_or_default()
+        }
+        None => Vec::new(),
+    };
+    let drafts: Vec<Draft> = clusters.into_iter().filter_map(|node| cluster(node, spec.findings())).collect();
+    let listings = match spec.optional_fields("services") {
+        Some(mut services) => services_of(&mut services),
+        None => Vec::new(),
+    };
+    spec.close();
+    check_clusters(&drafts, findings);
+    let services = listings.into_iter().filter_map(|draft| listing(draft, &drafts, findings)).collect();
+    Some(Mesh {
+        name,
+        trust_domain: trust_domain.map_or_else(|| "cluster.local".parse(), |domain| Ok(domain.value)).ok()?,
+        root_namespace: root_namespace
+            .map_or_else(|| "istio-system".parse(), |found| Ok(found.value))
+            .ok()?,
+        clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
+        services,
+    })
+}
+
+fn istio(mut istio: Fields<'_>) -> Option<Located<Namespace>> {
+    let root_namespace = istio.optional_value::<Namespace>("rootNamespace");
+    istio.optional_value::<String>("version");
+    istio.optional_choice("installer", &[("istioctl", ()), ("helm", ())]);
+    istio.close();
+    root_namespace
+}
+
+fn cluster(node: Node, findings: &mut Vec<Finding>) -> Option<Draft> {
+    let mut fields = Fields::open(node, "cluster", findings)?;
+    let name = fields.required_value::<ClusterName>("name");
+    let network = fields.required_value::<NetworkName>("network");
+    let region = fields.optional_value("region").map(|region| region.value);
+    let context = fields.optional_value::<String>("context");
+    let directory = fields.optional_value::<String>("directory");
+    if let (Some(_), Some(directory)) = (&context, &directory) {
+        fields.findings().push(Finding {
+            at: directory.at.clone(),
+            code: Code::Duplicate,
+            message: "a cluster has a context or a directory, not both".to_owned(),
+            hint: "keep the context to apply to the API server, or the directory for GitOps".to_owned(),
+        });
+    }
+    let target = match (context, directory) {
+        (Some(context), _) => Some(Target::Context(context.value)),
+        (None, Some(directory)) => Some(Target::Directory(directory.value)),
+        (None, None) => None,
+    };
+    let api_server = fields.optional_value("apiServer").map(|server| server.value);
+    let remote_of = fields.optional_fields("controlPlane").and_then(control_plane);
+    let gateway = fields.optional_fields("gateway").and_then(gateway);
+    let pod_cidr = fields.optional_value::<Cidr>("podCidr");
+    let issuers = fields.optional_values::<IssuerName>("issuers");
+    fields.close();
+    let (name, network) = (name?, network?);
+    let issuers = match issuers {
+        Some(issuers) if !issuers.value.is_empty() => issuers.value,
+        _ => vec![Located { at: name.at.clone(), value: IssuerName::of_intermediate(&name.value) }],
+    };
+    let cluster = Cluster {
+        name: name.value.clone(),
+        network: network.value.clone(),
+        region,
+        target,
+        api_server,
+        control_plane: match &remote_of {
+            Some(primary) => ControlPlane::RemoteOf(primary.value.clone()),
+            None => ControlPlane::Primary,
+        },
+        gateway,
+        pod_cidr: pod_cidr.as_ref().map(|cidr| cidr.value),
+        issuers: issuers.iter().map(|issuer| issuer.value.clone()).collect(),
+    };
+    Some(Draft { name, network, pod_cidr, remote_of, issuers, cluster })
+}
+
+fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
+    let primary = fields.optional_choice("primary", &[("true", ())]);
+    let remote_of = fields.optional_value::<ClusterName>("remoteOf");
+    if let (Some(primary), Some(_)) = (&primary, &remote_of) {
+        fields.findings().push(Finding {
+            at: primary.at.clone(),
+            code: Code::Duplicate,
+            message: "a control plane is primary or remote, not both".to_owned(),
+            hint: "keep one of primary: true and remoteOf".to_owned(),
+        });
+    }
+    fields.close();
+    remote_of
+}
+
+fn gateway(mut fields: Fields<'_>) -> Option<Gateway> {
+    let address = fields.required_value::<String>("address");
+    let port = fields.optional_value::<u16>("port");
+    fields.close();
+    Some(Gateway { address: address?.value, port: port.map_or(GATEWAY_PORT, |port| port.value) })
+}
+
+fn services_of(services: &mut Fields<'_>) -> Vec<DraftListing> {
+    let mut drafts = Vec::new();
+    for (key, node) in services.rest() {
+        let findings = services.findings();
+        let service = match key.text.parse::<Service>() {
+            Ok(service) => service,
+            Err(error) => {
+                findings.push(Finding {
+                    at: key.at,
+                    code: Code::BadValue,
+                    message: error.to_string(),
+                    hint: "the keys of services are NAME.NAMESPACE".to_owned(),
+                });
+                continue;
+            }
+        };
+        let Some(mut fields) = Fields::open(node, "service", findings) else { continue };
+        let port = fields.required_value::<u16>("port");
+        let clusters = fields.optional_values::<ClusterName>("clusters");
+        let mut selector = BTreeMap::new();
+        if let Some(mut labels) = fields.optional_fields("selector") {
+            for (label, value) in labels.rest() {
+                if let Some(value) = document::text(value, "a label", labels.findings()) {
+                    selector.insert(label.text, value.value);
+                }
+            }
+        }
+        fields.close();
+        if let Some(port) = port {
+            drafts.push(DraftListing { service, clusters, port: port.value, selector });
+        }
+    }
+    drafts
+}
+
+fn listing(draft: DraftListing, drafts: &[Draft], findings: &mut Vec<Finding>) -> Option<(Service, Listing)> {
+    let known: BTreeSet<ClusterName> = drafts.iter().map(|draft| draft.name.value.clone()).collect();
+    let clusters = match draft.clusters {
+        None => known,
+        Some(list) => {
+            if list.value.is_empty() {
+                findings.push(Finding {
+                    at: list.at,
+                    code: Code::BadValue,
+                    message: format!("no cluster runs {}", draft.service),
+                    hint: "name the clusters that run it, or leave clusters out when all do".to_owned(),
+                });
+                return None;
+            }
+            let (here, elsewhere): (Vec<_>, Vec<_>) =
+                list.value.into_iter().partition(|cluster| known.contains(&cluster.value));
+            findings.extend(elsewhere.into_iter().map(|cluster| not_in_mesh(&cluster, &known)));
+            here.into_iter().map(|cluster| cluster.value).collect()
+        }
+    };
+    Some((draft.service, Listing { port: draft.port, clusters, selector: draft.selector }))
+}
+
+fn not_in_mesh(cluster: &Located<ClusterName>, known: &BTreeSet<ClusterName>) -> Finding {
+    let names: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
+    Finding {
+        at: cluster.at.clone(),
+        code: Code::NotInMesh,
+        message: format!("cluster {:?} is not in the mesh", cluster.value.as_str()),
+        hint: format!("the mesh has {}", names.join(", ")),
+    }
+}
+
+/// What only shows when all clusters are known.
+fn check_clusters(drafts: &[Draft], findings: &mut Vec<Finding>) {
+    for (index, draft) in drafts.iter().enumerate() {
+        let before = drafts.get(..index).unwrap_or_default();
+        if let Some(first) = before.iter().find(|other| other.name.value == draft.name.value) {
+            findings.push(Finding {
+                at: draft.name.at.clone(),
+                code: Code::Duplicate,
+                message: format!("cluster {:?} stands twice", draft.name.value.as_str()),
+                hint: format!("the first is in line {}; a name is one cluster's", first.name.at.line),
+            });
+            continue;
+        }
+        check_addresses(draft, before, findings);
+        check_issuers(draft, before, findings);
+        check_control_plane(draft, drafts, findings);
+    }
+    check_ways_in(drafts, findings);
+}
+
+fn check_addresses(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
+    let Some(pods) = &draft.pod_cidr else { return };
+    let clash = before.iter().find_map(|other| {
+        let theirs = other.pod_cidr.as_ref()?;
+        (other.network.value == draft.network.value && theirs.value.overlaps(pods.value))
+            .then_some((other, theirs))
+    });
+    if let Some((other, theirs)) = clash {
+        findings.push(Finding {
+            at: pods.at.clone(),
+            code: Code::OverlappingPods,
+            message: format!(
+                "pods of {} ({}) and of {} ({}) have the same addresses on network {}",
+                draft.name.value, pods.value, other.name.value, theirs.value, draft.network.value
+            ),
+            hint: "on one network every pod has an address of its own: give one cluster another range, or another network".to_owned(),
+        });
+    }
+}
+
+/// X.509 compares names without regard to case, so two issuers must differ by more than that.
+fn check_issuers(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
+    for issuer in &draft.issuers {
+        let same = |other: &&Draft| {
+            other
+                .issuers
+                .iter()
+                .any(|theirs| theirs.value.as_str().eq_ignore_ascii_case(issuer.value.as_str()))
+        };
+        if let Some(other) = before.iter().find(same) {
+            findings.push(Finding {
+                at: issuer.at.clone(),
+                code: Code::AmbiguousIssuer,
+                message: format!(
+                    "{} and {} have certificates of one issuer, {:?}",
+                    draft.name.value,
+                    other.name.value,
+                    issuer.value.as_str()
+                ),
+                hint: "the issuer proves the cluster: give each cluster an intermediate CA of its own name"
+                    .to_owned(),
+            });
+        }
+    }
+}
+
+fn check_control_plane(draft: &Draft, drafts: &[Draft], findings: &mut Vec<Finding>) {
+    let Some(primary) = &draft.remote_of else { return };
+    let message = match drafts.iter().find(|other| other.name.value == primary.value) {
+        None => format!("{} is a remote of {}, which is not in the mesh", draft.name.value, primary.value),
+        Some(other) if other.remote_of.is_some() => {
+            format!("{} is a remote of {}, which is a remote itself", draft.name.value, primary.value)
+        }
+        Some(_) => return,
+    };
+    findings.push(Finding {
+        at: primary.at.clone(),
+        code: Code::NoControlPlane,
+        message,
+        hint: "remoteOf names a cluster that runs its own control plane".to_owned(),
+    });
+}
+
+fn check_ways_in(drafts: &[Draft], findings: &mut Vec<Finding>) {
+    let mut networks: BTreeMap<&NetworkName, (&Place, bool)> = BTreeMap::new();
+    for draft in drafts {
+        let entry = networks.entry(&draft.network.value).or_insert((&draft.network.at, false));
+        entry.1 |= draft.cluster.gateway.is_some();
+    }
+    if networks.len() < 2 {
+        return;
+    }
+    for (network, (at, _)) in networks.into_iter().filter(|(_, (_, enterable))| !enterable) {
+        findings.push(Finding {
+            at: at.clone(),
+            code: Code::NoWayIn,
+            message: format!("no other network can enter {network}: none of its clusters has a gateway"),
+            hint: "give a cluster of it gateway: {address: ...}, where its east-west gateway listens"
+                .to_owned(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+
+    const GOOD: &str = "\
+apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh1}
+spec:
+  clusters:
+  - {name: cluster1, network: network1, podCidr: 10.42.0.0/16, gateway: {address: 192.0.2.1}}
+  - {name: cluster2, network: network2, podCidr: 10.42.0.0/16, gateway: {address: 192.0.2.2, port: 443}}
+  services:
+    ledger.payments: {port: 8080, clusters: [cluster1]}
+";
+
+    fn check(text: &str, expected: &[&str]) {
+        let (mesh, findings) = Mesh::read("mesh.yaml", text);
+        let shown: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, expected);
+        assert_eq!(mesh.is_some(), expected.is_empty());
+    }
+
+    #[test]
+    fn a_sound_mesh_is_read_with_its_defaults() {
+        let (mesh, findings) = Mesh::read("mesh.yaml", GOOD);
+        assert_eq!(findings, []);
+        let mesh = mesh.unwrap();
+        assert_eq!(mesh.trust_domain().as_str(), "cluster.local");
+        let cluster1 = mesh.cluster(&"cluster1".parse().unwrap()).unwrap();
+        assert_eq!(cluster1.issuers.first().unwrap().as_str(), "L=cluster1,CN=Intermediate CA,O=Istio");
+        assert_eq!(cluster1.gateway.as_ref().unwrap().port, GATEWAY_PORT);
+        assert_eq!(mesh.hosts(&"other.sample".parse().unwrap()).len(), 2);
+        assert_eq!(mesh.hosts(&"ledger.payments".parse().unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn a_name_is_one_clusters() {
+        check(
+            &GOOD.replace("name: cluster2", "name: cluster1"),
+            &["mesh.yaml:7:12: error[ISM007]: cluster \"cluster1\" stands twice"],
+        );
+    }
+
+    #[test]
+    fn pods_of_one_network_do_not_share_addresses() {
+        check(
+            &GOOD.replace("network: network2", "network: network1"),
+            &[
+                "mesh.yaml:7:50: error[ISM008]: pods of cluster2 (10.42.0.0/16) and of cluster1 (10.42.0.0/16) have the same addresses on network network1",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_network_without_a_gateway_cannot_be_entered() {
+        check(
+            &GOOD.replace(", gateway: {address: 192.0.2.1}", ""),
+            &[
+                "mesh.yaml:6:31: error[ISM010]: no other network can enter network1: none of its clusters has a gateway",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_remote_needs_a_primary() {
+        let remotes = GOOD
+            .replace("name: cluster1,", "name: cluster1, controlPlane: {remoteOf: cluster2},")
+            .replace("name: cluster2,", "name: cluster2, controlPlane: {remoteOf: cluster9},");
+        check(
+            &remotes,
+            &[
+                "mesh.yaml:6:47: error[ISM009]: cluster1 is a remote of cluster2, which is a remote itself",
+                "mesh.yaml:7:47: error[ISM009]: cluster2 is a remote of cluster9, which is not in the mesh",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_issuer_proves_one_cluster_only_whatever_its_case() {
+        check(
+            &GOOD
+                .replace("name: cluster1,", "name: cluster1, issuers: [\"CN=ca,O=x\"],")
+                .replace("name: cluster2,", "name: cluster2, issuers: [\"CN=CA,O=x\"],"),
+            &[
+                "mesh.yaml:7:32: error[ISM011]: cluster2 and cluster1 have certificates of one issuer, \"CN=CA,O=x\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn many_mistakes_are_found_in_one_run() {
+        check(
+            &GOOD
+                .replace("kind: Mesh", "kind: Mush")
+                .replace("clusters: [cluster1]", "clusters: [cluster3]")
+                .replace("port: 443", "prot: 443"),
+            &[
+                "mesh.yaml:2:7: error[ISM006]: kind must be Mesh, and this is \"Mush\"",
+                "mesh.yaml:7:94: error[ISM002]: gateway has no key \"prot\"",
+                "mesh.yaml:9:46: error[ISM012]: cluster \"cluster3\" is not in the mesh",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_file_with_nothing_or_too_much_in_it_is_no_mesh() {
+        check("# empty\n", &["mesh.yaml:1:1: error[ISM003]: this file holds no document"]);
+        check(
+            &format!("{GOOD}---\na: b\n"),
+            &["mesh.yaml:11:1: error[ISM007]: a second document in a mesh.yaml"],
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! Checked names: once a value has one of these types, its text needs no second look.
+//!
+//! All of them print as they are written, and parse back to themselves.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The suffix of every Kubernetes service host in a mesh.
+const SERVICE_SUFFIX: &str = ".svc.cluster.local";
+
+/// Why a text is not the name that it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not a DNS label (RFC 1123): what Kubernetes and Istio demand of most names.
+    #[error(
+        "{0:?} is not a DNS label: 1 to 63 of a-z, 0-9 and -, starting and ending with a letter or digit"
+    )]
+    NotALabel(String),
+    /// Not a DNS name made of labels.
+    #[error("{0:?} is not a DNS name: labels of a-z, 0-9 and - with dots between, 253 characters at most")]
+    NotADnsName(String),
+    /// Not `NAME.NAMESPACE`.
+    #[error("{0:?} is not a service: write NAME.NAMESPACE, such as ledger.payments")]
+    NotAService(String),
+    /// Not a SPIFFE id of a Kubernetes workload.
+    #[error("{0:?} is not the identity of a workload: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT")]
+    NotAnIdentity(String),
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_dns_name(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.split('.').all(is_label)
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident: $check:ident else $error:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                if $check(text) { Ok(Self(text.to_owned())) } else { Err(NameError::$error(text.to_owned())) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// A cluster, as `multiCluster.clusterName` and the key of its remote secret say it.
+    ClusterName: is_label else NotALabel;
+    /// A network, as the label `topology.istio.io/network` says it.
+    NetworkName: is_label else NotALabel;
+    /// A region, as the label `topology.kubernetes.io/region` says it.
+    RegionName: is_label else NotALabel;
+    /// A Kubernetes namespace.
+    Namespace: is_label else NotALabel;
+    /// A Kubernetes service, without its namespace.
+    ServiceName: is_label else NotALabel;
+    /// A Kubernetes service account.
+    ServiceAccount: is_dns_name else NotADnsName;
+    /// A policy; the first half of a reason.
+    PolicyName: is_label else NotALabel;
+    /// A rule of a policy; the second half of a reason.
+    RuleName: is_label else NotALabel;
+    /// A SPIFFE trust domain.
+    TrustDomain: is_dns_name else NotADnsName;
+}
+
+/// A service of a namespace, written `ledger.payments`.
+///
+/// ```
+/// let ledger: policy::name::Service = "ledger.payments".parse()?;
+/// assert_eq!(ledger.host(), "ledger.payments.svc.cluster.local");
+/// # Ok::<(), policy::name::NameError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// The service's own name.
+    pub name: ServiceName,
+    /// The namespace that it lives in.
+    pub namespace: Namespace,
+}
+
+impl Service {
+    /// The host that Istio knows the service by.
+    pub fn host(&self) -> String {
+        format!("{self}{SERVICE_SUFFIX}")
+    }
+
+    /// Reads a host of the form that [`Service::host`] writes.
+    pub fn from_host(host: &str) -> Result<Self, NameError> {
+        host.strip_suffix(SERVICE_SUFFIX).ok_or_else(|| NameError::NotAService(host.to_owned()))?.parse()
+    }
+
+    /// Reads the `Host` or `:authority` that a client in `namespace` wrote: any of the forms that
+    /// Kubernetes DNS completes, in any case, with a port or without.
+    pub fn from_authority(authority: &str, namespace: &Namespace) -> Result<Self, NameError> {
+        let not_a_service = || NameError::NotAService(authority.to_owned());
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _port)| host).to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        let short = host.strip_suffix(SERVICE_SUFFIX).or_else(|| host.strip_suffix(".svc")).unwrap_or(host);
+        match short.split_once('.') {
+            Some(_) => short.parse().map_err(|_error: NameError| not_a_service()),
+            None => Ok(Self {
+                name: short.parse().map_err(|_error: NameError| not_a_service())?,
+                namespace: namespace.clone(),
+            }),
+        }
+    }
+
+    /// Reads the SNI that Istio's sidecars send: `outbound_.PORT_.SUBSET_.HOST`.
+    pub fn from_sni(sni: &str) -> Result<Self, NameError> {
+        let not_a_service = || NameError::NotAService(sni.to_owned());
+        let rest = sni.strip_prefix("outbound_.").ok_or_else(not_a_service)?;
+        let (_port, rest) = rest.split_once("_.").ok_or_else(not_a_service)?;
+        let (_subset, host) = rest.split_once("_.").ok_or_else(not_a_service)?;
+        Self::from_host(&host.to_ascii_lowercase())
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.name, self.namespace)
+    }
+}
+
+impl FromStr for Service {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let not_a_service = || NameError::NotAService(text.to_owned());
+        let (name, namespace) = text.split_once('.').ok_or_else(not_a_service)?;
+        Ok(Self {
+            name: name.parse().map_err(|_error: NameError| not_a_service())?,
+            namespace: namespace.parse().map_err(|_error: NameError| not_a_service())?,
+        })
+    }
+}
+
+/// What a certificate of the mesh says of its workload: the SPIFFE id that Istio gives it.
+///
+/// ```
+/// let web: policy::name::Identity = "spiffe://cluster.local/ns/checkout/sa/web".parse()?;
+/// assert_eq!(web.namespace.as_str(), "checkout");
+/// assert_eq!(web.principal(), "cluster.local/ns/checkout/sa/web");
+/// # Ok::<(), policy::name::NameError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// The namespace of the workload.
+    pub namespace: Namespace,
+    /// The service account that the workload runs as.
+    pub service_account: ServiceAccount,
+}
+
+impl Identity {
+    /// The identity as Istio's policies write a principal: without the scheme.
+    pub fn principal(&self) -> String {
+        let Self { trust_domain, namespace, service_account } = self;
+        format!("{trust_domain}/ns/{namespace}/sa/{service_account}")
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "spiffe://{}", self.principal())
+    }
+}
+
+impl FromStr for Identity {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let &["spiffe:", "", trust_domain, "ns", namespace, "sa", service_account] = parts.as_slice() else {
+            return Err(NameError::NotAnIdentity(text.to_owned()));
+        };
+        Ok(Self {
+            trust_domain: trust_domain.parse()?,
+            namespace: namespace.parse()?,
+            service_account: service_account.parse()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(text: &str) -> Service {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_label_is_what_kubernetes_says() {
+        let longest = "a".repeat(63);
+        for good in ["a", "eu-1", "0", longest.as_str()] {
+            assert_eq!(good.parse::<ClusterName>().unwrap().to_string(), good);
+        }
+        let too_long = "a".repeat(64);
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ü", too_long.as_str()] {
+            assert_eq!(bad.parse::<ClusterName>(), Err(NameError::NotALabel(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn every_form_of_an_authority_names_the_same_service() {
+        let payments: Namespace = "payments".parse().unwrap();
+        for form in [
+            "ledger",
+            "ledger:8080",
+            "ledger.payments",
+            "ledger.payments.svc",
+            "LEDGER.payments.svc.cluster.local",
+            "ledger.payments.svc.cluster.local.:8080",
+        ] {
+            assert_eq!(
+                Service::from_authority(form, &payments).unwrap(),
+                service("ledger.payments"),
+                "{form}"
+            );
+        }
+        for foreign in ["", "www.example.com.", "a.b.c", "[::1]:80", "10.0.0.1"] {
+            assert!(Service::from_authority(foreign, &payments).is_err(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn an_sni_names_its_service_and_nothing_else_does() {
+        let sni = "outbound_.8080_.v1_.ledger.payments.svc.cluster.local";
+        assert_eq!(Service::from_sni(sni).unwrap(), service("ledger.payments"));
+        for bad in
+            ["", "ledger.payments.svc.cluster.local", "outbound_.8080_.ledger", "outbound_.1_._.example.com"]
+        {
+            assert!(Service::from_sni(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_identity_prints_as_it_was_read() {
+        let text = "spiffe://cluster.local/ns/sample/sa/sleep";
+        assert_eq!(text.parse::<Identity>().unwrap().to_string(), text);
+        for bad in [
+            "spiffe://cluster.local/ns/sample",
+            "https://cluster.local/ns/a/sa/b",
+            "spiffe://x/ns/a/sa/b/c",
+            "",
+        ] {
+            assert!(bad.parse::<Identity>().is_err(), "{bad}");
+        }
+    }
+}
