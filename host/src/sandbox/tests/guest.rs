@@ -58,7 +58,7 @@ impl Guest {
 
     /// Exports a callback with `signature` and `body`.
     pub(super) fn on(&mut self, name: &str, signature: &str, body: &str) -> &mut Self {
-        write!(self.text, "(func (export \"{name}\") {signature} {body})\n").unwrap();
+        writeln!(self.text, "(func (export \"{name}\") {signature} {body})").unwrap();
         self
     }
 

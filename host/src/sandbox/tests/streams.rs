@@ -68,7 +68,7 @@ fn a_local_reply_passes_the_response_callback_of_its_own_filter() {
     let vm = guest.start();
     let (request, response) = exchange(&vm, Headers::from([(":path", "/")]));
     let reply = request.reply().expect("a local reply");
-    assert_eq!((reply.status, &reply.body[..], &reply.details[..]), (403, &b"no"[..], "no_entry"));
+    assert_eq!((reply.status, &reply.body[..], reply.details.as_str()), (403, &b"no"[..], "no_entry"));
     assert_eq!(reply.headers.text("x-tag"), Some("no"));
     assert_eq!(response, request, "there is no upstream response after a reply");
     assert_eq!(seen(&vm), ["0", "0"], "the request was never let go, so its headers can still be read");
