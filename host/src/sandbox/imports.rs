@@ -54,7 +54,8 @@ macro_rules! hostcalls {
 }
 
 hostcalls! {
-    "proxy_log"(level: u32, at: u32, len: u32) => |call, level, at, len| values::log(call, level, Span(at, len));
+    "proxy_log"(level: u32, at: u32, len: u32) =>
+        |call, level, at, len| values::log(call, level, Span(at, len));
     "proxy_get_log_level"(ret: u32) => |call, ret| {
         let level = call.state().log_level as u32;
         Ok(call.write_u32(ret, level)?)
@@ -64,9 +65,10 @@ hostcalls! {
         Ok(call.write_u64(ret, now)?)
     };
     "proxy_set_tick_period_milliseconds"(ms: u32) => values::set_tick_period;
-    "proxy_get_buffer_bytes"(buffer: u32, start: u32, max: u32, at: u32, len: u32) => |call, buffer, start, max, at, len| {
-        values::buffer_bytes(call, buffer, (start, max), Slot(at, len))
-    };
+    "proxy_get_buffer_bytes"(buffer: u32, start: u32, max: u32, at: u32, len: u32) =>
+        |call, buffer, start, max, at, len| {
+            values::buffer_bytes(call, buffer, (start, max), Slot(at, len))
+        };
     "proxy_get_buffer_status"(buffer: u32, len: u32, flags: u32) => values::buffer_status;
     "proxy_get_property"(path: u32, path_len: u32, at: u32, len: u32) => |call, path, path_len, at, len| {
         values::property(call, Span(path, path_len), Slot(at, len))
@@ -74,41 +76,52 @@ hostcalls! {
     "proxy_set_property"(path: u32, path_len: u32, at: u32, len: u32) => |call, path, path_len, at, len| {
         values::set_property(call, Span(path, path_len), Span(at, len))
     };
-    "proxy_get_shared_data"(key: u32, key_len: u32, at: u32, len: u32, cas: u32) => |call, key, key_len, at, len, cas| {
-        values::shared_data(call, Span(key, key_len), Slot(at, len), cas)
-    };
-    "proxy_set_shared_data"(key: u32, key_len: u32, at: u32, len: u32, cas: u32) => |call, key, key_len, at, len, cas| {
-        values::set_shared_data(call, Span(key, key_len), Span(at, len), cas)
-    };
+    "proxy_get_shared_data"(key: u32, key_len: u32, at: u32, len: u32, cas: u32) =>
+        |call, key, key_len, at, len, cas| {
+            values::shared_data(call, Span(key, key_len), Slot(at, len), cas)
+        };
+    "proxy_set_shared_data"(key: u32, key_len: u32, at: u32, len: u32, cas: u32) =>
+        |call, key, key_len, at, len, cas| {
+            values::set_shared_data(call, Span(key, key_len), Span(at, len), cas)
+        };
     "proxy_define_metric"(kind: u32, at: u32, len: u32, ret: u32) => |call, kind, at, len, ret| {
         values::define_metric(call, kind, Span(at, len), ret)
     };
     "proxy_increment_metric"(id: u32, offset: i64) => |call, id, offset| {
         Ok(call.state_mut().metrics.increment(id, offset)?)
     };
-    "proxy_record_metric"(id: u32, value: u64) => |call, id, value| Ok(call.state_mut().metrics.record(id, value)?);
+    "proxy_record_metric"(id: u32, value: u64) =>
+        |call, id, value| Ok(call.state_mut().metrics.record(id, value)?);
     "proxy_get_metric"(id: u32, ret: u32) => |call, id, ret| {
         let value = call.state_mut().metrics.get(id)?;
         Ok(call.write_u64(ret, value)?)
     };
     "proxy_get_header_map_size"(map: u32, ret: u32) => headers::size;
-    "proxy_get_header_map_pairs"(map: u32, at: u32, len: u32) => |call, map, at, len| headers::pairs(call, map, Slot(at, len));
-    "proxy_set_header_map_pairs"(map: u32, at: u32, len: u32) => |call, map, at, len| headers::set_pairs(call, map, Span(at, len));
-    "proxy_get_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) => |call, map, key, key_len, at, len| {
-        headers::value(call, map, Span(key, key_len), Slot(at, len))
-    };
-    "proxy_add_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) => |call, map, key, key_len, at, len| {
-        headers::add(call, map, Span(key, key_len), Span(at, len))
-    };
-    "proxy_replace_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) => |call, map, key, key_len, at, len| {
-        headers::replace(call, map, Span(key, key_len), Span(at, len))
-    };
+    "proxy_get_header_map_pairs"(map: u32, at: u32, len: u32) =>
+        |call, map, at, len| headers::pairs(call, map, Slot(at, len));
+    "proxy_set_header_map_pairs"(map: u32, at: u32, len: u32) =>
+        |call, map, at, len| headers::set_pairs(call, map, Span(at, len));
+    "proxy_get_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) =>
+        |call, map, key, key_len, at, len| {
+            headers::value(call, map, Span(key, key_len), Slot(at, len))
+        };
+    "proxy_add_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) =>
+        |call, map, key, key_len, at, len| {
+            headers::add(call, map, Span(key, key_len), Span(at, len))
+        };
+    "proxy_replace_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) =>
+        |call, map, key, key_len, at, len| {
+            headers::replace(call, map, Span(key, key_len), Span(at, len))
+        };
     "proxy_remove_header_map_value"(map: u32, key: u32, key_len: u32) => |call, map, key, key_len| {
         headers::remove(call, map, Span(key, key_len))
     };
-    "proxy_send_local_response"(code: u32, details: u32, details_len: u32, body: u32, body_len: u32, pairs: u32, pairs_len: u32, grpc: i32) =>
+    "proxy_send_local_response"(
+        code: u32, details: u32, details_len: u32, body: u32, body_len: u32, pairs: u32, pairs_len: u32, grpc: i32
+    ) =>
         |call, code, details, details_len, body, body_len, pairs, pairs_len, grpc| {
-            flow::send_local_response(call, (code, grpc), Span(details, details_len), Span(body, body_len), Span(pairs, pairs_len))
+            let (details, body) = (Span(details, details_len), Span(body, body_len));
+            flow::send_local_response(call, (code, grpc), details, body, Span(pairs, pairs_len))
         };
     "proxy_continue_stream"(stream: u32) => flow::continue_stream;
     "proxy_close_stream"(stream: u32) => flow::close_stream;

@@ -37,7 +37,17 @@ struct Serving {
 
 impl Vm {
     pub(crate) fn start(module: Module, node: Arc<Node>, plugin: Arc<Plugin>) -> Result<Self, StartError> {
-        let state = State::new(Arc::clone(&node), plugin.vm_configuration.clone());
+        Self::start_at(module, node, plugin, Duration::ZERO)
+    }
+
+    fn start_at(
+        module: Module,
+        node: Arc<Node>,
+        plugin: Arc<Plugin>,
+        now: Duration,
+    ) -> Result<Self, StartError> {
+        let mut state = State::new(Arc::clone(&node), plugin.vm_configuration.clone());
+        state.now = now;
         let mut guest =
             Instance::new(&module, state).map_err(|(source, logs)| StartError::Trapped { source, logs })?;
         let root = start_root(&mut guest, &plugin)?;
@@ -52,7 +62,8 @@ impl Vm {
     pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
         let mut serving = self.serving.borrow_mut();
         let plugin = Arc::new(Plugin { configuration: configuration.into(), ..(*serving.plugin).clone() });
-        drop(Self::start(self.module.clone(), Arc::clone(&self.node), Arc::clone(&plugin))?);
+        let now = self.guest.borrow().state().now;
+        drop(Self::start_at(self.module.clone(), Arc::clone(&self.node), Arc::clone(&plugin), now)?);
         let mut guest = self.guest.borrow_mut();
         let root = start_root(&mut guest, &plugin)?;
         let old = std::mem::replace(&mut *serving, Serving { root, plugin });

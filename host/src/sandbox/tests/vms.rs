@@ -153,3 +153,15 @@ fn a_module_that_is_no_filter_is_refused_by_name() {
     assert_eq!(known.unknown_imports().collect::<Vec<_>>(), ["proxy_telepathy"]);
     assert!(matches!(Module::compile(b"no"), Err(SandboxError::Invalid { .. })));
 }
+
+#[test]
+fn one_module_serves_many_threads() {
+    let mut guest = Guest::default();
+    guest.on_request("(i32.const 0)");
+    let module = guest.module();
+    std::thread::scope(|scope| {
+        for vm in [start(&module, "").unwrap(), start(&module, "").unwrap()] {
+            scope.spawn(move || drop(vm.http(&connection(), Headers::new()).unwrap()));
+        }
+    });
+}
