@@ -1,0 +1,106 @@
+//! One hostcall: the caller's memory and the host's state.
+
+use wasmtime::{AsContext, AsContextMut, Caller};
+
+use super::state::State;
+use super::status::{Failure, Status};
+
+/// Bytes the guest points at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span(pub(crate) u32, pub(crate) u32);
+
+/// Where the guest wants the address and the size of what it is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot(pub(crate) u32, pub(crate) u32);
+
+/// A hostcall that runs.
+pub(crate) struct Call<'a> {
+    caller: Caller<'a, State>,
+}
+
+/// Runs a hostcall, and makes its outcome the status the guest sees.
+pub(crate) fn answer(
+    caller: Caller<'_, State>,
+    name: &'static str,
+    body: impl FnOnce(&mut Call<'_>) -> Result<(), Failure>,
+) -> wasmtime::Result<u32> {
+    if caller.data().restricted && name != "proxy_log" {
+        return Err(wasmtime::Error::msg(format!("restricted_callback: {name}")));
+    }
+    match body(&mut Call { caller }) {
+        Ok(()) => Ok(Status::Ok as u32),
+        Err(Failure::Status(status)) => Ok(status as u32),
+        Err(Failure::Trap(trap)) => Err(trap),
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn state(&self) -> &State {
+        self.caller.data()
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        self.caller.data_mut()
+    }
+
+    /// The bytes at `span`.
+    pub(crate) fn read(&self, span: Span) -> Result<&[u8], Status> {
+        let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
+        let (start, length) = (span.0 as usize, span.1 as usize);
+        memory
+            .data(self.caller.as_context())
+            .get(start..)
+            .and_then(|bytes| bytes.get(..length))
+            .ok_or(Status::InvalidMemoryAccess)
+    }
+
+    /// A copy of the bytes at `span`, for when the state must change too.
+    pub(crate) fn copy(&self, span: Span) -> Result<Vec<u8>, Status> {
+        self.read(span).map(<[u8]>::to_vec)
+    }
+
+    pub(crate) fn write_u32(&mut self, at: u32, value: u32) -> Result<(), Status> {
+        self.write(at, &value.to_le_bytes())
+    }
+
+    pub(crate) fn write_u64(&mut self, at: u32, value: u64) -> Result<(), Status> {
+        self.write(at, &value.to_le_bytes())
+    }
+
+    /// Hands `bytes` over in memory of the guest's own making; nothing is allocated for no bytes.
+    pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Failure> {
+        let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
+        let at = if length == 0 { 0 } else { self.allocate(length)? };
+        if length > 0 {
+            self.write(at, bytes)?;
+        }
+        self.write_u32(slot.0, at)?;
+        Ok(self.write_u32(slot.1, length)?)
+    }
+
+    /// The guest's allocator runs for the VM, not for a context, and may call nothing but the log.
+    fn allocate(&mut self, length: u32) -> Result<u32, Failure> {
+        let malloc = self.state().malloc.clone().ok_or(Status::InvalidMemoryAccess)?;
+        let state = self.state_mut();
+        let before = (state.current, state.effective, state.restricted);
+        (state.current, state.effective, state.restricted) = (0, 0, true);
+        let allocated = malloc.call(self.caller.as_context_mut(), length).map_err(Failure::Trap);
+        let state = self.state_mut();
+        (state.current, state.effective, state.restricted) = before;
+        match allocated? {
+            0 => Err(Status::InvalidMemoryAccess.into()),
+            at => Ok(at),
+        }
+    }
+
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Status> {
+        let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
+        memory
+            .data_mut(self.caller.as_context_mut())
+            .get_mut(at as usize..)
+            .and_then(|memory| memory.get_mut(..bytes.len()))
+            .ok_or(Status::InvalidMemoryAccess)?
+            .copy_from_slice(bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! What the guest can learn about where it runs and whom it talks to.
+
+use std::net::SocketAddr;
+
+/// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// `xds.node.id`.
+    pub id: String,
+    /// `xds.node.cluster`.
+    pub cluster: String,
+    /// `xds.node.metadata`, which guests walk key by key.
+    pub metadata: serde_json::Value,
+    /// The direction of the listener that streams come through.
+    pub listener_direction: Direction,
+}
+
+/// Which way a listener's traffic goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// Not said.
+    #[default]
+    Unspecified = 0,
+    /// To the workload beside the proxy.
+    Inbound = 1,
+    /// From the workload beside the proxy.
+    Outbound = 2,
+}
+
+/// One configured filter: what Envoy's `PluginConfig` says.
+#[derive(Clone, Debug, Default)]
+pub struct Plugin {
+    /// `plugin_name`.
+    pub name: String,
+    /// `plugin_root_id`.
+    pub root_id: String,
+    /// `plugin_vm_id`.
+    pub vm_id: String,
+    /// What `on_vm_start` reads.
+    pub vm_configuration: Vec<u8>,
+    /// What `on_configure` reads.
+    pub configuration: Vec<u8>,
+}
+
+/// A downstream connection, and where its streams are routed.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// `connection.id`.
+    pub id: u64,
+    /// `source.address` and `source.port`.
+    pub source: SocketAddr,
+    /// `destination.address` and `destination.port`.
+    pub destination: SocketAddr,
+    /// The server name of the TLS client hello; empty if there was none.
+    pub requested_server_name: String,
+    /// The TLS session this proxy ends; `None` on plain text and on TLS that is passed through.
+    pub tls: Option<Tls>,
+    /// `xds.cluster_name`: the upstream cluster of the route.
+    pub upstream_cluster: Option<String>,
+    /// `upstream.address` and `upstream.port`, from the response headers on.
+    pub upstream: Option<SocketAddr>,
+}
+
+impl Connection {
+    /// A plain-text connection with nothing known but its ends.
+    #[must_use]
+    pub fn new(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self {
+            id: 1,
+            source,
+            destination,
+            requested_server_name: String::new(),
+            tls: None,
+            upstream_cluster: None,
+            upstream: None,
+        }
+    }
+
+    /// The same connection with a client hello that asks for `name`.
+    #[must_use]
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
+        self.requested_server_name = name.into();
+        self
+    }
+
+    /// The same connection over TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The same connection, routed to the upstream cluster `name`.
+    #[must_use]
+    pub fn with_upstream_cluster(mut self, name: impl Into<String>) -> Self {
+        self.upstream_cluster = Some(name.into());
+        self
+    }
+
+    /// Whether the client presented a certificate: `connection.mtls`.
+    #[must_use]
+    pub fn mtls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.peer.is_some())
+    }
+}
+
+/// A TLS session that the proxy ends.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// `connection.tls_version`, such as `TLSv1.3`.
+    pub version: String,
+    /// `connection.uri_san_local_certificate`.
+    pub uri_san_local_certificate: Option<String>,
+    /// `connection.subject_local_certificate`.
+    pub subject_local_certificate: String,
+    /// The client's certificate, if it presented one.
+    pub peer: Option<PeerCertificate>,
+}
+
+/// The certificate a client presented.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// `connection.peer_certificate`: the leaf alone.
+    pub pem: String,
+    /// `connection.sha256_peer_certificate_digest`: 64 lower-case hex digits.
+    pub sha256: String,
+    /// `connection.uri_san_peer_certificate`: the first URI.
+    pub uri_san: Option<String>,
+    /// `connection.subject_peer_certificate`.
+    pub subject: String,
+    /// `connection.peer_certificate_valid`: whether the chain was verified.
+    pub valid: bool,
+}

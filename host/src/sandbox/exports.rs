@@ -1,0 +1,58 @@
+//! The guest's callbacks.
+
+use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
+
+use super::state::State;
+
+/// A callback, if the guest exports it.
+#[derive(Clone)]
+pub(crate) struct Export<P, R> {
+    pub(crate) name: &'static str,
+    pub(crate) func: Option<TypedFunc<P, R>>,
+}
+
+impl<P: WasmParams, R: WasmResults> Export<P, R> {
+    /// Looks `name` up; an export of another type is an error, as it is in Envoy.
+    pub(crate) fn find(
+        name: &'static str,
+        instance: &Instance,
+        store: &mut Store<State>,
+    ) -> wasmtime::Result<Self> {
+        let func = instance.get_func(&mut *store, name);
+        let func = func.map(|func| func.typed(&*store)).transpose()?;
+        Ok(Self { name, func })
+    }
+}
+
+macro_rules! exports {
+    ($($field:ident($params:ty) -> $result:ty = $name:literal;)*) => {
+        /// The callbacks this host makes. One that is not exported is not called.
+        pub(crate) struct Exports {
+            $(pub(crate) $field: Export<$params, $result>,)*
+        }
+
+        impl Exports {
+            pub(crate) fn find(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Self> {
+                Ok(Self { $($field: Export::find($name, instance, store)?,)* })
+            }
+        }
+    };
+}
+
+exports! {
+    initialize(()) -> () = "_initialize";
+    start(()) -> () = "_start";
+    main((u32, u32)) -> u32 = "main";
+    main_void(()) -> u32 = "__main_void";
+    on_context_create((u32, u32)) -> () = "proxy_on_context_create";
+    on_vm_start((u32, u32)) -> u32 = "proxy_on_vm_start";
+    on_configure((u32, u32)) -> u32 = "proxy_on_configure";
+    on_tick(u32) -> () = "proxy_on_tick";
+    on_request_headers((u32, u32, u32)) -> u32 = "proxy_on_request_headers";
+    on_response_headers((u32, u32, u32)) -> u32 = "proxy_on_response_headers";
+    on_new_connection(u32) -> u32 = "proxy_on_new_connection";
+    on_downstream_close((u32, u32)) -> () = "proxy_on_downstream_connection_close";
+    on_log(u32) -> () = "proxy_on_log";
+    on_done(u32) -> u32 = "proxy_on_done";
+    on_delete(u32) -> () = "proxy_on_delete";
+}

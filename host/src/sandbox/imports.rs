@@ -1,0 +1,134 @@
+//! The hostcalls: what a guest can import from `env`.
+
+mod flow;
+mod headers;
+mod values;
+
+use wasmtime::{Caller, Linker};
+
+use super::call::{Call, Slot, Span, answer};
+use super::state::State;
+use super::status::{Failure, Status};
+
+/// What a hostcall's body comes to.
+type Answer = Result<(), Failure>;
+
+/// Names of the ABI that this host does not run yet: they answer 12, Unimplemented.
+///
+/// Each waits for what it needs: bodies, callouts that a test answers, and queues with their callbacks.
+pub(crate) const LATER: [&str; 13] = [
+    "proxy_set_buffer_bytes",
+    "proxy_register_shared_queue",
+    "proxy_resolve_shared_queue",
+    "proxy_enqueue_shared_queue",
+    "proxy_dequeue_shared_queue",
+    "proxy_http_call",
+    "proxy_grpc_call",
+    "proxy_grpc_stream",
+    "proxy_grpc_send",
+    "proxy_grpc_cancel",
+    "proxy_grpc_close",
+    "proxy_get_status",
+    "envoy_resolve_dns",
+];
+
+/// Defines each hostcall: its name, the parameters of the ABI, and the call they make.
+macro_rules! hostcalls {
+    ($($name:literal ($($arg:ident: $ty:ty),*) => $body:expr;)*) => {
+        /// The names that `define` gives a linker.
+        pub(crate) const DEFINED: &[&str] = &[$($name),*];
+
+        /// Gives `linker` every hostcall.
+        pub(crate) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+            $(
+                linker.func_wrap("env", $name, |caller: Caller<'_, State>, $($arg: $ty),*| {
+                    answer(caller, $name, |call| {
+                        let body: fn(&mut Call<'_>, $($ty),*) -> Answer = $body;
+                        body(call, $($arg),*)
+                    })
+                })?;
+            )*
+            Ok(())
+        }
+    };
+}
+
+hostcalls! {
+    "proxy_log"(level: u32, at: u32, len: u32) =>
+        |call, level, at, len| values::log(call, level, Span(at, len));
+    "proxy_get_log_level"(ret: u32) => |call, ret| {
+        let level = call.state().log_level as u32;
+        Ok(call.write_u32(ret, level)?)
+    };
+    "proxy_get_current_time_nanoseconds"(ret: u32) => |call, ret| {
+        let now = u64::try_from(call.state().now.as_nanos()).unwrap_or(u64::MAX);
+        Ok(call.write_u64(ret, now)?)
+    };
+    "proxy_set_tick_period_milliseconds"(ms: u32) => values::set_tick_period;
+    "proxy_get_buffer_bytes"(buffer: u32, start: u32, max: u32, at: u32, len: u32) =>
+        |call, buffer, start, max, at, len| {
+            values::buffer_bytes(call, buffer, (start, max), Slot(at, len))
+        };
+    "proxy_get_buffer_status"(buffer: u32, len: u32, flags: u32) => values::buffer_status;
+    "proxy_get_property"(path: u32, path_len: u32, at: u32, len: u32) => |call, path, path_len, at, len| {
+        values::property(call, Span(path, path_len), Slot(at, len))
+    };
+    "proxy_set_property"(path: u32, path_len: u32, at: u32, len: u32) => |call, path, path_len, at, len| {
+        values::set_property(call, Span(path, path_len), Span(at, len))
+    };
+    "proxy_get_shared_data"(key: u32, key_len: u32, at: u32, len: u32, cas: u32) =>
+        |call, key, key_len, at, len, cas| {
+            values::shared_data(call, Span(key, key_len), Slot(at, len), cas)
+        };
+    "proxy_set_shared_data"(key: u32, key_len: u32, at: u32, len: u32, cas: u32) =>
+        |call, key, key_len, at, len, cas| {
+            values::set_shared_data(call, Span(key, key_len), Span(at, len), cas)
+        };
+    "proxy_define_metric"(kind: u32, at: u32, len: u32, ret: u32) => |call, kind, at, len, ret| {
+        values::define_metric(call, kind, Span(at, len), ret)
+    };
+    "proxy_increment_metric"(id: u32, offset: i64) => |call, id, offset| {
+        Ok(call.state_mut().metrics.increment(id, offset)?)
+    };
+    "proxy_record_metric"(id: u32, value: u64) =>
+        |call, id, value| Ok(call.state_mut().metrics.record(id, value)?);
+    "proxy_get_metric"(id: u32, ret: u32) => |call, id, ret| {
+        let value = call.state_mut().metrics.get(id)?;
+        Ok(call.write_u64(ret, value)?)
+    };
+    "proxy_get_header_map_size"(map: u32, ret: u32) => headers::size;
+    "proxy_get_header_map_pairs"(map: u32, at: u32, len: u32) =>
+        |call, map, at, len| headers::pairs(call, map, Slot(at, len));
+    "proxy_set_header_map_pairs"(map: u32, at: u32, len: u32) =>
+        |call, map, at, len| headers::set_pairs(call, map, Span(at, len));
+    "proxy_get_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) =>
+        |call, map, key, key_len, at, len| {
+            headers::value(call, map, Span(key, key_len), Slot(at, len))
+        };
+    "proxy_add_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) =>
+        |call, map, key, key_len, at, len| {
+            headers::add(call, map, Span(key, key_len), Span(at, len))
+        };
+    "proxy_replace_header_map_value"(map: u32, key: u32, key_len: u32, at: u32, len: u32) =>
+        |call, map, key, key_len, at, len| {
+            headers::replace(call, map, Span(key, key_len), Span(at, len))
+        };
+    "proxy_remove_header_map_value"(map: u32, key: u32, key_len: u32) => |call, map, key, key_len| {
+        headers::remove(call, map, Span(key, key_len))
+    };
+    "proxy_send_local_response"(
+        code: u32, details: u32, details_len: u32, body: u32, body_len: u32, pairs: u32, pairs_len: u32, grpc: i32
+    ) =>
+        |call, code, details, details_len, body, body_len, pairs, pairs_len, grpc| {
+            let (details, body) = (Span(details, details_len), Span(body, body_len));
+            flow::send_local_response(call, (code, grpc), details, body, Span(pairs, pairs_len))
+        };
+    "proxy_continue_stream"(stream: u32) => flow::continue_stream;
+    "proxy_close_stream"(stream: u32) => flow::close_stream;
+    "proxy_set_effective_context"(id: u32) => flow::set_effective_context;
+    "proxy_done"() => flow::done;
+    "proxy_call_foreign_function"(name: u32, name_len: u32, arg: u32, arg_len: u32, at: u32, len: u32) =>
+        |call, name, name_len, arg, arg_len, at, len| {
+            flow::call_foreign_function(call, Span(name, name_len), Span(arg, arg_len), Slot(at, len))
+        };
+}

@@ -1,0 +1,111 @@
+//! Hostcalls on header maps.
+
+use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::headers::Headers;
+use crate::sandbox::pairs as block;
+use crate::sandbox::state::{Held, Phase, State};
+
+const REQUEST: u32 = 0;
+const RESPONSE: u32 = 2;
+const LAST_MAP: u32 = 7;
+
+/// Envoy counts bytes here, of maps that can be written.
+pub(super) fn size(call: &mut Call<'_>, map: u32, ret: u32) -> Answer {
+    let size = writable(call.state_mut(), map)?.byte_size();
+    Ok(call.write_u32(ret, u32::try_from(size).unwrap_or(u32::MAX))?)
+}
+
+/// A map that is not there now reads as an empty one.
+pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
+    known(map)?;
+    let pairs = readable(call.state(), map).map(|headers| block::encode(headers.iter()));
+    call.give(&pairs.unwrap_or_default(), slot)
+}
+
+/// A block that does not decode clears the map, as in Envoy.
+pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
+    known(map)?;
+    let pairs = block::decode(call.read(span)?).unwrap_or_default();
+    let headers: Headers = pairs.into_iter().collect();
+    *writable(call.state_mut(), map)? = headers;
+    changed(call.state_mut(), map);
+    Ok(())
+}
+
+pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
+    known(map)?;
+    let key = call.read(key)?;
+    let Some(headers) = readable(call.state(), map) else { return Err(absent(call.state()).into()) };
+    let value = headers.values(key).next().ok_or(Status::NotFound)?.to_vec();
+    call.give(&value, slot)
+}
+
+pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
+    known(map)?;
+    let (key, value) = (call.copy(key)?, call.copy(value)?);
+    writable(call.state_mut(), map)?.add(key, value);
+    changed(call.state_mut(), map);
+    Ok(())
+}
+
+pub(super) fn replace(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
+    known(map)?;
+    let (key, value) = (call.copy(key)?, call.copy(value)?);
+    writable(call.state_mut(), map)?.replace(key, value);
+    changed(call.state_mut(), map);
+    Ok(())
+}
+
+pub(super) fn remove(call: &mut Call<'_>, map: u32, key: Span) -> Answer {
+    known(map)?;
+    let key = call.copy(key)?;
+    writable(call.state_mut(), map)?.remove(key);
+    changed(call.state_mut(), map);
+    Ok(())
+}
+
+fn known(map: u32) -> Result<(), Status> {
+    if map > LAST_MAP { Err(Status::BadArgument) } else { Ok(()) }
+}
+
+fn readable(state: &State, map: u32) -> Option<&Headers> {
+    let stream = state.stream_of(state.context_id())?;
+    let http = stream.http()?;
+    match map {
+        REQUEST => stream.readable(&http.request),
+        RESPONSE => stream.readable(&http.response),
+        _ => None,
+    }
+}
+
+/// What a read of a map that is not there answers.
+fn absent(state: &State) -> Status {
+    match state.stream_of(state.context_id()).map(|stream| stream.phase) {
+        Some(Phase::Log) => Status::NotFound,
+        Some(Phase::Request | Phase::Response) | None => Status::BadArgument,
+    }
+}
+
+fn writable(state: &mut State, map: u32) -> Result<&mut Headers, Status> {
+    let id = state.context_id();
+    let http = state.http_mut(id).ok_or(Status::BadArgument)?;
+    let message = match map {
+        REQUEST => &mut http.request,
+        RESPONSE => &mut http.response,
+        _ => return Err(Status::BadArgument),
+    };
+    match message.held {
+        Held::Filter => Ok(&mut message.headers),
+        Held::Awaited | Held::Passed => Err(Status::BadArgument),
+    }
+}
+
+/// For modules of ABI 0.2.1 and older, Envoy picks the route again after any change to the request's headers.
+fn changed(state: &mut State, map: u32) {
+    let id = state.context_id();
+    if map == REQUEST
+        && let Some(http) = state.http_mut(id)
+    {
+        http.route_refreshes += 1;
+    }
+}

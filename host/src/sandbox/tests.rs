@@ -1,0 +1,6 @@
+//! Guests written by hand, and what they observe.
+
+mod guest;
+mod properties;
+mod streams;
+mod vms;
