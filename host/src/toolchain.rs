@@ -48,7 +48,7 @@ pub enum ToolchainError {
     #[error(
         "nothing here can compile the filter for {TARGET}; tried:{}\ninstall one of: \
          `rustup target add {TARGET}`, `rustup component add rust-src`, \
-         or on Debian `apt-get install rustc-web cargo-web rust-web-src` (with rustup's rust-lld or the package lld)",
+         or on Debian `apt-get install rustc-web cargo-web rust-web-src` (and its lld, or rustup's rust-lld)",
         listed(tried)
     )]
     None {
@@ -95,7 +95,9 @@ impl Toolchain {
                 }
             }
             Err(unfit) => {
-                remember(&note, &unfit)?;
+                if matches!(unfit, Unfit::InstallFailed { .. }) {
+                    remember(&note, &unfit)?;
+                }
                 tried.push(unfit);
             }
         }
