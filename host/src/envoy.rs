@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::toolchain::{failure, on_path, output_within};
+use crate::command::{failure, on_path, output_within};
 use crate::workspace::Workspace;
 pub use version::Version;
 pub use wheel::WheelError;
@@ -96,16 +96,10 @@ impl Envoy {
     pub fn at(path: &Path) -> Result<Self, EnvoyError> {
         let run = |source| EnvoyError::Run { path: path.to_path_buf(), source };
         let output = output_within(Command::new(path).arg("--version"), ANSWER).map_err(run)?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let version = Version::said(&said).filter(|_| output.status.success());
-        let Some(version) = version else {
-            let said = if output.status.success() { said.trim().to_owned() } else { failure(&output) };
-            return Err(EnvoyError::NotEnvoy { path: path.to_path_buf(), said });
-        };
-        if version < OLDEST {
-            return Err(EnvoyError::TooOld { path: path.to_path_buf(), version });
+        if !output.status.success() {
+            return Err(EnvoyError::NotEnvoy { path: path.to_path_buf(), said: failure(&output) });
         }
-        Ok(Self { path: path.to_path_buf(), version })
+        Self::that_said(path, &String::from_utf8_lossy(&output.stdout))
     }
 
     /// The program.
@@ -118,6 +112,15 @@ impl Envoy {
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    fn that_said(path: &Path, said: &str) -> Result<Self, EnvoyError> {
+        let path = path.to_path_buf();
+        match Version::said(said) {
+            None => Err(EnvoyError::NotEnvoy { path, said: said.trim().to_owned() }),
+            Some(version) if version < OLDEST => Err(EnvoyError::TooOld { path, version }),
+            Some(version) => Ok(Self { path, version }),
+        }
     }
 
     fn among(named: Option<PathBuf>, on_path: Option<PathBuf>, fetched: &Path) -> Result<Self, EnvoyError> {

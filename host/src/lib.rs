@@ -1,6 +1,7 @@
 //! The host.
 
 pub mod build;
+mod command;
 pub mod envoy;
 pub mod toolchain;
 pub mod workspace;

@@ -1,7 +1,6 @@
 //! What compiles the filter for `wasm32-unknown-unknown`: see docs/adr/0002-wasm-toolchain.md.
 
 mod attempt;
-mod command;
 mod compiler;
 
 use std::fmt;
@@ -10,7 +9,6 @@ use std::process::Command;
 
 use crate::workspace::Workspace;
 pub use attempt::Unfit;
-pub(crate) use command::{failure, on_path, output_within};
 use compiler::Compiler;
 
 /// The target that the filter is compiled for: no WASI, so the only imports are the proxy's.

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::FETCHED;
-use crate::toolchain::{failure, on_path, output_within};
+use crate::command::{failure, on_path, output_within};
 
 /// The wheels of this version, one for each machine it is made for; there is none for macOS.
 const HASHES: [(&str, &str); 2] = [

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::TARGET;
-use super::command::{failure, on_path, output_within};
+use crate::command::{failure, on_path, output_within};
 use crate::workspace::Workspace;
 
 /// Debian's current Rust, with the library's source; its plain `rustc` is too old in every stable release.

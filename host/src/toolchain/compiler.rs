@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::attempt::Unfit;
-use super::command::{failure, is_executable, on_path, output_within};
 use super::{TARGET, Toolchain};
+use crate::command::{failure, is_executable, on_path, output_within};
 use crate::workspace::Workspace;
 
 /// The oldest Rust that compiles the workspace, as Cargo.toml says.
