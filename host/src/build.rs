@@ -118,7 +118,7 @@ pub fn build(options: &BuildOptions, say: &mut dyn FnMut(&str)) -> Result<Built,
     let wasm =
         std::fs::read(&compiled).map_err(|source| BuildError::Read { path: compiled.clone(), source })?;
     if let Some(leaked) = machine.found_in(&wasm) {
-        return Err(BuildError::Leak { path: compiled, leaked: leaked.to_path_buf() });
+        return Err(BuildError::Leak { path: compiled, leaked });
     }
     let inspected = inspect(&wasm).map_err(|source| BuildError::Module { path: compiled, source })?;
     let built = Built {
@@ -164,39 +164,51 @@ struct Manifest<'a> {
     toolchain: &'a str,
 }
 
-/// The paths of this machine that a compiler would write into a module, and what to write instead.
-struct MachinePaths(Vec<(PathBuf, &'static str)>);
+/// A directory of this machine whose name a compiler would write into a module.
+struct MachinePath {
+    from: PathBuf,
+    /// What to write instead.
+    to: &'static str,
+    /// What is below it: `/src` alone is in many a source's name, `/src/policy/` is the checkout.
+    below: &'static [&'static str],
+}
+
+struct MachinePaths(Vec<MachinePath>);
 
 impl MachinePaths {
     fn of(options: &BuildOptions) -> Self {
         let library = options.toolchain.sysroot().join("lib/rustlib/src/rust");
-        let mut paths = vec![(options.workspace.root().to_path_buf(), "/isthmus")];
+        let root = options.workspace.root().to_path_buf();
+        let mut paths = vec![MachinePath { from: root, to: "/isthmus", below: &["filter/", "policy/"] }];
         // Debian's library source is a link; the compiler names some files by the link, some by where it leads.
-        if let Ok(real) = library.canonicalize() {
-            paths.push((real, "/rust"));
+        if let Ok(from) = library.canonicalize() {
+            paths.push(MachinePath { from, to: "/rust", below: &["library/"] });
         }
-        paths.push((library, "/rust"));
+        paths.push(MachinePath { from: library, to: "/rust", below: &["library/"] });
         if let Some(home) = cargo_home() {
-            paths.push((home.join("registry/src"), "/cargo"));
-            paths.push((home, "/cargo-home"));
+            paths.push(MachinePath { from: home, to: "/cargo", below: &["registry/", "git/"] });
         }
-        paths.dedup();
         Self(paths)
     }
 
-    /// Cargo's form of compiler flags, which allows for blanks in paths. The last prefix that fits wins.
+    /// Cargo's form of compiler flags, which allows for blanks in paths.
+    ///
+    /// The last flag that fits wins, so the longest is last: cargo's home may be inside the checkout.
     fn rustflags(&self) -> String {
-        let flags =
-            self.0.iter().rev().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
-        flags.collect::<Vec<_>>().join("\u{1f}")
+        let mut paths: Vec<&MachinePath> = self.0.iter().collect();
+        paths.sort_by_key(|path| path.from.as_os_str().len());
+        let flag = |path: &MachinePath| format!("--remap-path-prefix={}={}", path.from.display(), path.to);
+        paths.into_iter().map(flag).collect::<Vec<_>>().join("\u{1f}")
     }
 
-    fn found_in(&self, wasm: &[u8]) -> Option<&Path> {
+    fn found_in(&self, wasm: &[u8]) -> Option<PathBuf> {
         let holds = |path: &Path| {
             let text = path.as_os_str().as_encoded_bytes();
             wasm.windows(text.len()).any(|window| window == text)
         };
-        self.0.iter().map(|(path, _)| path.as_path()).find(|path| holds(path))
+        let below =
+            |path: &MachinePath| path.below.iter().map(|below| path.from.join(below)).collect::<Vec<_>>();
+        self.0.iter().flat_map(below).find(|path| holds(path))
     }
 }
 

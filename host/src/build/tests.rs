@@ -1,6 +1,6 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Abi, Built, MachinePaths, replace};
+use super::{Abi, Built, MachinePath, MachinePaths, replace};
 
 fn built() -> Built {
     Built {
@@ -28,16 +28,27 @@ fn the_manifest_says_what_the_module_is() {
     assert_eq!(manifest, expected);
 }
 
+fn machine(paths: &[(&str, &'static str, &'static [&'static str])]) -> MachinePaths {
+    let path = |(from, to, below): &(&str, &'static str, &'static [&'static str])| MachinePath {
+        from: from.into(),
+        to,
+        below,
+    };
+    MachinePaths(paths.iter().map(path).collect())
+}
+
 #[test]
 fn a_path_of_this_machine_in_the_module_is_found() {
-    let machine = MachinePaths(vec![("/home/ann/isthmus".into(), "/isthmus"), ("/opt/rust".into(), "/rust")]);
-    assert_eq!(machine.found_in(b"\0asm..panicked at /opt/rust/core.rs"), Some(Path::new("/opt/rust")));
-    assert_eq!(machine.found_in(b"\0asm..panicked at /rust/core.rs"), None);
+    let machine = machine(&[("/src", "/isthmus", &["policy/"]), ("/opt/rust", "/rust", &["library/"])]);
+    let found = |wasm: &str| machine.found_in(wasm.as_bytes());
+    assert_eq!(found("..panicked at /opt/rust/library/core.rs"), Some("/opt/rust/library/".into()));
+    assert_eq!(found("../src/policy/src/plan.rs"), Some("/src/policy/".into()));
+    assert_eq!(found("../rust/library/core.rs/isthmus/policy/src/plan.rs"), None);
 }
 
 #[test]
 fn the_longest_prefix_is_the_last_flag_and_so_the_one_that_wins() {
-    let machine = MachinePaths(vec![(PathBuf::from("/a/b"), "/x"), (PathBuf::from("/a"), "/y")]);
+    let machine = machine(&[("/a/b", "/x", &[]), ("/a", "/y", &[])]);
     assert_eq!(machine.rustflags(), "--remap-path-prefix=/a=/y\u{1f}--remap-path-prefix=/a/b=/x");
 }
 
