@@ -146,7 +146,12 @@ impl Builder<'_> {
                     .to_owned(),
                 hint: "write the value out".to_owned(),
             }),
-            _ => Ok(()), // stream and document marks, and whatever a later parser adds that is no node
+            Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Anchor(..)
+            | _ => Ok(()), // no nodes; nor is whatever a later parser adds without our asking
         }
     }
 

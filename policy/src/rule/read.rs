@@ -264,7 +264,7 @@ spec:
     fn a_sound_policy_is_read_whole() {
         let (policies, findings) = Policy::read("p.yaml", GOOD, &"istio-system".parse().unwrap());
         assert_eq!(findings, []);
-        let [policy] = policies.as_slice() else { unreachable!() };
+        let policy = &policies[0];
         assert_eq!(policy.boundary.as_ref().unwrap().value, Boundary::Region);
         let access = policy.access.as_ref().unwrap();
         assert_eq!((access.source, access.scope), (Demand::Verified, Judged::Remote));

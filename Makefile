@@ -1,0 +1,40 @@
+# Every target does its own set-up: on a fresh checkout, `make demo` is all it takes.
+
+ISTHMUS := $(or $(CARGO_TARGET_DIR),target)/debug/isthmus
+
+.DEFAULT_GOAL := help
+.PHONY: help cargo host setup build demo test bench lint clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+cargo:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+
+host: cargo
+	cargo build --locked -p isthmus
+
+setup: host ## Find or fetch what compiles the filter, and an Envoy
+	$(ISTHMUS) setup
+
+build: setup ## Compile the filter to wasm/isthmus.wasm
+	$(ISTHMUS) build
+
+demo: build ## Run a mesh of two clusters on this machine and show what the filter does
+	$(ISTHMUS) demo
+
+test: build ## Run every tier of tests
+	tests/run
+
+bench: cargo ## Measure
+	cargo bench --workspace --locked
+
+lint: cargo ## Check format, lints, documentation and dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
+	.ci/cargo-deny check bans licenses sources
+
+clean: cargo ## Remove what was built and fetched
+	cargo clean
+	rm -rf .tools wasm/isthmus.wasm wasm/isthmus.json
