@@ -1,5 +1,7 @@
 //! The host.
 
+#![forbid(unsafe_code)]
+
 pub mod build;
 mod command;
 pub mod envoy;

@@ -53,6 +53,7 @@ fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {
         schema: SCHEMA,
         mesh: mesh.name().to_owned(),
         cluster: cluster.name.clone(),
+        network: cluster.network.clone(),
         clusters: clusters.collect(),
         issuers: issuers.collect(),
         ranges: if exposure.is_empty() { Vec::new() } else { ranges },

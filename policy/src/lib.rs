@@ -29,11 +29,14 @@
 //!
 //! let plan = &plans.unwrap()[&"eu-1".parse()?];
 //! let guard = Guard::new(plan, &"payments".parse()?, &[("app".to_owned(), "ledger".to_owned())].into());
-//! let source = Source::of(plan, Evidence { issuer: Some("L=us-1,CN=Intermediate CA,O=Istio"), tag: Some("eu-1") });
+//! let issuer = Some("L=us-1,CN=Intermediate CA,O=Istio");
+//! let source = Source::of(plan, Evidence { peer: true, issuer, tag: Some("eu-1") });
 //! let arrival = evaluate::Arrival { source, identity: None, port: 8080, method: "GET", path: "/" };
 //! assert_eq!(evaluate::inbound(plan, &guard, &arrival).reason(), "ledger/no-rule-matched");
 //! # Ok::<(), policy::name::NameError>(())
 //! ```
+
+#![forbid(unsafe_code)]
 
 pub mod certificate;
 pub mod cidr;

@@ -12,6 +12,9 @@ use crate::name::{ClusterName, Namespace, NetworkName, RegionName, Service};
 use crate::pattern::Pattern;
 use crate::rule::{Boundary, Demand, Judged, Scope};
 
+/// The labels that give a workload its canonical service, as Istio takes them: the first that is there.
+const CANONICAL_SERVICE: [&str; 3] = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+
 /// The version of the plan's form that this code writes and reads.
 pub const SCHEMA: u32 = 1;
 
@@ -44,6 +47,7 @@ pub struct Plan {
     pub(crate) schema: u32,
     pub(crate) mesh: String,
     pub(crate) cluster: ClusterName,
+    pub(crate) network: NetworkName,
     pub(crate) clusters: BTreeMap<ClusterName, Location>,
     pub(crate) issuers: BTreeMap<IssuerName, ClusterName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -210,9 +214,25 @@ impl Plan {
         &self.mesh
     }
 
+    /// The network of that cluster.
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
     /// Where a cluster of the mesh is.
     pub fn location(&self, cluster: &ClusterName) -> Option<&Location> {
         self.clusters.get(cluster)
+    }
+
+    /// The labels of a workload that tell which services it is behind.
+    pub fn labels(&self) -> BTreeSet<&str> {
+        let selectors = self.inbound.values().flat_map(|inbound| inbound.selector.keys().map(String::as_str));
+        CANONICAL_SERVICE.into_iter().chain(selectors).collect()
+    }
+
+    /// Whether connections are judged at the gateway at all.
+    pub fn limits_exposure(&self) -> bool {
+        !self.exposure.is_empty()
     }
 
     /// The cluster whose intermediate CA has this name.
@@ -270,6 +290,13 @@ impl Guard {
         }
     }
 
+    /// Whether some rule asks for the port.
+    pub fn judges_ports(&self) -> bool {
+        let mut rules =
+            self.access.iter().flat_map(|access| access.deny.iter().chain(access.allow.iter().flatten()));
+        rules.any(|rule| rule.to.iter().any(|to| !to.ports.is_empty()))
+    }
+
     /// Whether nothing is said of the workload.
     pub fn is_empty(&self) -> bool {
         self.within.is_empty() && self.access.is_empty()
@@ -279,9 +306,8 @@ impl Guard {
 /// Whether a workload is behind a service: by the service's selector, else by the canonical service that Istio
 /// gives the workload.
 fn serves(service: &Service, selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
-    const CANONICAL: [&str; 3] = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
     if selector.is_empty() {
-        let canonical = CANONICAL.iter().find_map(|label| labels.get(*label));
+        let canonical = CANONICAL_SERVICE.iter().find_map(|label| labels.get(*label));
         return canonical.is_some_and(|name| name == service.name.as_str());
     }
     selector.iter().all(|(label, value)| labels.get(label) == Some(value))

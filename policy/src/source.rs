@@ -20,7 +20,9 @@ pub enum Source<'p> {
 /// What a connection and its request show of their source.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Evidence<'r> {
-    /// The issuer of the peer's leaf certificate, which Envoy has checked up to the mesh's root.
+    /// Whether the peer showed a certificate that Envoy has checked up to the mesh's root.
+    pub peer: bool,
+    /// The issuer of that certificate, where this Envoy gives the certificate away (1.38 and later).
     pub issuer: Option<&'r str>,
     /// What the tag header claims.
     pub tag: Option<&'r str>,
@@ -29,8 +31,10 @@ pub struct Evidence<'r> {
 impl<'p> Source<'p> {
     /// Weighs the evidence. A tag counts only beside a certificate, and never against it.
     pub fn of(plan: &'p Plan, evidence: Evidence<'_>) -> Self {
-        let Some(issuer) = evidence.issuer else { return Self::Unknown };
-        if let Some(cluster) = plan.issued_in(issuer) {
+        if !evidence.peer {
+            return Self::Unknown;
+        }
+        if let Some(cluster) = evidence.issuer.and_then(|issuer| plan.issued_in(issuer)) {
             return Self::Verified(cluster);
         }
         evidence.tag.and_then(|tag| plan.known(tag)).map_or(Self::Unknown, Self::Claimed)

@@ -1,1 +1,3 @@
 //! Shared fixtures of the test tiers.
+
+#![forbid(unsafe_code)]

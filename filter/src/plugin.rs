@@ -1,0 +1,97 @@
+//! The contexts that the SDK drives: Envoy's callbacks, handed on to [`place`](crate::place).
+
+use std::rc::Rc;
+
+use policy::plan::Role;
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
+
+use crate::envoy::{self, Envoy};
+use crate::host::{Host as _, Level};
+use crate::place::{self, Next};
+use crate::settings::Settings;
+
+#[expect(missing_docs, reason = "the SDK's macro writes the entry point")]
+mod entry {
+    use super::{LogLevel, Root};
+
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(LogLevel::Warn); // also makes a panic say where, should there ever be one
+        proxy_wasm::set_root_context(|_| Box::new(Root { settings: None }));
+    }}
+}
+
+/// A plugin under one configuration.
+struct Root {
+    settings: Option<Rc<Settings>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        match Settings::read(&envoy::configuration(), &Envoy) {
+            Ok(settings) => {
+                self.settings = Some(Rc::new(settings));
+                true
+            }
+            Err(refusal) => {
+                Envoy.log(Level::Error, &format!("configuration refused, the one before stays: {refusal}"));
+                false
+            }
+        }
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(match self.settings.as_ref()?.role {
+            Role::Outbound | Role::Inbound => ContextType::HttpContext,
+            Role::Gateway => ContextType::StreamContext,
+        })
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request(Rc::clone(self.settings.as_ref()?))))
+    }
+
+    fn create_stream_context(&self, _id: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(Connection(Rc::clone(self.settings.as_ref()?))))
+    }
+}
+
+fn action(next: Next) -> Action {
+    match next {
+        Next::Continue => Action::Continue,
+        Next::Stop => Action::Pause,
+    }
+}
+
+struct Request(Rc<Settings>);
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        action(match self.0.role {
+            Role::Outbound => place::outbound(&self.0, &Envoy),
+            Role::Inbound => place::inbound(&self.0, &Envoy),
+            Role::Gateway => Next::Continue,
+        })
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+        if self.0.role == Role::Inbound {
+            place::answer(&self.0, &Envoy);
+        }
+        Action::Continue
+    }
+}
+
+struct Connection(Rc<Settings>);
+
+impl Context for Connection {}
+
+impl StreamContext for Connection {
+    fn on_new_connection(&mut self) -> Action {
+        action(place::gateway(&self.0, &Envoy))
+    }
+}
