@@ -1,3 +1,4 @@
 //! The host.
 
 pub mod cert;
+pub mod lab;
