@@ -192,12 +192,9 @@ async fn a_gateway_closes_a_connection_for_a_service_its_cluster_does_not_have()
     // The ledger is a service of the mesh, but not of this cluster.
     let unknown = tls("outbound_.5000_._.ledger.sample.svc.cluster.local");
     assert!(unknown.contains("no peer certificate available"), "{unknown}");
-    let missed = lab.stat("cluster1/istio-eastwestgateway.istio-system", &no_match(&gateway.to_string()));
-    assert_eq!(missed.await.expect("stat"), 1);
-}
-
-fn no_match(gateway: &str) -> String {
-    format!("listener.{gateway}_15443.no_filter_chain_match")
+    let stat = format!("listener.{gateway}_15443.no_filter_chain_match");
+    let missed = lab.stat("cluster1/istio-eastwestgateway.istio-system", &stat).await.expect("stat");
+    assert_eq!(missed, 1);
 }
 
 #[tokio::test]
@@ -248,13 +245,18 @@ async fn a_network_plugin_reaches_a_running_gateway_and_closes_before_anything_i
     let plugin = format!(
         "  type: NETWORK\n  url: file://{url}\n  selector: {{matchLabels: {{istio: eastwestgateway}}}}\n"
     );
+    let gateway = "cluster2/istio-eastwestgateway.istio-system";
+    let reloads = "extension_config_discovery.network_filter.isthmus-gateway.config_reload";
+    let before = lab.stat(gateway, reloads).await.expect("stat");
     write_plugin(lab.site(), "cluster2", "probe", &plugin);
-    let ledger = Get::new("ledger.sample", "/");
-    eventually(async || {
-        let answer = lab.get(&sleep(), &ledger).await.map_err(|e| e.to_string())?;
-        if answer.status == 503 { Ok(()) } else { Err(format!("{answer:?}")) }
+    // No request before it is in force: a connection that is open already is not judged again.
+    eventually(async || match lab.stat(gateway, reloads).await {
+        Ok(now) if now > before => Ok(()),
+        other => Err(format!("{other:?} reloads, {before} before")),
     })
     .await;
+    let ledger = Get::new("ledger.sample", "/");
+    assert_eq!(lab.get(&sleep(), &ledger).await.expect("an answer").status, 503);
     let line = eventually(async || {
         let log = lab.access_log("cluster2/istio-eastwestgateway.istio-system").map_err(|e| e.to_string())?;
         let found = log.iter().find(|line| line["reason"] == "because").cloned();

@@ -23,8 +23,6 @@ pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
         "node": node(site, own),
         "admin": {"address": address(own.address, ADMIN_PORT)},
         "static_resources": {"listeners": listeners, "clusters": clusters},
-        // The lab's retries and breakers must not hide what a policy does; nor may a default limit.
-        "layered_runtime": {"layers": [{"name": "lab", "static_layer": {"overload": {"global_downstream_max_connections": 50000}}}]},
     })
 }
 
