@@ -1,5 +1,7 @@
 //! The lab tier: real Envoys on loopback.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -113,7 +113,7 @@ fn tls_context(own: &Workload<'_>, alpn: &[&str], validation: Value) -> Value {
     })
 }
 
-fn connection_manager(own: &Workload<'_>, name: &str, routes: Value, filters: Value) -> Value {
+fn connection_manager(own: &Workload<'_>, name: &str, routes: &Value, filters: &Value) -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -166,7 +166,7 @@ fn access_log(own: &Workload<'_>) -> Value {
 }
 
 /// A cluster of fixed endpoints, reached from our own address: a policy may look at where a connection comes from.
-fn static_cluster(own: &Workload<'_>, name: &str, endpoints: Vec<Value>) -> Value {
+fn static_cluster(own: &Workload<'_>, name: &str, endpoints: &[Value]) -> Value {
     json!({
         "name": name,
         "type": "STATIC",

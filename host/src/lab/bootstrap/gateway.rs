@@ -23,7 +23,7 @@ pub(super) fn resources(own: &Workload<'_>, all: &[Workload<'_>]) -> (Value, Val
         .iter()
         .map(|(service, server)| {
             let endpoint = json!({"lb_endpoints": [{"endpoint": {"address": inbound_address(server)}}]});
-            static_cluster(own, &service.sni(), vec![endpoint])
+            static_cluster(own, &service.sni(), &[endpoint])
         })
         .collect();
     // With no chain at all Envoy refuses a listener, and there is nothing to pass on.

@@ -12,7 +12,7 @@ pub(super) fn resources(_site: &Site, own: &Workload<'_>) -> (Value, Value) {
         return (json!([]), json!([]));
     };
     let endpoint = json!({"lb_endpoints": [{"endpoint": {"address": address(own.address, service.port)}}]});
-    let clusters = json!([static_cluster(own, &cluster_name(service), vec![endpoint])]);
+    let clusters = json!([static_cluster(own, &cluster_name(service), &[endpoint])]);
     (json!([sidecar(own, service), application(own, service, version)]), clusters)
 }
 
@@ -27,7 +27,7 @@ fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
         "name": "inbound",
         "virtual_hosts": [{"name": "inbound|http", "domains": ["*"], "routes": [route]}],
     });
-    let mut manager = connection_manager(own, "inbound", routes, json!([slot(own), router()]));
+    let mut manager = connection_manager(own, "inbound", &routes, &json!([slot(own), router()]));
     if let Some(fields) = manager.as_object_mut() {
         fields.insert("forward_client_cert_details".to_owned(), json!("APPEND_FORWARD"));
         fields.insert(

@@ -18,7 +18,7 @@ pub(super) fn resources(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
         .flat_map(|service| Reach::ALL.map(|reach| cluster(site, own, all, (service, reach))))
         .collect();
     let routes = json!({"name": "outbound", "virtual_hosts": hosts});
-    let manager = connection_manager(own, "outbound", routes, json!([slot(own), router()]));
+    let manager = connection_manager(own, "outbound", &routes, &json!([slot(own), router()]));
     let listener = json!({
         "name": "virtualOutbound",
         "address": address(own.address, OUTBOUND_PORT),
@@ -98,13 +98,13 @@ fn route(service: &LabService, reach: Reach) -> Value {
 
 fn cluster(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], to: (&LabService, Reach)) -> Value {
     let (service, reach) = to;
-    let endpoints = all
+    let endpoints: Vec<Value> = all
         .iter()
         .filter(|other| matches!(other.role, Role::Server { service: theirs, .. } if theirs == service))
         .filter(|other| reach.includes(own, other))
         .map(|other| endpoint(own, other, all))
         .collect();
-    let mut cluster = static_cluster(own, &cluster_name(service, reach), endpoints);
+    let mut cluster = static_cluster(own, &cluster_name(service, reach), &endpoints);
     if let Some(fields) = cluster.as_object_mut() {
         fields.insert("transport_socket_matches".to_owned(), mutual_tls(site, own, service));
         let described = json!({"host": service.host(), "name": service.name, "namespace": service.namespace});

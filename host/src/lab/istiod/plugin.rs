@@ -67,19 +67,22 @@ struct Selector {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum Phase {
-    UnspecifiedPhase,
+    #[serde(rename = "UNSPECIFIED_PHASE")]
+    Unspecified,
     Authn,
     Authz,
     Stats,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum FailStrategy {
     #[default]
-    FailClose,
-    FailOpen,
-    FailReload,
+    #[serde(rename = "FAIL_CLOSE")]
+    Close,
+    #[serde(rename = "FAIL_OPEN")]
+    Open,
+    #[serde(rename = "FAIL_RELOAD")]
+    Reload,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -169,9 +172,9 @@ impl Plugin {
             "name": self.name(),
             "root_id": spec.plugin_name,
             "failure_policy": match spec.fail_strategy {
-                FailStrategy::FailClose => "FAIL_CLOSED",
-                FailStrategy::FailOpen => "FAIL_OPEN",
-                FailStrategy::FailReload => "FAIL_RELOAD",
+                FailStrategy::Close => "FAIL_CLOSED",
+                FailStrategy::Open => "FAIL_OPEN",
+                FailStrategy::Reload => "FAIL_RELOAD",
             },
             "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": path}}},
         });
