@@ -1,0 +1,383 @@
+//! A lab: stock Envoys on loopback that play the clusters of a mesh, with real mTLS and real filters.
+//!
+//! ```text
+//! Blueprint -> Site::claim (addresses, directories) -> the caller writes WasmPlugins -> Site::up -> Lab
+//! ```
+//!
+//! The lab plays istiod (docs/adr/0005-the-lab-plays-istiod.md): the YAML files in `<dir>/clusters/<cluster>/` are
+//! that cluster's API server, and a change there reaches its proxies as a hot reload.
+
+mod addresses;
+mod blueprint;
+mod bootstrap;
+mod http;
+mod istiod;
+mod process;
+mod proxy;
+mod site;
+
+pub use blueprint::{Blueprint, BlueprintError, Client, LabCluster, LabService};
+pub use http::{Answer, Get, RequestError};
+pub use istiod::PluginError;
+pub use proxy::{Proxy, ProxyKind};
+pub use site::Site;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
+use blueprint::OUTBOUND_PORT;
+use http::Sender;
+use istiod::Istiods;
+use process::Process;
+use proxy::{Role, Workload};
+
+/// How long a lab may take to come up; a Wasm module is compiled once per proxy.
+const START: Duration = Duration::from_secs(60);
+/// How often a condition is looked at while waiting.
+const TICK: Duration = Duration::from_millis(20);
+/// How often the clusters' plugins are looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How long the certificates of a lab hold.
+const LIFETIME: time::Duration = time::Duration::days(30);
+
+/// Why a lab did not come up, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The blueprint does not hold together.
+    #[error("the blueprint does not hold together")]
+    Blueprint {
+        /// What is wrong.
+        source: BlueprintError,
+    },
+    /// Every lab number is taken, on this machine, now.
+    #[error("every range of loopback addresses is taken by another lab")]
+    NoAddresses,
+    /// A file or directory of the lab could not be read or written.
+    #[error("cannot read or write {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The certificates could not be made.
+    #[error("cannot make the lab's certificates")]
+    Certificates {
+        /// Why.
+        source: CertError,
+    },
+    /// A cluster's plugins could not be translated.
+    #[error("a plugin cannot be translated")]
+    Plugin {
+        /// Why.
+        source: PluginError,
+    },
+    /// Envoy could not be run.
+    #[error("cannot run {envoy}")]
+    Run {
+        /// The binary.
+        envoy: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An Envoy ended by itself.
+    #[error("the Envoy of {proxy} ended by itself:\n{log}")]
+    Ended {
+        /// The proxy.
+        proxy: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// A proxy did not get ready in time.
+    #[error("{proxy} was not ready after {} s; last seen: {last}", START.as_secs())]
+    NotReady {
+        /// The proxy.
+        proxy: String,
+        /// What it said last.
+        last: String,
+    },
+    /// There is no such proxy or client in this lab.
+    #[error("the lab has no {name}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+    },
+    /// A request got no answer.
+    #[error("{proxy} gave no answer")]
+    Request {
+        /// The proxy.
+        proxy: String,
+        /// Why.
+        source: RequestError,
+    },
+    /// A line of an access log is not JSON.
+    #[error("a line of {path} is not JSON")]
+    AccessLog {
+        /// The log.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// Processes that did not end when told to.
+    #[error("still running: {}", .proxies.join(", "))]
+    Stragglers {
+        /// The proxies they are.
+        proxies: Vec<String>,
+    },
+}
+
+/// A running lab; dropping it ends every process of it.
+#[derive(Debug)]
+pub struct Lab {
+    // In the order they are dropped: the processes go before the addresses are free.
+    running: Vec<Running>,
+    sender: Sender,
+    refused: watch::Receiver<Option<String>>,
+    _watcher: JoinSet<()>,
+    site: Site,
+}
+
+#[derive(Debug)]
+struct Running {
+    proxy: Proxy,
+    process: Process,
+}
+
+impl Lab {
+    pub(crate) async fn start(site: Site, envoy: &Path, now: time::OffsetDateTime) -> Result<Self, LabError> {
+        let workloads = Workload::all(&site);
+        write_files(&site, &workloads, now)?;
+        let mut istiods = Istiods::new(|cluster| site.plugins(cluster), &workloads);
+        istiods.reconcile().map_err(|source| LabError::Plugin { source })?;
+        let running = workloads
+            .iter()
+            .map(|workload| Running::start(workload.proxy(), envoy))
+            .collect::<Result<Vec<_>, _>>()?;
+        drop(workloads);
+        let (tell, refused) = watch::channel(None);
+        let mut watcher = JoinSet::new();
+        watcher.spawn(watch_plugins(istiods, tell));
+        let mut lab = Self { running, sender: Sender::new(), refused, _watcher: watcher, site };
+        lab.wait_until_ready().await?;
+        Ok(lab)
+    }
+
+    /// The ground the lab stands on: addresses, directories, blueprint.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Where this client sends its requests: its sidecar's outbound listener.
+    #[must_use]
+    pub fn client(&self, client: &Client) -> Option<SocketAddr> {
+        Workload::all(&self.site)
+            .iter()
+            .find(|w| matches!(w.role, Role::Client(own) if own == client))
+            .map(|w| SocketAddr::from((w.address, OUTBOUND_PORT)))
+    }
+
+    /// Every proxy, in the order of the blueprint: clients, servers, gateways.
+    pub fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.running.iter().map(|r| &r.proxy)
+    }
+
+    /// The proxy of this name: `<cluster>/<workload>.<namespace>`.
+    pub fn proxy(&self, name: &str) -> Result<&Proxy, LabError> {
+        self.proxies().find(|p| p.name == name).ok_or_else(|| LabError::Unknown { name: name.to_owned() })
+    }
+
+    /// Sends a request from a client, through its sidecar.
+    pub async fn get(&self, client: &Client, get: &Get) -> Result<Answer, LabError> {
+        let name = format!("{}/{}.{}", client.cluster, client.service_account, client.namespace);
+        let to = self.client(client).ok_or_else(|| LabError::Unknown { name: name.clone() })?;
+        self.sender.send(to, get).await.map_err(|source| LabError::Request { proxy: name, source })
+    }
+
+    /// Asks a proxy's admin interface: `/stats`, `/config_dump`, ...
+    pub async fn admin(&self, proxy: &str, path: &str) -> Result<String, LabError> {
+        let proxy = self.proxy(proxy)?;
+        self.ask(proxy, path).await
+    }
+
+    /// A counter or gauge of a proxy; one that is not there is zero, as Envoy makes most on first use.
+    pub async fn stat(&self, proxy: &str, name: &str) -> Result<u64, LabError> {
+        let all = self.admin(proxy, "/stats").await?;
+        let value = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Ok(value.and_then(|v| v.trim().parse().ok()).unwrap_or(0))
+    }
+
+    /// A proxy's access log so far.
+    pub fn access_log(&self, proxy: &str) -> Result<Vec<Value>, LabError> {
+        let path = &self.proxy(proxy)?.access_log;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(none) if none.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(LabError::File { path: path.clone(), source }),
+        };
+        // Envoy flushes at any byte: a last line without its end is still being written.
+        let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
+        whole
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .map_err(|source| LabError::AccessLog { path: path.clone(), source })
+    }
+
+    /// What an istiod could not take from its cluster last, if it still cannot; its proxies keep what they had.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        self.refused.borrow().clone()
+    }
+
+    /// An error when an Envoy has ended by itself.
+    pub fn check(&mut self) -> Result<(), LabError> {
+        match self.running.iter_mut().find_map(|r| r.process.has_ended().then_some(r)) {
+            None => Ok(()),
+            Some(r) => Err(LabError::Ended { proxy: r.proxy.name.clone(), log: r.process.log_tail() }),
+        }
+    }
+
+    /// Ends everything, and confirms that it has ended.
+    #[expect(
+        clippy::unused_async,
+        reason = "ending may come to wait on the runtime; callers are async already"
+    )]
+    pub async fn down(mut self) -> Result<(), LabError> {
+        self.release();
+        let proxies: Vec<String> = self
+            .running
+            .iter_mut()
+            .filter_map(|r| (!r.process.wait()).then(|| r.proxy.name.clone()))
+            .collect();
+        if proxies.is_empty() { Ok(()) } else { Err(LabError::Stragglers { proxies }) }
+    }
+
+    fn release(&mut self) {
+        self.running.iter_mut().for_each(|r| r.process.release());
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<(), LabError> {
+        let deadline = Instant::now() + START;
+        for n in 0..self.running.len() {
+            while let Some((proxy, last)) = self.not_ready(n).await {
+                self.check()?;
+                if Instant::now() > deadline {
+                    return Err(LabError::NotReady { proxy, last });
+                }
+                tokio::time::sleep(TICK).await;
+            }
+        }
+        self.check()
+    }
+
+    /// The n-th proxy and what it said, while it takes no requests yet.
+    async fn not_ready(&self, n: usize) -> Option<(String, String)> {
+        let proxy = &self.running.get(n)?.proxy;
+        // "LIVE" comes when every listener is warm, and the workers that listen start right after it.
+        let last = match self.ask(proxy, "/ready").await {
+            Ok(state) if state.trim() == "LIVE" => {
+                match self.ask(proxy, "/stats?filter=listener_manager.workers_started").await {
+                    Ok(stats) if stats.contains("workers_started: 1") => return None,
+                    Ok(stats) => stats,
+                    Err(error) => describe(&error),
+                }
+            }
+            Ok(state) => state,
+            Err(error) => describe(&error),
+        };
+        Some((proxy.name.clone(), last))
+    }
+
+    async fn ask(&self, proxy: &Proxy, path: &str) -> Result<String, LabError> {
+        let answer = self.sender.send(proxy.admin, &Get::new("admin", path)).await;
+        match answer {
+            Ok(answer) => Ok(answer.body),
+            Err(source) => Err(LabError::Request { proxy: proxy.name.clone(), source }),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // All at once; each process then waits for its own end.
+        self.release();
+    }
+}
+
+impl Running {
+    fn start(proxy: Proxy, envoy: &Path) -> Result<Self, LabError> {
+        let process = Process::start(envoy, &proxy.dir.join("bootstrap.json"), &proxy.dir.join("envoy.log"))
+            .map_err(|source| LabError::Run { envoy: envoy.to_owned(), source })?;
+        Ok(Self { proxy, process })
+    }
+}
+
+/// Translates plugins for ever, and tells what it cannot translate.
+async fn watch_plugins(mut istiods: Istiods, tell: watch::Sender<Option<String>>) {
+    loop {
+        tokio::time::sleep(POLL).await;
+        // A few small files: reading them here costs less than a thread to do it.
+        let refused = istiods.reconcile().err().map(|error| describe(&error));
+        tell.send_if_modified(|last| {
+            let changed = *last != refused;
+            last.clone_from(&refused);
+            changed
+        });
+    }
+}
+
+/// Certificates and bootstrap of every proxy.
+fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTime) -> Result<(), LabError> {
+    let hierarchy = Hierarchy::at(site.dir().join("ca"));
+    let names: Vec<&str> = site.blueprint().clusters.iter().map(|c| c.name.as_str()).collect();
+    let options = Options { key: KeyKind::P256, root_lifetime: LIFETIME, intermediate_lifetime: LIFETIME };
+    let certificates = |source| LabError::Certificates { source };
+    hierarchy.ensure(&names, options, now).map_err(certificates)?;
+    let root = hierarchy.root().map_err(certificates)?;
+    for own in workloads {
+        let intermediate = hierarchy.intermediate(&own.cluster.name).map_err(certificates)?;
+        let leaf = intermediate
+            .leaf(&own.spiffe_id(&site.blueprint().trust_domain), Validity::from(now, LIFETIME))
+            .map_err(certificates)?;
+        let bootstrap = bootstrap::bootstrap(site, own, workloads).to_string();
+        std::fs::create_dir_all(&own.dir)
+            .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
+        let files = [
+            ("root-cert.pem", root.certificate()),
+            ("cert-chain.pem", &leaf.chain),
+            ("key.pem", &leaf.key),
+            ("bootstrap.json", &bootstrap),
+        ];
+        for (name, content) in files {
+            replace_private(&own.dir.join(name), content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a file that only its owner may read: one of them is a key.
+fn replace_private(path: &Path, content: &str) -> Result<(), LabError> {
+    let write = || {
+        use std::io::Write as _;
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        file.write_all(content.as_bytes())?;
+        file.persist(path).map_err(|e| e.error)
+    };
+    match write() {
+        Ok(_) => Ok(()),
+        Err(source) => Err(LabError::File { path: path.to_owned(), source }),
+    }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

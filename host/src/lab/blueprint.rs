@@ -1,0 +1,220 @@
+//! What a lab is made of: a plain value, from a mesh or from a test.
+
+use std::collections::BTreeSet;
+
+/// The root namespace of the lab's Istio: its plugins reach every proxy, its gateways live there.
+pub(super) const ROOT_NAMESPACE: &str = "istio-system";
+
+/// Ports that a proxy takes on its own address, as in Istio.
+pub(super) const OUTBOUND_PORT: u16 = 15001;
+pub(super) const INBOUND_PORT: u16 = 15006;
+pub(super) const GATEWAY_PORT: u16 = 15443;
+pub(super) const ADMIN_PORT: u16 = 15000;
+
+/// The clusters, services and clients of a lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blueprint {
+    /// The mesh id.
+    pub mesh: String,
+    /// The trust domain of every workload.
+    pub trust_domain: String,
+    /// The clusters; the order gives their addresses.
+    pub clusters: Vec<LabCluster>,
+    /// The services; the order gives their addresses.
+    pub services: Vec<LabService>,
+    /// Where requests are sent from.
+    pub clients: Vec<Client>,
+}
+
+/// A cluster of a lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabCluster {
+    /// Its name.
+    pub name: String,
+    /// Its network: clusters of one network reach each other's workloads directly.
+    pub network: String,
+    /// Its region, when it has one.
+    pub region: Option<String>,
+}
+
+/// A service of a lab; in its n-th cluster it answers as version `v<n>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabService {
+    /// Its name, also its service account.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its port.
+    pub port: u16,
+    /// The clusters that host it.
+    pub clusters: Vec<String>,
+}
+
+impl LabService {
+    /// The host name in full.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("{}.{}.svc.cluster.local", self.name, self.namespace)
+    }
+
+    /// The SNI that Istio gives connections to this service.
+    #[must_use]
+    pub fn sni(&self) -> String {
+        format!("outbound_.{}_._.{}", self.port, self.host())
+    }
+}
+
+/// A workload that sends requests.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Client {
+    /// The cluster it runs in.
+    pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account, also its name.
+    pub service_account: String,
+}
+
+/// What is wrong with a blueprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlueprintError {
+    /// Two things have one name.
+    #[error("{name} is there twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A service or client names a cluster that is not in the blueprint.
+    #[error("{user} names cluster {cluster:?}, which the lab does not have")]
+    NoSuchCluster {
+        /// The service or client.
+        user: String,
+        /// The cluster it names.
+        cluster: String,
+    },
+    /// There are more of a kind than a lab has addresses for.
+    #[error("{count} {kind} are more than the {most} a lab has addresses for")]
+    TooMany {
+        /// Clusters, services or clients.
+        kind: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// A service listens where its own sidecar does.
+    #[error("service {service} cannot have port {port}: its sidecar listens there")]
+    PortTaken {
+        /// The service.
+        service: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl Blueprint {
+    pub(super) fn check(&self) -> Result<(), BlueprintError> {
+        at_most("clusters", self.clusters.len(), 250)?;
+        at_most("services", self.services.len(), 80)?;
+        at_most("clients", self.clients.len(), 150)?;
+        unique(self.clusters.iter().map(|c| c.name.clone()))?;
+        unique(self.services.iter().map(LabService::host))?;
+        unique(self.clients.iter().map(|c| format!("{}/{}.{}", c.cluster, c.service_account, c.namespace)))?;
+        for service in &self.services {
+            unique(service.clusters.iter().map(|c| format!("{} in {c}", service.name)))?;
+            self.check_clusters(&service.name, &service.clusters)?;
+            if [OUTBOUND_PORT, INBOUND_PORT, GATEWAY_PORT, ADMIN_PORT].contains(&service.port) {
+                return Err(BlueprintError::PortTaken { service: service.name.clone(), port: service.port });
+            }
+        }
+        self.clients
+            .iter()
+            .try_for_each(|c| self.check_clusters(&c.service_account, std::slice::from_ref(&c.cluster)))
+    }
+
+    fn check_clusters(&self, user: &str, named: &[String]) -> Result<(), BlueprintError> {
+        match named.iter().find(|name| self.cluster(name).is_none()) {
+            None => Ok(()),
+            Some(cluster) => {
+                Err(BlueprintError::NoSuchCluster { user: user.to_owned(), cluster: cluster.clone() })
+            }
+        }
+    }
+
+    pub(super) fn cluster(&self, name: &str) -> Option<&LabCluster> {
+        self.clusters.iter().find(|c| c.name == name)
+    }
+}
+
+fn at_most(kind: &'static str, count: usize, most: usize) -> Result<(), BlueprintError> {
+    if count <= most { Ok(()) } else { Err(BlueprintError::TooMany { kind, count, most }) }
+}
+
+fn unique(names: impl Iterator<Item = String>) -> Result<(), BlueprintError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            return Err(BlueprintError::Twice { name });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::lab) fn two_clusters() -> Blueprint {
+        let cluster = |n: u8| LabCluster {
+            name: format!("cluster{n}"),
+            network: format!("network{n}"),
+            region: Some(format!("region{n}")),
+        };
+        Blueprint {
+            mesh: "mesh1".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
+            clusters: vec![cluster(1), cluster(2)],
+            services: vec![LabService {
+                name: "helloworld".to_owned(),
+                namespace: "sample".to_owned(),
+                port: 5000,
+                clusters: vec!["cluster1".to_owned(), "cluster2".to_owned()],
+            }],
+            clients: vec![Client {
+                cluster: "cluster1".to_owned(),
+                namespace: "sample".to_owned(),
+                service_account: "sleep".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_blueprint_that_holds_together_passes() {
+        assert_eq!(two_clusters().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_there_is_named_with_its_user() {
+        let mut blueprint = two_clusters();
+        blueprint.services[0].clusters.push("cluster9".to_owned());
+        let error = blueprint.check().expect_err("refused").to_string();
+        assert_eq!(error, "helloworld names cluster \"cluster9\", which the lab does not have");
+    }
+
+    #[test]
+    fn two_of_one_name_are_refused() {
+        let mut blueprint = two_clusters();
+        blueprint.clients.push(blueprint.clients[0].clone());
+        assert_eq!(
+            blueprint.check(),
+            Err(BlueprintError::Twice { name: "cluster1/sleep.sample".to_owned() })
+        );
+    }
+
+    #[test]
+    fn a_service_cannot_take_its_sidecars_port() {
+        let mut blueprint = two_clusters();
+        blueprint.services[0].port = 15006;
+        assert!(matches!(blueprint.check(), Err(BlueprintError::PortTaken { port: 15006, .. })));
+    }
+}

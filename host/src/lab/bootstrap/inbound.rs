@@ -1,0 +1,84 @@
+//! A service's sidecar, and the application behind it.
+
+use serde_json::{Value, json};
+
+use super::{address, connection_manager, router, slot, static_cluster, tls_context, tls_inspector};
+use crate::lab::blueprint::{INBOUND_PORT, LabService};
+use crate::lab::proxy::{Role, Workload};
+use crate::lab::site::Site;
+
+pub(super) fn resources(_site: &Site, own: &Workload<'_>) -> (Value, Value) {
+    let Role::Server { service, version } = own.role else {
+        return (json!([]), json!([]));
+    };
+    let endpoint = json!({"lb_endpoints": [{"endpoint": {"address": address(own.address, service.port)}}]});
+    let clusters = json!([static_cluster(own, &cluster_name(service), &[endpoint])]);
+    (json!([sidecar(own, service), application(own, service, version)]), clusters)
+}
+
+fn cluster_name(service: &LabService) -> String {
+    format!("inbound|{}||", service.port)
+}
+
+fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
+    let route =
+        json!({"match": {"prefix": "/"}, "route": {"cluster": cluster_name(service), "timeout": "15s"}});
+    let routes = json!({
+        "name": "inbound",
+        "virtual_hosts": [{"name": "inbound|http", "domains": ["*"], "routes": [route]}],
+    });
+    let mut manager = connection_manager(own, "inbound", &routes, &json!([slot(own), router()]));
+    if let Some(fields) = manager.as_object_mut() {
+        fields.insert("forward_client_cert_details".to_owned(), json!("APPEND_FORWARD"));
+        fields.insert(
+            "set_current_client_cert_details".to_owned(),
+            json!({"subject": true, "dns": true, "uri": true}),
+        );
+    }
+    json!({
+        "name": "virtualInbound",
+        "address": address(own.address, INBOUND_PORT),
+        "traffic_direction": "INBOUND",
+        "listener_filters": [tls_inspector()],
+        "filter_chains": [{
+            "filter_chain_match": {"transport_protocol": "tls"},
+            "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
+            "transport_socket": {
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                    "require_client_certificate": true,
+                    "common_tls_context": tls_context(own, &["istio-http/1.1", "http/1.1"], json!({})),
+                },
+            },
+        }],
+    })
+}
+
+/// Answers like Istio's helloworld, and tells which tags it saw.
+fn application(own: &Workload<'_>, service: &LabService, version: usize) -> Value {
+    let cluster = &own.cluster.name;
+    let body = format!("Hello version: v{version}, instance: {}-v{version}-{cluster}\n", service.name);
+    let saw = |header: &str, tag: &str| json!({"header": {"key": header, "value": format!("%REQ({tag})%")}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"});
+    let route = json!({
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            saw("x-app-saw-source-cluster", "x-source-cluster"),
+            saw("x-app-saw-source-network", "x-source-network"),
+        ],
+    });
+    json!({
+        "name": "application",
+        "address": address(own.address, service.port),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "application",
+                "route_config": {"virtual_hosts": [{"name": "application", "domains": ["*"], "routes": [route]}]},
+                "http_filters": [router()],
+            },
+        }]}],
+    })
+}

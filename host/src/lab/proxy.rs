@@ -1,0 +1,188 @@
+//! The proxies of a lab: who they are, where they listen, where their files lie.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::blueprint::{ADMIN_PORT, Blueprint, Client, LabCluster, LabService, ROOT_NAMESPACE};
+use super::site::Site;
+
+/// What a proxy of the lab is, as someone outside sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// `<cluster>/<workload>.<namespace>`, unique in the lab.
+    pub name: String,
+    /// The cluster it runs in.
+    pub cluster: String,
+    /// What it does.
+    pub kind: ProxyKind,
+    /// Its admin interface.
+    pub admin: SocketAddr,
+    /// Its bootstrap, logs and certificates lie here.
+    pub dir: PathBuf,
+    /// Its access log: a JSON object a line.
+    pub access_log: PathBuf,
+}
+
+/// The three kinds of proxy of a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// A client's sidecar, outbound.
+    Client,
+    /// A service's sidecar, inbound, and the application behind it.
+    Server,
+    /// An east-west gateway.
+    Gateway,
+}
+
+impl ProxyKind {
+    /// The name of its one filter slot, and of the ECDS resource that fills it.
+    pub(super) fn slot(self) -> &'static str {
+        match self {
+            Self::Client => "isthmus-outbound",
+            Self::Server => "isthmus-inbound",
+            Self::Gateway => "isthmus-gateway",
+        }
+    }
+}
+
+/// A workload with its proxy, as its own istiod knows it.
+#[derive(Debug, Clone)]
+pub(super) struct Workload<'b> {
+    pub(super) role: Role<'b>,
+    pub(super) cluster: &'b LabCluster,
+    pub(super) address: Ipv4Addr,
+    pub(super) dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role<'b> {
+    Client(&'b Client),
+    Server { service: &'b LabService, version: usize },
+    Gateway,
+}
+
+impl<'b> Workload<'b> {
+    /// Everyone in the lab, in the order of the blueprint.
+    pub(super) fn all(site: &'b Site) -> Vec<Self> {
+        let blueprint = site.blueprint();
+        let clients = (0..)
+            .zip(&blueprint.clients)
+            .map(|(n, client)| (client.cluster.as_str(), Role::Client(client), Place::Client(n)));
+        let servers = (0..).zip(&blueprint.services).flat_map(|(n, service)| {
+            (1..).zip(&service.clusters).map(move |(version, cluster)| {
+                (cluster.as_str(), Role::Server { service, version }, Place::Service(n))
+            })
+        });
+        let gateways = blueprint.clusters.iter().map(|c| (c.name.as_str(), Role::Gateway, Place::Gateway));
+        clients
+            .chain(servers)
+            .chain(gateways)
+            .filter_map(|(cluster, role, place)| Self::new(site, blueprint, cluster, (role, place)))
+            .collect()
+    }
+
+    fn new(
+        site: &Site,
+        blueprint: &'b Blueprint,
+        cluster: &str,
+        (role, place): (Role<'b>, Place),
+    ) -> Option<Self> {
+        let (number, cluster) = (0..).zip(&blueprint.clusters).find(|(_, c)| c.name == cluster)?;
+        let addresses = site.addresses();
+        let address = match place {
+            Place::Client(n) => addresses.client(number, n),
+            Place::Service(n) => addresses.service(number, n),
+            Place::Gateway => addresses.gateway(number),
+        };
+        let mut workload = Self { role, cluster, address, dir: PathBuf::new() };
+        workload.dir = site.dir().join("proxies").join(workload.name());
+        Some(workload)
+    }
+
+    pub(super) fn kind(&self) -> ProxyKind {
+        match self.role {
+            Role::Client(_) => ProxyKind::Client,
+            Role::Server { .. } => ProxyKind::Server,
+            Role::Gateway => ProxyKind::Gateway,
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}.{}", self.cluster.name, self.workload_name(), self.namespace())
+    }
+
+    pub(super) fn namespace(&self) -> &'b str {
+        match self.role {
+            Role::Client(client) => &client.namespace,
+            Role::Server { service, .. } => &service.namespace,
+            Role::Gateway => ROOT_NAMESPACE,
+        }
+    }
+
+    pub(super) fn service_account(&self) -> &'b str {
+        match self.role {
+            Role::Client(client) => &client.service_account,
+            Role::Server { service, .. } => &service.name,
+            Role::Gateway => "istio-eastwestgateway-service-account",
+        }
+    }
+
+    pub(super) fn workload_name(&self) -> String {
+        match self.role {
+            Role::Client(client) => client.service_account.clone(),
+            Role::Server { service, version } => format!("{}-v{version}", service.name),
+            Role::Gateway => "istio-eastwestgateway".to_owned(),
+        }
+    }
+
+    /// The labels of the pod, with those that istiod adds.
+    pub(super) fn labels(&self) -> BTreeMap<&'static str, String> {
+        let app = match self.role {
+            Role::Gateway => "istio-eastwestgateway",
+            Role::Client(_) | Role::Server { .. } => self.service_account(),
+        };
+        let mut labels = BTreeMap::from([
+            ("app", app.to_owned()),
+            ("service.istio.io/canonical-name", app.to_owned()),
+            ("topology.istio.io/cluster", self.cluster.name.clone()),
+            ("topology.istio.io/network", self.cluster.network.clone()),
+        ]);
+        match self.role {
+            Role::Client(_) => {}
+            Role::Server { version, .. } => {
+                labels.insert("version", format!("v{version}"));
+            }
+            Role::Gateway => {
+                labels.insert("istio", "eastwestgateway".to_owned());
+            }
+        }
+        labels
+    }
+
+    pub(super) fn spiffe_id(&self, trust_domain: &str) -> String {
+        format!("spiffe://{trust_domain}/ns/{}/sa/{}", self.namespace(), self.service_account())
+    }
+
+    /// Where Envoy finds its filter; a directory of its own, as Envoy watches the whole of it.
+    pub(super) fn ecds(&self) -> PathBuf {
+        self.dir.join("ecds").join("isthmus.json")
+    }
+
+    pub(super) fn proxy(&self) -> Proxy {
+        Proxy {
+            name: self.name(),
+            cluster: self.cluster.name.clone(),
+            kind: self.kind(),
+            admin: SocketAddr::from((self.address, ADMIN_PORT)),
+            access_log: self.dir.join("access.log"),
+            dir: self.dir.clone(),
+        }
+    }
+}
+
+enum Place {
+    Client(usize),
+    Service(usize),
+    Gateway,
+}

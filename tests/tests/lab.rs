@@ -1,0 +1,287 @@
+//! The lab tier: real Envoys on loopback.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use isthmus::lab::{Answer, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
+
+/// A module that needs no toolchain: an HTTP filter that writes filter state, and a network filter that closes.
+const HTTP_PROBE: &str = include_str!("lab/http_probe.wat");
+const NETWORK_PROBE: &str = include_str!("lab/network_probe.wat");
+
+fn envoy() -> PathBuf {
+    if let Some(path) = std::env::var_os("ENVOY") {
+        return path.into();
+    }
+    let here = std::env::current_dir().expect("a current directory");
+    here.ancestors()
+        .map(|dir| dir.join(".tools/envoy-1.40.0/envoy"))
+        .find(|path| path.is_file())
+        .expect("no Envoy: set ENVOY to a binary, or have .tools/envoy-1.40.0/envoy here or above")
+}
+
+fn sleep() -> Client {
+    Client {
+        cluster: "cluster1".to_owned(),
+        namespace: "sample".to_owned(),
+        service_account: "sleep".to_owned(),
+    }
+}
+
+fn blueprint() -> Blueprint {
+    let cluster = |n: u8| LabCluster {
+        name: format!("cluster{n}"),
+        network: format!("network{n}"),
+        region: Some(format!("region{n}")),
+    };
+    let service = |name: &str, clusters: &[&str]| LabService {
+        name: name.to_owned(),
+        namespace: "sample".to_owned(),
+        port: 5000,
+        clusters: clusters.iter().map(|c| (*c).to_owned()).collect(),
+    };
+    Blueprint {
+        mesh: "mesh1".to_owned(),
+        trust_domain: "cluster.local".to_owned(),
+        clusters: vec![cluster(1), cluster(2)],
+        services: vec![service("helloworld", &["cluster1", "cluster2"]), service("ledger", &["cluster2"])],
+        clients: vec![sleep()],
+    }
+}
+
+fn claim(dir: &Path) -> Site {
+    Site::claim(blueprint(), dir).expect("a site")
+}
+
+async fn up(dir: &Path) -> Lab {
+    start(claim(dir)).await
+}
+
+async fn start(site: Site) -> Lab {
+    match site.up(&envoy(), time::OffsetDateTime::now_utc()).await {
+        Ok(lab) => lab,
+        Err(error) => panic!("the lab did not come up: {error} ({error:?})"),
+    }
+}
+
+async fn hello(lab: &Lab, headers: &[(&str, &str)]) -> Answer {
+    let get = Get::new("helloworld.sample:5000", "/hello");
+    let get = headers.iter().fold(get, |get, (name, value)| get.header(name, value));
+    lab.get(&sleep(), &get).await.expect("an answer")
+}
+
+/// Waits until `look` gives something; fails with what was seen last.
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "last seen: {seen}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The processes that name this directory on their command line.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let name = dir.to_str().expect("text");
+    fs::read_dir("/proc")
+        .expect("proc")
+        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(name))
+        .collect()
+}
+
+fn write_plugin(site: &Site, cluster: &str, name: &str, rest: &str) {
+    let text = format!(
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: {name}, namespace: istio-system}}\nspec:\n{rest}"
+    );
+    let dir = site.plugins(cluster);
+    fs::write(dir.join(".new"), text).expect("plugin");
+    fs::rename(dir.join(".new"), dir.join(format!("{name}.yaml"))).expect("plugin");
+}
+
+fn write_module(site: &Site, name: &str, wat: &str) -> String {
+    let path = site.dir().join(name);
+    fs::write(&path, wat::parse_str(wat).expect("wat")).expect("module");
+    path.to_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn without_a_filter_requests_reach_both_clusters_in_turn() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    let mut v1 = 0;
+    for _ in 0..20 {
+        let answer = hello(&lab, &[]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        match answer.body.as_str() {
+            "Hello version: v1, instance: helloworld-v1-cluster1\n" => v1 += 1,
+            "Hello version: v2, instance: helloworld-v2-cluster2\n" => {}
+            other => panic!("not an answer of helloworld: {other}"),
+        }
+    }
+    assert!((8..=12).contains(&v1), "{v1} of 20 by v1");
+    lab.down().await.expect("down");
+}
+
+#[tokio::test]
+async fn the_route_header_keeps_a_request_in_its_cluster() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    for reach in ["cluster", "network", "region"] {
+        for _ in 0..4 {
+            let answer = hello(&lab, &[("x-isthmus-route", reach)]).await;
+            assert!(answer.body.contains("v1"), "{reach}: {answer:?}");
+        }
+    }
+    // The ledger is elsewhere only: held in this cluster, the request has nowhere to go.
+    let ledger = Get::new("ledger.sample", "/");
+    assert_eq!(lab.get(&sleep(), &ledger).await.expect("an answer").status, 200);
+    let held = lab.get(&sleep(), &ledger.header("x-isthmus-route", "cluster")).await.expect("an answer");
+    assert_eq!(held.status, 503, "{held:?}");
+}
+
+#[tokio::test]
+async fn the_access_log_names_the_cluster_that_signed_the_peer() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    let ledger = Get::new("ledger.sample", "/").header("x-request-id", "it-is-me");
+    assert_eq!(lab.get(&sleep(), &ledger).await.expect("an answer").status, 200);
+    let line = eventually(async || {
+        let log = lab.access_log("cluster2/ledger-v1.sample").map_err(|e| e.to_string())?;
+        log.first().cloned().ok_or_else(|| "an empty log".to_owned())
+    })
+    .await;
+    assert_eq!(line["peer_issuer"], "L=cluster1,CN=Intermediate CA,O=Istio");
+    assert_eq!(line["request_id"], "it-is-me");
+    let gateway = lab.site().gateway("cluster2").expect("gateway").to_string();
+    let remote = line["downstream_remote_address"].as_str().expect("text");
+    assert!(remote.starts_with(&format!("{gateway}:")), "{remote} is not {gateway}");
+}
+
+#[tokio::test]
+async fn a_gateway_closes_a_connection_for_a_service_its_cluster_does_not_have() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    let gateway = lab.site().gateway("cluster1").expect("gateway");
+    let client_dir = &lab.proxy("cluster1/sleep.sample").expect("client").dir;
+    let tls = |server_name: &str| {
+        let output = std::process::Command::new("openssl")
+            .args(["s_client", "-connect", &format!("{gateway}:15443"), "-servername", server_name])
+            .args([
+                "-alpn",
+                "istio",
+                "-cert",
+                "cert-chain.pem",
+                "-key",
+                "key.pem",
+                "-CAfile",
+                "root-cert.pem",
+            ])
+            .current_dir(client_dir)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("openssl runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let known = tls("outbound_.5000_._.helloworld.sample.svc.cluster.local");
+    assert!(known.contains("Verify return code: 0 (ok)"), "{known}");
+    // The ledger is a service of the mesh, but not of this cluster.
+    let unknown = tls("outbound_.5000_._.ledger.sample.svc.cluster.local");
+    assert!(unknown.contains("no peer certificate available"), "{unknown}");
+    let stat = format!("listener.{gateway}_15443.no_filter_chain_match");
+    let missed = lab.stat("cluster1/istio-eastwestgateway.istio-system", &stat).await.expect("stat");
+    assert_eq!(missed, 1);
+}
+
+#[tokio::test]
+async fn two_labs_run_side_by_side() {
+    let (one, other) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let (one, other) = tokio::join!(up(one.path()), up(other.path()));
+    assert_ne!(one.client(&sleep()), other.client(&sleep()));
+    assert_eq!(hello(&one, &[]).await.status, 200);
+    one.down().await.expect("down");
+    assert_eq!(hello(&other, &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_lab_that_is_down_leaves_no_process() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    // One for each Envoy and one for the shell that keeps it, and a watcher that is a fork of the shell.
+    assert!(processes_of(dir.path()).len() >= 2 * lab.proxies().count());
+    lab.down().await.expect("down");
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+
+    drop(up(dir.path()).await);
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_http_plugin_is_loaded_and_what_it_knows_is_in_the_access_log() {
+    let dir = tempfile::tempdir().expect("dir");
+    let site = claim(dir.path());
+    let url = write_module(&site, "http.wasm", HTTP_PROBE);
+    write_plugin(&site, "cluster1", "probe", &format!("  url: file://{url}\n  match: [{{mode: CLIENT}}]\n"));
+    let lab = start(site).await;
+    assert_eq!(hello(&lab, &[]).await.status, 200);
+    let line = eventually(async || {
+        let log = lab.access_log("cluster1/sleep.sample").map_err(|e| e.to_string())?;
+        log.first().cloned().ok_or_else(|| "an empty log".to_owned())
+    })
+    .await;
+    assert_eq!(line["reason"], "because");
+    assert_eq!(line["verdict"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn a_network_plugin_reaches_a_running_gateway_and_closes_before_anything_is_dialled() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    let url = write_module(lab.site(), "network.wasm", NETWORK_PROBE);
+    let plugin = format!(
+        "  type: NETWORK\n  url: file://{url}\n  selector: {{matchLabels: {{istio: eastwestgateway}}}}\n"
+    );
+    let gateway = "cluster2/istio-eastwestgateway.istio-system";
+    let reloads = "extension_config_discovery.network_filter.isthmus-gateway.config_reload";
+    let before = lab.stat(gateway, reloads).await.expect("stat");
+    write_plugin(lab.site(), "cluster2", "probe", &plugin);
+    // No request before it is in force: a connection that is open already is not judged again.
+    eventually(async || match lab.stat(gateway, reloads).await {
+        Ok(now) if now > before => Ok(()),
+        other => Err(format!("{other:?} reloads, {before} before")),
+    })
+    .await;
+    let ledger = Get::new("ledger.sample", "/");
+    assert_eq!(lab.get(&sleep(), &ledger).await.expect("an answer").status, 503);
+    let line = eventually(async || {
+        let log = lab.access_log("cluster2/istio-eastwestgateway.istio-system").map_err(|e| e.to_string())?;
+        let found = log.iter().find(|line| line["reason"] == "because").cloned();
+        found.ok_or_else(|| format!("{log:?}"))
+    })
+    .await;
+    assert_eq!(line["requested_server_name"], "outbound_.5000_._.ledger.sample.svc.cluster.local");
+    assert_eq!(line["upstream_host"], serde_json::Value::Null);
+    // Taken away, the gateway passes again: the slot falls back to letting all pass.
+    fs::remove_file(lab.site().plugins("cluster2").join("probe.yaml")).expect("removed");
+    eventually(async || {
+        let answer = lab.get(&sleep(), &ledger).await.map_err(|e| e.to_string())?;
+        if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_cannot_be_read_is_reported_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    fs::write(lab.site().plugins("cluster1").join("bad.yaml"), "a: [").expect("plugin");
+    let refused = eventually(async || lab.refused().ok_or_else(|| "nothing refused".to_owned())).await;
+    assert!(refused.contains("bad.yaml"), "{refused}");
+    assert_eq!(hello(&lab, &[]).await.status, 200);
+}

@@ -1,0 +1,17 @@
+;; An HTTP filter that sets the property "isthmus.reason" to "because" at request headers.
+(module
+  (import "env" "proxy_set_property" (func $set_property (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "isthmus.reason")
+  (data (i32.const 48) "because")
+  (global $free (mut i32) (i32.const 1024))
+  (func (export "malloc") (param $size i32) (result i32)
+    (global.get $free)
+    (global.set $free (i32.add (global.get $free) (local.get $size))))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $set_property (i32.const 16) (i32.const 14) (i32.const 48) (i32.const 7)))
+    (i32.const 0)))
