@@ -7,6 +7,7 @@ pub mod cert;
 mod command;
 pub mod envoy;
 pub mod lab;
+pub mod plugin;
 pub mod sandbox;
 pub mod toolchain;
 pub mod workspace;

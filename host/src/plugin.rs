@@ -1,0 +1,80 @@
+//! The `WasmPlugin` objects that put the filter and a plan in front of a cluster's proxies.
+
+use policy::Plan;
+use policy::plan::{Configuration, PlanError, Role};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleUrl(String);
+
+/// A text is not where a module can be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not where a proxy can get a module: write oci://, https://, http:// or file://")]
+pub struct ModuleUrlError(String);
+
+impl std::str::FromStr for ModuleUrl {
+    type Err = ModuleUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ModuleUrlError> {
+        let rest =
+            ["oci://", "https://", "http://", "file://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        match rest {
+            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err(ModuleUrlError(text.to_owned())),
+        }
+    }
+}
+
+/// The SHA-256 of a plan's canonical JSON, in hex: its name wherever one must say which plan runs.
+pub fn digest(plan: &Plan) -> Result<String, PlanError> {
+    Ok(Sha256::digest(plan.to_json()?).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What the plugin of a role is configured with.
+pub fn configuration(role: Role, plan: &Plan) -> Result<Configuration, PlanError> {
+    Ok(Configuration { role, digest: digest(plan)?, plan: plan.clone() })
+}
+
+/// The name of the plugin of a role, in every cluster.
+pub fn name(role: Role) -> String {
+    format!("isthmus-{}", role.as_str())
+}
+
+/// The `WasmPlugin` of a role: all it takes for istiod to put the filter in its place.
+///
+/// `phase` and `priority` are said because leaving them out means something else in each Istio; FAIL_RELOAD
+/// because with FAIL_OPEN a trap would let everything pass.
+pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
+    let (phase, kind) = match role {
+        Role::Outbound => ("UNSPECIFIED_PHASE", "HTTP"),
+        Role::Inbound => ("AUTHZ", "HTTP"),
+        Role::Gateway => ("AUTHN", "NETWORK"),
+    };
+    let mut spec = json!({
+        "url": url.0,
+        "pluginName": name(role),
+        "phase": phase,
+        "priority": 100,
+        "type": kind,
+        "failStrategy": "FAIL_RELOAD",
+        "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
+    });
+    match role {
+        Role::Outbound => spec["match"] = json!([{"mode": "CLIENT"}]),
+        Role::Inbound => spec["match"] = json!([{"mode": "SERVER"}]),
+        Role::Gateway => spec["selector"] = json!({"matchLabels": {"istio": "eastwestgateway"}}),
+    }
+    Ok(json!({
+        "apiVersion": "extensions.istio.io/v1alpha1",
+        "kind": "WasmPlugin",
+        "metadata": {
+            "name": name(role),
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "isthmus"},
+            "annotations": {"isthmus.dev/plan": digest(plan)?},
+        },
+        "spec": spec,
+    }))
+}
