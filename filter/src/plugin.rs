@@ -11,7 +11,6 @@ use crate::host::{Host as _, Level};
 use crate::place::{self, Next};
 use crate::settings::Settings;
 
-#[expect(missing_docs, reason = "the SDK's macro writes the entry point")]
 mod entry {
     use super::{LogLevel, Root};
 

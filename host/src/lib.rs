@@ -4,10 +4,15 @@
 
 pub mod build;
 pub mod cert;
+pub mod cli;
 mod command;
 pub mod envoy;
 pub mod lab;
 pub mod plugin;
+pub mod read;
+pub mod render;
+pub mod rollout;
 pub mod sandbox;
+pub mod stage;
 pub mod toolchain;
 pub mod workspace;

@@ -151,14 +151,19 @@ fn cluster(node: Node, findings: &mut Vec<Finding>) -> Option<Draft> {
 }
 
 fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
-    let primary = fields.optional_choice("primary", &[("true", ())]);
+    let primary = fields.optional_value::<bool>("primary");
     let remote_of = fields.optional_value::<ClusterName>("remoteOf");
-    if let (Some(primary), Some(_)) = (&primary, &remote_of) {
+    if let Some(primary) = primary.filter(|primary| primary.value == remote_of.is_some()) {
+        let (message, hint) = if primary.value {
+            ("a control plane is primary or remote, not both", "keep one of primary: true and remoteOf")
+        } else {
+            ("this cluster has no control plane", "say whose remote it is: remoteOf: CLUSTER")
+        };
         fields.findings().push(Finding {
-            at: primary.at.clone(),
-            code: Code::Duplicate,
-            message: "a control plane is primary or remote, not both".to_owned(),
-            hint: "keep one of primary: true and remoteOf".to_owned(),
+            at: primary.at,
+            code: Code::NoControlPlane,
+            message: message.to_owned(),
+            hint: hint.to_owned(),
         });
     }
     fields.close();
@@ -419,6 +424,21 @@ spec:
                 "mesh.yaml:7:47: error[ISM009]: cluster2 is a remote of cluster9, which is not in the mesh",
             ],
         );
+    }
+
+    #[test]
+    fn a_control_plane_is_primary_or_remote() {
+        let with = |said: &str| {
+            GOOD.replace("name: cluster2,", &format!("name: cluster2, controlPlane: {{{said}}},"))
+        };
+        for fine in ["primary: true", "remoteOf: cluster1", "primary: false, remoteOf: cluster1"] {
+            check(&with(fine), &[]);
+        }
+        check(
+            &with("primary: true, remoteOf: cluster1"),
+            &["mesh.yaml:7:46: error[ISM009]: a control plane is primary or remote, not both"],
+        );
+        check(&with("primary: false"), &["mesh.yaml:7:46: error[ISM009]: this cluster has no control plane"]);
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! The command line: one struct for each verb, and what an exit code means.
+
+mod build;
+mod certs;
+mod check;
+mod demo;
+mod lab;
+mod out;
+mod rollout;
+mod setup;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::read::{Project, ReadError};
+use crate::render;
+use crate::workspace::Workspace;
+use out::Out;
+
+/// What a run came to, as its exit code says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Yes.
+    Yes = 0,
+    /// No: findings, failed cases, differences.
+    No = 1,
+    /// Usage, or input that could not be read.
+    Usage = 2,
+    /// The environment failed: a toolchain, an Envoy, a cluster.
+    Environment = 3,
+}
+
+/// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// The mesh: a mesh.yaml, or a directory with one; by default the nearest one upwards from here
+    #[arg(short, long, global = true, env = "ISTHMUS_FILE", value_name = "FILE|DIR")]
+    file: Option<PathBuf>,
+    /// How results are written
+    #[arg(short, long, global = true, env = "ISTHMUS_OUTPUT", default_value = "text")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find or fetch what the other verbs need here: what compiles the filter, and an Envoy
+    Setup(setup::Setup),
+    /// Say what is wrong in the mesh and its policies
+    Check(check::Check),
+    /// Compile the filter, check it, write wasm/
+    Build(build::Build),
+    /// Run cases through the real module, offline
+    Test(test::Test),
+    /// What a mesh of several clusters needs
+    #[command(subcommand)]
+    Mesh(MeshVerb),
+    /// Bring the plans to every cluster
+    Rollout(rollout::Rollout),
+    /// Real Envoys on this machine that play the clusters
+    #[command(subcommand)]
+    Lab(lab::LabVerb),
+    /// The whole story on this machine
+    Demo(demo::Demo),
+}
+
+#[derive(Debug, Subcommand)]
+enum MeshVerb {
+    /// Make the root CA and an intermediate for each cluster
+    Certs(certs::Certs),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            return match error.print() {
+                Ok(()) if !usage => ExitCode::SUCCESS,
+                Ok(()) | Err(_) => ExitCode::from(Exit::Usage as u8),
+            };
+        }
+    };
+    let mut out = Out::new();
+    let exit = match run(cli, &mut out) {
+        Ok(exit) => exit,
+        Err(error) => {
+            out.say(&format!("error: {error:#}"));
+            if error.is::<ReadError>() { Exit::Usage } else { Exit::Environment }
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
+    let common = cli.common;
+    match cli.verb {
+        Verb::Setup(verb) => verb.run(out),
+        Verb::Check(verb) => verb.run(&common, out),
+        Verb::Build(verb) => verb.run(&common, out),
+        Verb::Test(verb) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
+        Verb::Rollout(verb) => verb.run(&common, out),
+        Verb::Lab(verb) => verb.run(&common, out),
+        Verb::Demo(verb) => verb.run(out),
+    }
+}
+
+impl Common {
+    /// Reads the mesh and its policies.
+    fn project(&self) -> anyhow::Result<Project> {
+        Ok(Project::read(self.file.as_deref(), &std::env::current_dir()?)?)
+    }
+
+    /// Reads the mesh and its policies; findings that stand in the way are printed, and `None`.
+    fn sound_project(&self, out: &mut Out) -> anyhow::Result<Option<Project>> {
+        let project = self.project()?;
+        if project.plans.is_none() {
+            out.say(&render::findings(&project.findings, &project.sources));
+            out.say(&format!("{}: {}", project.file.display(), render::summary(&project.findings)));
+            return Ok(None);
+        }
+        Ok(Some(project))
+    }
+}
+
+/// The module that `isthmus build` writes, or the one that is named.
+fn module(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    Ok(match named {
+        Some(path) => path,
+        None => Workspace::find(&std::env::current_dir()?)?.wasm().join("isthmus.wasm"),
+    })
+}
+
+/// The runtime of the verbs that wait for processes and sockets.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// The wall clock, read here and handed on as a value.
+#[expect(clippy::disallowed_methods, reason = "the edge: from here on time is a value")]
+fn now() -> time::OffsetDateTime {
+    std::time::SystemTime::now().into()
+}

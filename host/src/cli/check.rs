@@ -1,0 +1,36 @@
+use clap::Args;
+
+use super::{Common, Exit, Out, Output};
+use crate::render;
+
+/// `isthmus check`
+#[derive(Debug, Args)]
+pub(super) struct Check {}
+
+impl Check {
+    #[expect(clippy::needless_pass_by_value, reason = "a verb is run once")]
+    pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        let Self {} = self;
+        let project = common.project()?;
+        match common.output {
+            Output::Json => out.json(&render::findings_json(&project.findings)),
+            Output::Text => {
+                let shown = render::findings(&project.findings, &project.sources);
+                if !shown.is_empty() {
+                    out.print(shown.trim_end());
+                    out.print("");
+                }
+                let what = project.mesh.as_ref().map_or_else(String::new, |mesh| {
+                    let clusters = mesh.clusters().count();
+                    format!(" ({clusters} clusters, {} policies)", project.policies.len())
+                });
+                out.print(&format!(
+                    "{}: {}{what}",
+                    project.file.display(),
+                    render::summary(&project.findings)
+                ));
+            }
+        }
+        Ok(if project.plans.is_some() { Exit::Yes } else { Exit::No })
+    }
+}

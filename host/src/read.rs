@@ -1,0 +1,126 @@
+//! A mesh and its policies, read from files: the only reader of what users write.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use policy::compile::Plans;
+use policy::finding::has_errors;
+use policy::{Finding, Mesh, Policy};
+
+/// The name of a mesh's file, and of the directory of policies beside it.
+const MESH: &str = "mesh.yaml";
+const POLICIES: &str = "policies";
+
+/// Why files could not be read at all; what is wrong in them is a [`Finding`].
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No `mesh.yaml` here or in any directory above.
+    #[error("there is no mesh.yaml in {from} or above: name one with -f, or try -f examples/two-clusters")]
+    NoMesh {
+        /// Where the search began.
+        from: PathBuf,
+    },
+    /// A file or directory that cannot be read.
+    #[error("cannot read {path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A mesh, its policies, and everything that is wrong with them.
+#[derive(Debug)]
+pub struct Project {
+    /// The mesh's file.
+    pub file: PathBuf,
+    /// The mesh, if it is sound.
+    pub mesh: Option<Mesh>,
+    /// The policies that could be read.
+    pub policies: Vec<Policy>,
+    /// The plan of each cluster, if nothing stands in the way.
+    pub plans: Option<Plans>,
+    /// What is wrong, in the order of the files.
+    pub findings: Vec<Finding>,
+    /// The texts, by the names that findings give.
+    pub sources: BTreeMap<String, String>,
+}
+
+impl Project {
+    /// Reads the mesh at `path` (a file, or a directory with a `mesh.yaml`), or the nearest one above `from`,
+    /// with the policies in the directory beside it.
+    pub fn read(path: Option<&Path>, from: &Path) -> Result<Self, ReadError> {
+        let file = match path {
+            Some(path) if path.is_dir() => path.join(MESH),
+            Some(path) => path.to_owned(),
+            None => nearest(from)?,
+        };
+        let beside =
+            file.parent().map(|directory| directory.join(POLICIES)).filter(|directory| directory.is_dir());
+        Self::with_policies(&file, &beside.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Reads the mesh in `file` with the policies in `policies`, each a file or a directory.
+    pub fn with_policies(file: &Path, policies: &[PathBuf]) -> Result<Self, ReadError> {
+        let mut sources = BTreeMap::new();
+        let mut text = |path: &Path| {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+            sources.insert(path.display().to_string(), text.clone());
+            Ok::<String, ReadError>(text)
+        };
+        let (mesh, mut findings) = Mesh::read(&file.display().to_string(), &text(file)?);
+        let root = match &mesh {
+            Some(mesh) => mesh.root_namespace().clone(),
+            // A mesh that is not sound still lets its policies be read, so that all mistakes show at once.
+            None => "istio-system"
+                .parse()
+                .map_err(|_error: policy::name::NameError| ReadError::NoMesh { from: file.to_owned() })?,
+        };
+        let mut read = Vec::new();
+        for path in policies {
+            for path in yaml_files(path)? {
+                let (found, wrong) = Policy::read(&path.display().to_string(), &text(&path)?, &root);
+                read.extend(found);
+                findings.extend(wrong);
+            }
+        }
+        let mut plans = None;
+        if let Some(mesh) = &mesh {
+            let (compiled, wrong) = policy::compile(mesh, &read);
+            findings.extend(wrong);
+            plans = compiled.filter(|_| !has_errors(&findings));
+        }
+        findings.sort();
+        Ok(Self { file: file.to_owned(), mesh, policies: read, plans, findings, sources })
+    }
+}
+
+fn nearest(from: &Path) -> Result<PathBuf, ReadError> {
+    let found = from.ancestors().map(|directory| directory.join(MESH)).find(|file| file.is_file());
+    found.ok_or_else(|| ReadError::NoMesh { from: from.to_owned() })
+}
+
+/// The YAML files of a directory and those below it, by name; a file is itself.
+fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let fail = |source| ReadError::Io { path: path.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        entries.push(entry.map_err(fail)?.path());
+    }
+    entries.sort();
+    let mut files = Vec::new();
+    for entry in entries {
+        if entry.is_dir() {
+            files.extend(yaml_files(&entry)?);
+        } else if entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(entry);
+        }
+    }
+    Ok(files)
+}

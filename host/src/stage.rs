@@ -1,0 +1,139 @@
+//! A mesh on stage: the lab's addresses put in, policies compiled for them, plans rolled out into its clusters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use policy::cidr::{Cidr, CidrError};
+use policy::compile::Plans;
+use policy::name::{ClusterName, Namespace, ServiceAccount};
+use policy::{Finding, Mesh, Policy};
+use sha2::{Digest as _, Sha256};
+
+use crate::lab::{Blueprint, Client, LabCluster, LabError, LabService, Site};
+use crate::plugin::{ModuleUrl, ModuleUrlError};
+use crate::rollout::{self, Change, RolloutError};
+
+/// Why a mesh did not get on stage.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The lab has no ground to stand on.
+    #[error("cannot set up the lab")]
+    Lab(#[from] LabError),
+    /// The lab's addresses are none.
+    #[error("the lab has an unusable address range")]
+    Addresses(#[from] CidrError),
+    /// The module cannot be read or copied.
+    #[error("cannot use the module {path}: run `isthmus build` first")]
+    Module {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The module lies where no URL leads.
+    #[error("the module's place has no URL")]
+    Url(#[from] ModuleUrlError),
+    /// The plans cannot be written.
+    #[error("cannot roll out")]
+    Rollout(#[from] RolloutError),
+    /// The policies cannot be compiled for the lab's addresses.
+    #[error("the policies have errors: {}", .findings.first().map(ToString::to_string).unwrap_or_default())]
+    Findings {
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+}
+
+/// The mesh as the lab plays it: the same but for its addresses.
+#[derive(Debug)]
+pub struct Stage {
+    mesh: Mesh,
+    url: ModuleUrl,
+    directories: BTreeMap<ClusterName, PathBuf>,
+}
+
+/// What the lab runs for a mesh: a workload for every listed service and cluster, and these clients.
+pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blueprint {
+    let clients: BTreeSet<Client> = clients.into_iter().collect();
+    Blueprint {
+        mesh: mesh.name().to_owned(),
+        trust_domain: mesh.trust_domain().to_string(),
+        clusters: mesh
+            .clusters()
+            .map(|cluster| LabCluster {
+                name: cluster.name.to_string(),
+                network: cluster.network.to_string(),
+                region: cluster.region.as_ref().map(ToString::to_string),
+            })
+            .collect(),
+        services: mesh
+            .services()
+            .map(|(service, listing)| LabService {
+                name: service.name.to_string(),
+                namespace: service.namespace.to_string(),
+                port: listing.port,
+                clusters: listing.clusters.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        clients: clients.into_iter().collect(),
+    }
+}
+
+/// A client of the lab, by checked names.
+pub fn client(cluster: &ClusterName, namespace: &Namespace, account: &ServiceAccount) -> Client {
+    Client {
+        cluster: cluster.to_string(),
+        namespace: namespace.to_string(),
+        service_account: account.to_string(),
+    }
+}
+
+impl Stage {
+    /// Puts the lab's addresses into the mesh, and a copy of the module where its Envoys find it.
+    pub fn set(mesh: &Mesh, site: &Site, module: &Path) -> Result<Self, StageError> {
+        let mut addresses = BTreeMap::new();
+        let mut directories = BTreeMap::new();
+        for cluster in mesh.clusters() {
+            let name = cluster.name.as_str();
+            if let (Some(pods), Some(gateway)) = (site.pod_cidr(name), site.gateway(name)) {
+                addresses.insert(cluster.name.clone(), (pods.parse::<Cidr>()?, gateway));
+            }
+            directories.insert(cluster.name.clone(), site.plugins(name));
+        }
+        let url = place_module(module, site.dir())?;
+        Ok(Self { mesh: mesh.clone().relocated(&addresses), url, directories })
+    }
+
+    /// The mesh with the lab's addresses.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// Compiles policies for the lab.
+    pub fn compile(&self, policies: &[Policy]) -> Result<Plans, StageError> {
+        let (plans, findings) = policy::compile(&self.mesh, policies);
+        plans.ok_or(StageError::Findings { findings })
+    }
+
+    /// Compiles policies and rolls them out to every cluster of the lab.
+    pub fn roll_out(&self, policies: &[Policy]) -> Result<Vec<Change>, StageError> {
+        let plans = self.compile(policies)?;
+        let namespace = self.mesh.root_namespace();
+        Ok(rollout::to_directories(&plans, &self.directories, namespace, &self.url, false)?)
+    }
+}
+
+/// Copies a module under a name that says what is in it: Envoy does not look at a file of the same name again.
+pub fn place_module(module: &Path, directory: &Path) -> Result<ModuleUrl, StageError> {
+    let fail = |source| StageError::Module { path: module.to_owned(), source };
+    let bytes = std::fs::read(module).map_err(fail)?;
+    let digest: String = Sha256::digest(&bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let directory = std::path::absolute(directory).map_err(fail)?;
+    std::fs::create_dir_all(&directory).map_err(fail)?;
+    let copy = directory.join(format!("isthmus-{digest}.wasm"));
+    if !copy.is_file() {
+        let half = directory.join(format!(".isthmus-{digest}.{}", std::process::id()));
+        std::fs::write(&half, &bytes).and_then(|()| std::fs::rename(&half, &copy)).map_err(fail)?;
+    }
+    Ok(format!("file://{}", copy.display()).parse()?)
+}
