@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use policy::compile::Plans;
-use policy::finding::has_errors;
+use policy::mesh::Draft;
+use policy::name::Namespace;
 use policy::{Finding, Mesh, Policy};
 
 /// The name of a mesh's file, and of the directory of policies beside it.
@@ -36,7 +37,7 @@ pub enum ReadError {
 pub struct Project {
     /// The mesh's file.
     pub file: PathBuf,
-    /// The mesh, if it is sound.
+    /// The mesh, if neither it nor its policies have errors.
     pub mesh: Option<Mesh>,
     /// The policies that could be read.
     pub policies: Vec<Policy>,
@@ -71,14 +72,9 @@ impl Project {
             sources.insert(path.display().to_string(), text.clone());
             Ok::<String, ReadError>(text)
         };
-        let (mesh, mut findings) = Mesh::read(&file.display().to_string(), &text(file)?);
-        let root = match &mesh {
-            Some(mesh) => mesh.root_namespace().clone(),
-            // A mesh that is not sound still lets its policies be read, so that all mistakes show at once.
-            None => "istio-system"
-                .parse()
-                .map_err(|_error: policy::name::NameError| ReadError::NoMesh { from: file.to_owned() })?,
-        };
+        let (draft, mut findings) = Draft::read(&file.display().to_string(), &text(file)?);
+        let root =
+            draft.as_ref().map_or_else(Namespace::istio_system, |draft| draft.root_namespace().clone());
         let mut read = Vec::new();
         for path in policies {
             for path in yaml_files(path)? {
@@ -87,13 +83,12 @@ impl Project {
                 findings.extend(wrong);
             }
         }
-        let mut plans = None;
-        if let Some(mesh) = &mesh {
-            let (compiled, wrong) = policy::compile(mesh, &read);
-            findings.extend(wrong);
-            plans = compiled.filter(|_| !has_errors(&findings));
+        if let Some(draft) = &draft {
+            findings.extend(policy::compile::check(draft, &read));
         }
         findings.sort();
+        let mesh = draft.and_then(|draft| draft.sound(&findings));
+        let plans = mesh.as_ref().and_then(|mesh| policy::compile(mesh, &read).0);
         Ok(Self { file: file.to_owned(), mesh, policies: read, plans, findings, sources })
     }
 }

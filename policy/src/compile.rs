@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::document::Located;
 use crate::finding::{Finding, has_errors};
-use crate::mesh::{Cluster, Mesh};
+use crate::mesh::{Cluster, Draft, Mesh};
 use crate::name::{ClusterName, NetworkName, Service};
 use crate::pattern::Pattern;
 use crate::plan::{
@@ -21,9 +21,7 @@ pub type Plans = BTreeMap<ClusterName, Plan>;
 ///
 /// The order of `policies`, of their rules and of everything in them that has no order never shows in a plan.
 pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>) {
-    let mut findings = Vec::new();
-    check::policies(mesh, policies, &mut findings);
-    findings.sort();
+    let findings = findings(mesh, policies);
     if has_errors(&findings) {
         return (None, findings);
     }
@@ -31,6 +29,18 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
     sorted.sort_by_key(|policy| (&policy.namespace, &policy.name.value));
     let plans = mesh.clusters().map(|cluster| (cluster.name.clone(), plan(mesh, cluster, &sorted))).collect();
     (Some(plans), findings)
+}
+
+/// What cannot be meant in policies, as far as a mesh that may have errors of its own can tell.
+pub fn check(mesh: &Draft, policies: &[Policy]) -> Vec<Finding> {
+    findings(&mesh.0, policies)
+}
+
+fn findings(mesh: &Mesh, policies: &[Policy]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check::policies(mesh, policies, &mut findings);
+    findings.sort();
+    findings
 }
 
 fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {

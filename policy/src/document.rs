@@ -329,9 +329,10 @@ impl<'a> Fields<'a> {
     /// Closes the mapping: every key that was not asked for is a finding.
     pub fn close(self) {
         for (key, _) in self.entries {
-            let nearest = self.known.iter().min_by_key(|known| distance(known, &key.text));
+            let away = |known: &str| distance(&known.to_lowercase(), &key.text.to_lowercase());
+            let nearest = self.known.iter().min_by_key(|known| away(known));
             let hint = match nearest {
-                Some(nearest) if distance(nearest, &key.text) <= 2 => format!("did you mean {nearest:?}?"),
+                Some(nearest) if away(nearest) <= 2 => format!("did you mean {nearest:?}?"),
                 _ => format!("{} has these: {}", self.what, self.known.join(", ")),
             };
             self.findings.push(Finding {
@@ -382,11 +383,19 @@ pub fn parse<T: FromStr<Err: std::fmt::Display>>(
     match text.parse() {
         Ok(value) => Some(Located { at: node.at, value }),
         Err(error) => {
+            // Our own errors say what is wrong, a colon, and what to write instead.
+            let said = error.to_string();
+            let (wrong, hint) = match said.split_once(": ") {
+                Some((wrong, hint)) => (wrong.to_owned(), hint.to_owned()),
+                None => {
+                    (format!("{text:?} will not do: {said}"), format!("{what} takes another kind of value"))
+                }
+            };
             findings.push(Finding {
                 at: node.at,
                 code: Code::BadValue,
-                message: format!("{what}: {error}"),
-                hint: format!("{text:?} cannot be used here"),
+                message: format!("{what}: {wrong}"),
+                hint,
             });
             None
         }
@@ -446,8 +455,8 @@ mod tests {
             findings_of(text),
             [
                 "a.yaml:3:1: error[ISM007]: key \"port\" stands twice in this thing; the first is in line 1; keep one of them",
-                "a.yaml:1:7: error[ISM005]: port: invalid digit found in string; \"x\" cannot be used here",
-                "a.yaml:4:12: error[ISM005]: clusters: \"a*b\" is not a pattern: write an exact value, prefix*, *suffix or *; \"a*b\" cannot be used here",
+                "a.yaml:1:7: error[ISM005]: port: \"x\" will not do: invalid digit found in string; port takes another kind of value",
+                "a.yaml:4:12: error[ISM005]: clusters: \"a*b\" is not a pattern; write an exact value, prefix*, *suffix or *",
                 "a.yaml:2:1: error[ISM002]: thing has no key \"clutsers\"; did you mean \"clusters\"?",
             ]
         );

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
-use crate::finding::Finding;
+use crate::finding::{Finding, has_errors};
 use crate::name::{ClusterName, Namespace, NetworkName, RegionName, Service, TrustDomain};
 
 /// The port of an east-west gateway on which it passes mTLS through by SNI.
@@ -144,6 +144,29 @@ impl fmt::Display for IssuerName {
     }
 }
 
+/// A mesh in which something may be wrong: enough to check policies against it, so that all mistakes show in
+/// one run, and good for nothing else.
+#[derive(Debug, Clone)]
+pub struct Draft(pub(crate) Mesh);
+
+impl Draft {
+    /// Reads the text of a `mesh.yaml`, as far as it can be read.
+    pub fn read(file: &str, text: &str) -> (Option<Self>, Vec<Finding>) {
+        let (mesh, findings) = read::draft(file, text);
+        (mesh.map(Self), findings)
+    }
+
+    /// The namespace whose policies hold in all others.
+    pub fn root_namespace(&self) -> &Namespace {
+        &self.0.root_namespace
+    }
+
+    /// The mesh, if the findings from reading it hold no error.
+    pub fn sound(self, findings: &[Finding]) -> Option<Mesh> {
+        if has_errors(findings) { None } else { Some(self.0) }
+    }
+}
+
 impl Mesh {
     /// Reads the text of a `mesh.yaml`; without errors among the findings there is a mesh.
     ///
@@ -161,7 +184,8 @@ impl Mesh {
     /// assert_eq!(mesh.unwrap().clusters().count(), 1);
     /// ```
     pub fn read(file: &str, text: &str) -> (Option<Self>, Vec<Finding>) {
-        read::mesh(file, text)
+        let (draft, findings) = Draft::read(file, text);
+        (draft.and_then(|draft| draft.sound(&findings)), findings)
     }
 
     /// Its name, which is Istio's mesh id.

@@ -106,6 +106,20 @@ names! {
     TrustDomain: is_dns_name else NotADnsName;
 }
 
+impl Namespace {
+    /// Istio's own namespace, the root unless a mesh says another.
+    pub fn istio_system() -> Self {
+        Self("istio-system".to_owned())
+    }
+}
+
+impl TrustDomain {
+    /// Istio's trust domain unless a mesh says another.
+    pub fn cluster_local() -> Self {
+        Self("cluster.local".to_owned())
+    }
+}
+
 /// A service of a namespace, written `ledger.payments`.
 ///
 /// ```

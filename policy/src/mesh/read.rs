@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Cluster, ControlPlane, GATEWAY_PORT, Gateway, IssuerName, Listing, Mesh, Target};
 use crate::cidr::Cidr;
 use crate::document::{self, Fields, Located, Node};
-use crate::finding::{Code, Finding, Place, has_errors};
+use crate::finding::{Code, Finding, Place};
 use crate::name::{ClusterName, Namespace, NetworkName, Service, TrustDomain};
 
 /// A cluster with the places that findings about it point at.
@@ -25,7 +25,7 @@ struct DraftListing {
     selector: BTreeMap<String, String>,
 }
 
-pub(super) fn mesh(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
+pub(super) fn draft(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut documents = document::read(file, text, &mut findings).into_iter();
     let mesh = match documents.next() {
@@ -47,7 +47,6 @@ pub(super) fn mesh(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
         message: "a second document in a mesh.yaml".to_owned(),
         hint: "policies stand in files of their own; a second mesh has a mesh.yaml of its own".to_owned(),
     }));
-    let mesh = if has_errors(&findings) { None } else { mesh };
     (mesh, findings)
 }
 
@@ -75,6 +74,7 @@ fn spec(node: Node, name: String, findings: &mut Vec<Finding>) -> Option<Mesh> {
         }
         None => Vec::new(),
     };
+    let count = clusters.len();
     let drafts: Vec<Draft> = clusters.into_iter().filter_map(|node| cluster(node, spec.findings())).collect();
     let listings = match spec.optional_fields("services") {
         Some(mut services) => services_of(&mut services),
@@ -83,12 +83,13 @@ fn spec(node: Node, name: String, findings: &mut Vec<Finding>) -> Option<Mesh> {
     spec.close();
     check_clusters(&drafts, findings);
     let services = listings.into_iter().filter_map(|draft| listing(draft, &drafts, findings)).collect();
+    if drafts.len() < count {
+        return None; // every mention of a cluster that could not be read would be a finding, and a wrong one
+    }
     Some(Mesh {
         name,
-        trust_domain: trust_domain.map_or_else(|| "cluster.local".parse(), |domain| Ok(domain.value)).ok()?,
-        root_namespace: root_namespace
-            .map_or_else(|| "istio-system".parse(), |found| Ok(found.value))
-            .ok()?,
+        trust_domain: trust_domain.map_or_else(TrustDomain::cluster_local, |domain| domain.value),
+        root_namespace: root_namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value),
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
     })

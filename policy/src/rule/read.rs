@@ -193,6 +193,7 @@ fn no_source(at: crate::finding::Place) -> Finding {
 
 fn source(node: Node, findings: &mut Vec<Finding>) -> Option<From> {
     let mut fields = Fields::open(node, "source", findings)?;
+    let before = fields.findings().len(); // a value that was refused is not one that was left out
     let mut values = |key| fields.optional_values::<Pattern>(key).map(|list| list.value).unwrap_or_default();
     let from = From {
         clusters: values("clusters"),
@@ -200,7 +201,7 @@ fn source(node: Node, findings: &mut Vec<Finding>) -> Option<From> {
         namespaces: values("namespaces"),
         principals: values("principals"),
     };
-    if from.clusters.is_empty() && from.networks.is_empty() {
+    if from.clusters.is_empty() && from.networks.is_empty() && fields.findings().len() == before {
         let at = fields.at().clone();
         fields.findings().push(no_source(at));
     }
@@ -210,6 +211,7 @@ fn source(node: Node, findings: &mut Vec<Finding>) -> Option<From> {
 
 fn request(node: Node, findings: &mut Vec<Finding>) -> Option<To> {
     let mut fields = Fields::open(node, "request", findings)?;
+    let before = fields.findings().len();
     let ports = fields.optional_values::<u16>("ports").map(|list| list.value).unwrap_or_default();
     let mut values = |key| {
         let list = fields.optional_values::<Pattern>(key).map(|list| list.value).unwrap_or_default();
@@ -220,7 +222,8 @@ fn request(node: Node, findings: &mut Vec<Finding>) -> Option<To> {
         methods: values("methods"),
         paths: values("paths"),
     };
-    if to.ports.is_empty() && to.methods.is_empty() && to.paths.is_empty() {
+    let silent = to.ports.is_empty() && to.methods.is_empty() && to.paths.is_empty();
+    if silent && fields.findings().len() == before {
         let at = fields.at().clone();
         fields.findings().push(Finding {
             at,
