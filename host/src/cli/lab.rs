@@ -174,7 +174,7 @@ async fn raise(place: &Where, common: &Common, out: &mut Out) -> anyhow::Result<
 }
 
 /// `sleep` in namespace `sample` of every cluster, as in Istio's own verification.
-fn clients(project: &Project) -> anyhow::Result<Vec<Client>> {
+pub(super) fn clients(project: &Project) -> anyhow::Result<Vec<Client>> {
     let (namespace, account): (Namespace, ServiceAccount) = ("sample".parse()?, "sleep".parse()?);
     let clusters = project.mesh.iter().flat_map(Mesh::clusters);
     Ok(clusters.map(|cluster| stage::client(&cluster.name, &namespace, &account)).collect())
