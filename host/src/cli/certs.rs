@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
+use policy::mesh::IssuerName;
 
 use super::{Common, Exit, Out};
 use crate::cert::{Hierarchy, KeyKind, Options};
@@ -28,6 +30,15 @@ impl Certs {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
+        for cluster in mesh.clusters() {
+            let ours = IssuerName::of_intermediate(&cluster.name);
+            ensure!(
+                cluster.issuers.contains(&ours),
+                "mesh.yaml says that {} has a CA of its own: take issuers away there, or add {:?} to them",
+                cluster.name,
+                ours.as_str()
+            );
+        }
         let beside = project.file.parent().unwrap_or(Path::new(".")).join("certs");
         let directory = self.output_dir.unwrap_or(beside);
         let names: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
@@ -41,8 +52,8 @@ impl Certs {
         out.print(&format!("{} root of {} in {}", word(report.root_made), mesh.name(), directory.display()));
         for cluster in mesh.clusters() {
             let made = report.made.iter().any(|name| name == cluster.name.as_str());
-            let issuers: Vec<&str> = cluster.issuers.iter().map(|issuer| issuer.as_str()).collect();
-            out.print(&format!("{} intermediate of {}: {}", word(made), cluster.name, issuers.join(" or ")));
+            let issuer = IssuerName::of_intermediate(&cluster.name);
+            out.print(&format!("{} intermediate of {}: {issuer}", word(made), cluster.name));
         }
         out.say("the root's key is not needed by any cluster: keep it off line");
         Ok(Exit::Yes)

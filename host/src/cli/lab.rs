@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -103,18 +104,27 @@ impl Up {
         let door = standing.open(&self.place.dir)?;
         describe(&lab, out);
         out.say("the lab is up; Ctrl-C or `isthmus lab down` ends it");
-        let why = tokio::select! {
-            () = interrupted() => "interrupted",
-            asked = door.accept() => {
-                let (mut asker, _) = asked?;
-                close(lab, &self.place.dir, out).await?;
-                asker.write_all(b"down").await?;
-                return Ok(Exit::Yes);
-            }
+        let asker = tokio::select! {
+            () = interrupted() => None,
+            asker = asked(&door) => Some(asker?),
         };
-        out.say(why);
         close(lab, &self.place.dir, out).await?;
+        if let Some(mut asker) = asker {
+            asker.write_all(DOWN).await?;
+        }
         Ok(Exit::Yes)
+    }
+}
+
+/// Until someone comes to the door and says what `isthmus lab down` says; others only look whether we are here.
+async fn asked(door: &UnixListener) -> anyhow::Result<UnixStream> {
+    loop {
+        let (mut asker, _) = door.accept().await?;
+        let mut said = [0; DOWN.len()];
+        let heard = tokio::time::timeout(Duration::from_secs(1), asker.read_exact(&mut said)).await;
+        if heard.is_ok_and(|read| read.is_ok()) && said == *DOWN {
+            return Ok(asker);
+        }
     }
 }
 
@@ -137,9 +147,10 @@ impl Down {
         let door = self.dir.join(DOOR);
         match UnixStream::connect(&door).await {
             Ok(mut lab) => {
+                lab.write_all(DOWN).await?;
                 let mut answer = Vec::new();
                 lab.read_to_end(&mut answer).await?;
-                anyhow::ensure!(answer == b"down", "the lab did not say that it is down");
+                anyhow::ensure!(answer == DOWN, "the lab did not say that it is down");
                 out.say("down");
                 Ok(Exit::Yes)
             }
@@ -233,6 +244,8 @@ fn describe(lab: &Lab, out: &mut Out) {
 
 /// The socket by which `isthmus lab down` reaches the lab.
 const DOOR: &str = "lab.sock";
+/// What is said there, and answered when it is done.
+const DOWN: &[u8; 4] = b"down";
 /// What other runs of isthmus must know of the lab.
 const STANDING: &str = "lab.json";
 
