@@ -47,12 +47,14 @@ pub fn name(role: Role) -> String {
 /// `phase` and `priority` are said because leaving them out means something else in each Istio; FAIL_RELOAD
 /// because with FAIL_OPEN a trap would let everything pass.
 pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
-    let (phase, kind) = match role {
-        Role::Outbound => ("UNSPECIFIED_PHASE", "HTTP"),
-        Role::Inbound => ("AUTHZ", "HTTP"),
-        Role::Gateway => ("AUTHN", "NETWORK"),
+    let (phase, kind, (attach, to)) = match role {
+        Role::Outbound => ("UNSPECIFIED_PHASE", "HTTP", ("match", json!([{"mode": "CLIENT"}]))),
+        Role::Inbound => ("AUTHZ", "HTTP", ("match", json!([{"mode": "SERVER"}]))),
+        Role::Gateway => {
+            ("AUTHN", "NETWORK", ("selector", json!({"matchLabels": {"istio": "eastwestgateway"}})))
+        }
     };
-    let mut spec = json!({
+    let spec = json!({
         "url": url.0,
         "pluginName": name(role),
         "phase": phase,
@@ -60,12 +62,8 @@ pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) ->
         "type": kind,
         "failStrategy": "FAIL_RELOAD",
         "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
+        attach: to,
     });
-    match role {
-        Role::Outbound => spec["match"] = json!([{"mode": "CLIENT"}]),
-        Role::Inbound => spec["match"] = json!([{"mode": "SERVER"}]),
-        Role::Gateway => spec["selector"] = json!({"matchLabels": {"istio": "eastwestgateway"}}),
-    }
     Ok(json!({
         "apiVersion": "extensions.istio.io/v1alpha1",
         "kind": "WasmPlugin",

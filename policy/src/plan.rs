@@ -1,6 +1,6 @@
 //! What the filter runs: one plan per cluster, canonical JSON, as small as that cluster's proxies need.
 //!
-//! Only [`compile`](crate::compile) and [`Plan::read`] make one, and both check every reference in it.
+//! Only [`compile`](crate::compile()) and [`Plan::read`] make one, and both check every reference in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

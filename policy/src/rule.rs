@@ -14,7 +14,7 @@ use crate::pattern::Pattern;
 
 /// A `CrossClusterPolicy`: who may come in from elsewhere, where requests may go, who may see the service.
 ///
-/// Every part keeps its place, so that [`compile`](crate::compile) can point at what cannot be meant.
+/// Every part keeps its place, so that [`compile`](crate::compile()) can point at what cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Its name; the first half of every reason that it gives.

@@ -11,7 +11,6 @@ use crate::workspace::Workspace;
 pub(super) struct Build {}
 
 impl Build {
-    #[expect(clippy::needless_pass_by_value, reason = "a verb is run once")]
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Self {} = self;
         let workspace = Workspace::find(&std::env::current_dir()?)?;

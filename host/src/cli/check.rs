@@ -8,7 +8,6 @@ use crate::render;
 pub(super) struct Check {}
 
 impl Check {
-    #[expect(clippy::needless_pass_by_value, reason = "a verb is run once")]
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Self {} = self;
         let project = common.project()?;

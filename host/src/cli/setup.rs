@@ -10,7 +10,6 @@ use crate::workspace::Workspace;
 pub(super) struct Setup {}
 
 impl Setup {
-    #[expect(clippy::needless_pass_by_value, reason = "a verb is run once")]
     pub(super) fn run(self, out: &mut Out) -> anyhow::Result<Exit> {
         let Self {} = self;
         let workspace = Workspace::find(&std::env::current_dir()?)?;
