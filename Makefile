@@ -26,8 +26,8 @@ demo: build ## Run a mesh of two clusters on this machine and show what the filt
 test: build ## Run every tier of tests
 	tests/run
 
-bench: cargo ## Measure
-	cargo bench --workspace --locked
+bench: build ## Measure; the figures also go to target/bench.json
+	cargo bench --locked --package isthmus-tests --bench figures
 
 lint: cargo ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check
