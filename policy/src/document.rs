@@ -236,9 +236,13 @@ impl<'a> Fields<'a> {
 
     /// Takes what stands under a key, if anything does.
     pub fn optional(&mut self, key: &'static str) -> Option<Node> {
+        self.take(key).filter(|node| node.value != Value::Null)
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Node> {
         self.known.push(key);
         let index = self.entries.iter().position(|(found, _)| found.text == key)?;
-        Some(self.entries.remove(index).1).filter(|node| node.value != Value::Null)
+        Some(self.entries.remove(index).1)
     }
 
     /// Takes what stands under a key; its absence is a finding.
@@ -280,7 +284,7 @@ impl<'a> Fields<'a> {
         choices: &[(&'static str, T)],
     ) -> Option<Located<T>> {
         let node = self.optional(key)?;
-        let text = text(node, key, self.findings)?;
+        let text = parse::<String>(node, key, self.findings)?;
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text.value) {
             return Some(Located { at: text.at, value: *value });
         }
@@ -295,8 +299,10 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes the items of a list under a key; `None` when there is no such key.
+    ///
+    /// A key with nothing after it is a finding: whoever wrote `allow:` and no rule did not mean to allow everyone.
     pub fn optional_list(&mut self, key: &'static str) -> Option<Located<Vec<Node>>> {
-        let node = self.optional(key)?;
+        let node = self.take(key)?;
         list(node, key, self.findings)
     }
 
@@ -310,9 +316,9 @@ impl<'a> Fields<'a> {
         Some(Located { at: list.at, value: items.collect() })
     }
 
-    /// Opens the mapping under a key, if it is there.
+    /// Opens the mapping under a key, if it is there; a key with nothing after it is a finding.
     pub fn optional_fields(&mut self, key: &'static str) -> Option<Fields<'_>> {
-        let node = self.optional(key)?;
+        let node = self.take(key)?;
         Fields::open(node, key, self.findings)
     }
 
@@ -406,6 +412,9 @@ fn wrong_type(at: &Place, what: &str, wanted: &str, found: &Value) -> Finding {
     let hint = match found {
         Value::Typed(text) if wanted == "a text" => format!("write it in quotes: \"{text}\""),
         Value::Text(text) if wanted == "a list" => format!("write it in brackets: [{text}]"),
+        Value::Null if wanted == "a list" => {
+            format!("write {what}: [] for an empty list, or leave {what} out")
+        }
         Value::Null | Value::Typed(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
             format!("{what} takes {wanted}")
         }

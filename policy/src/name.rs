@@ -3,6 +3,7 @@
 //! All of them print as they are written, and parse back to themselves.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub enum NameError {
     /// Not `NAME.NAMESPACE`.
     #[error("{0:?} is not a service: write NAME.NAMESPACE, such as ledger.payments")]
     NotAService(String),
+    /// Not the number of a port.
+    #[error("{0:?} is not a port: write a number from 1 to 65535")]
+    NotAPort(String),
     /// Not a SPIFFE id of a Kubernetes workload.
     #[error("{0:?} is not the identity of a workload: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT")]
     NotAnIdentity(String),
@@ -117,6 +121,25 @@ impl TrustDomain {
     /// Istio's trust domain unless a mesh says another.
     pub fn cluster_local() -> Self {
         Self("cluster.local".to_owned())
+    }
+}
+
+/// The number of a TCP port, which is never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port(NonZeroU16);
+
+impl Port {
+    /// The port as a number.
+    pub fn number(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl FromStr for Port {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        text.parse().map(Self).map_err(|_error| NameError::NotAPort(text.to_owned()))
     }
 }
 

@@ -1,3 +1,11 @@
 //! Shared fixtures of the test tiers.
 
 #![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+/// The directory of the repository.
+pub fn repository() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_path_buf()
+}

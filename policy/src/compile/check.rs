@@ -1,6 +1,6 @@
 //! What can be read and cannot be meant: references that lead nowhere, rules that nothing can match.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{boundary, inside, sources};
 use crate::document::Located;
@@ -86,8 +86,7 @@ fn rules(mesh: &Mesh, policy: &Policy, findings: &mut Vec<Finding>) {
 
 fn source(mesh: &Mesh, rule: &Rule, from: &From, findings: &mut Vec<Finding>) {
     let clusters: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
-    let mut networks: Vec<&str> = mesh.clusters().map(|cluster| cluster.network.as_str()).collect();
-    networks.dedup();
+    let networks: Vec<&str> = mesh.clusters().map(|cluster| cluster.network.as_str()).collect();
     let before = findings.len();
     findings.extend(from.clusters.iter().filter_map(|pattern| unmet("cluster", pattern, &clusters)));
     findings.extend(from.networks.iter().filter_map(|pattern| unmet("network", pattern, &networks)));
@@ -120,6 +119,8 @@ fn unmet(what: &str, pattern: &Located<Pattern>, names: &[&str]) -> Option<Findi
             (Code::NeverMatches, format!("no {what} of the mesh is called {:?}", other.to_string()))
         }
     };
+    let names: BTreeSet<&str> = names.iter().copied().collect();
+    let names: Vec<&str> = names.into_iter().collect();
     Some(Finding {
         at: pattern.at.clone(),
         code,
@@ -156,10 +157,11 @@ fn exposure(mesh: &Mesh, policy: &Policy, findings: &mut Vec<Finding>) {
     let Some(exposure) = &policy.exposure else { return };
     let networks: Vec<&str> = mesh.clusters().map(|cluster| cluster.network.as_str()).collect();
     findings.extend(exposure.value.iter().filter_map(|pattern| unmet("network", pattern, &networks)));
-    let nowhere = |cluster: &&Cluster| {
-        let shown = exposure.value.iter().any(|pattern| pattern.value.matches(cluster.network.as_str()));
-        shown && cluster.pod_cidr.is_none()
+    let shown = |cluster: &Cluster| {
+        exposure.value.iter().any(|pattern| pattern.value.matches(cluster.network.as_str()))
     };
+    findings.extend(indistinct(mesh, &exposure.at, shown));
+    let nowhere = |cluster: &&Cluster| shown(cluster) && cluster.pod_cidr.is_none();
     if let Some(cluster) = mesh.clusters().find(nowhere) {
         findings.push(Finding {
             at: exposure.at.clone(),
@@ -168,12 +170,30 @@ fn exposure(mesh: &Mesh, policy: &Policy, findings: &mut Vec<Finding>) {
                 "a gateway cannot tell that a connection comes from {}: mesh.yaml gives {} no podCidr",
                 cluster.network, cluster.name
             ),
-            hint: format!(
-                "add podCidr to {}, or the addresses that its connections arrive from",
-                cluster.name
-            ),
+            hint: format!("add podCidr to {}: the addresses that its connections arrive from", cluster.name),
         });
     }
+}
+
+/// Two clusters of which an exposure shows a service to one alone, and whose connections look the same.
+fn indistinct(mesh: &Mesh, at: &Place, shown: impl Fn(&Cluster) -> bool) -> Option<Finding> {
+    let alike = |one: &&Cluster, other: &&Cluster| {
+        one.pod_cidr.zip(other.pod_cidr).is_some_and(|(pods, theirs)| pods.overlaps(theirs))
+    };
+    let (one, other) = mesh.clusters().filter(|cluster| shown(cluster)).find_map(|one| {
+        let hidden = mesh.clusters().filter(|cluster| !shown(cluster));
+        hidden.map(|other| (one, other)).find(|(one, other)| alike(one, other))
+    })?;
+    Some(Finding {
+        at: at.clone(),
+        code: Code::NeverMatches,
+        message: format!(
+            "a gateway cannot tell connections from {} and {} apart: pods of {} and {} have the same addresses",
+            one.network, other.network, one.name, other.name
+        ),
+        hint: "show the service to both networks or to neither, or give one cluster another podCidr"
+            .to_owned(),
+    })
 }
 
 /// A boundary that leaves some cluster no endpoint of a listed service.

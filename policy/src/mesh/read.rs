@@ -6,7 +6,7 @@ use super::{Cluster, ControlPlane, GATEWAY_PORT, Gateway, IssuerName, Listing, M
 use crate::cidr::Cidr;
 use crate::document::{self, Fields, Located, Node};
 use crate::finding::{Code, Finding, Place};
-use crate::name::{ClusterName, Namespace, NetworkName, Service, TrustDomain};
+use crate::name::{ClusterName, Namespace, NetworkName, Port, Service, TrustDomain};
 
 /// A cluster with the places that findings about it point at.
 struct Draft {
@@ -47,6 +47,7 @@ pub(super) fn draft(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
         message: "a second document in a mesh.yaml".to_owned(),
         hint: "policies stand in files of their own; a second mesh has a mesh.yaml of its own".to_owned(),
     }));
+    findings.sort();
     (mesh, findings)
 }
 
@@ -173,9 +174,9 @@ fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
 
 fn gateway(mut fields: Fields<'_>) -> Option<Gateway> {
     let address = fields.required_value::<String>("address");
-    let port = fields.optional_value::<u16>("port");
+    let port = fields.optional_value::<Port>("port");
     fields.close();
-    Some(Gateway { address: address?.value, port: port.map_or(GATEWAY_PORT, |port| port.value) })
+    Some(Gateway { address: address?.value, port: port.map_or(GATEWAY_PORT, |port| port.value.number()) })
 }
 
 fn services_of(services: &mut Fields<'_>) -> Vec<DraftListing> {
@@ -195,7 +196,7 @@ fn services_of(services: &mut Fields<'_>) -> Vec<DraftListing> {
             }
         };
         let Some(mut fields) = Fields::open(node, "service", findings) else { continue };
-        let port = fields.required_value::<u16>("port");
+        let port = fields.required_value::<Port>("port");
         let clusters = fields.optional_values::<ClusterName>("clusters");
         let mut selector = BTreeMap::new();
         if let Some(mut labels) = fields.optional_fields("selector") {
@@ -207,7 +208,7 @@ fn services_of(services: &mut Fields<'_>) -> Vec<DraftListing> {
         }
         fields.close();
         if let Some(port) = port {
-            drafts.push(DraftListing { service, clusters, port: port.value, selector });
+            drafts.push(DraftListing { service, clusters, port: port.value.number(), selector });
         }
     }
     drafts

@@ -2,8 +2,8 @@
 
 use super::{Access, Boundary, Demand, From, Judged, Policy, Rule, Scope, To};
 use crate::document::{self, Fields, Located, Node};
-use crate::finding::{Code, Finding};
-use crate::name::{Namespace, PolicyName, RuleName, Service, ServiceName};
+use crate::finding::{Code, Finding, Place};
+use crate::name::{Namespace, PolicyName, Port, RuleName, Service, ServiceName};
 use crate::pattern::Pattern;
 use crate::verdict::RESERVED;
 
@@ -11,6 +11,7 @@ pub(super) fn policies(file: &str, text: &str, root: &Namespace) -> (Vec<Policy>
     let mut findings = Vec::new();
     let documents = document::read(file, text, &mut findings);
     let policies = documents.into_iter().filter_map(|node| policy(node, root, &mut findings)).collect();
+    findings.sort();
     (policies, findings)
 }
 
@@ -44,27 +45,14 @@ fn spec(
     namespace: Namespace,
     root: &Namespace,
 ) -> Option<Policy> {
-    let services = match spec.required("services") {
-        Some(node) => document::list(node, "services", spec.findings())?,
-        None => return None,
-    };
-    if services.value.is_empty() {
-        spec.findings().push(Finding {
-            at: services.at,
-            code: Code::NoEffect,
-            message: format!("policy {:?} speaks of no service", name.value.as_str()),
-            hint: "name services of the namespace, or write \"*\" for all of them".to_owned(),
-        });
-    }
-    let in_root = namespace == *root;
-    let mut scopes = Vec::new();
-    for node in services.value {
-        let Some(text) = document::text(node, "services", spec.findings()) else { continue };
-        match scope(&text.value, &namespace, in_root) {
-            Some(scope) => scopes.push(Located { at: text.at, value: scope }),
-            None => spec.findings().push(not_a_scope(text, in_root)),
+    let services = spec.required("services");
+    let services = services.and_then(|node| document::list(node, "services", spec.findings()));
+    let scopes = services.map(|list| {
+        if list.value.is_empty() {
+            spec.findings().push(no_service(list.at, &name.value));
         }
-    }
+        scopes(list.value, &namespace, namespace == *root, spec.findings())
+    });
     let access = spec.optional_fields("access").map(access);
     let boundary = spec.optional_fields("routing").and_then(routing);
     let exposure = spec.optional_fields("exposure").and_then(exposure);
@@ -76,7 +64,33 @@ fn spec(
             hint: "say access, routing or exposure".to_owned(),
         });
     }
-    Some(Policy { name, namespace, services: scopes, access, boundary, exposure })
+    Some(Policy { name, namespace, services: scopes?, access, boundary, exposure })
+}
+
+fn no_service(at: Place, policy: &PolicyName) -> Finding {
+    Finding {
+        at,
+        code: Code::NoEffect,
+        message: format!("policy {:?} speaks of no service", policy.as_str()),
+        hint: "name services of the namespace, or write \"*\" for all of them".to_owned(),
+    }
+}
+
+fn scopes(
+    nodes: Vec<Node>,
+    namespace: &Namespace,
+    in_root: bool,
+    findings: &mut Vec<Finding>,
+) -> Vec<Located<Scope>> {
+    let mut scopes = Vec::new();
+    for node in nodes {
+        let Some(text) = document::text(node, "services", findings) else { continue };
+        match scope(&text.value, namespace, in_root) {
+            Some(scope) => scopes.push(Located { at: text.at, value: scope }),
+            None => findings.push(not_a_scope(text, in_root)),
+        }
+    }
+    scopes
 }
 
 fn scope(text: &str, namespace: &Namespace, in_root: bool) -> Option<Scope> {
@@ -182,7 +196,7 @@ fn rule(node: Node, findings: &mut Vec<Finding>) -> Option<Rule> {
     Some(Rule { name: name?, from: sources, to })
 }
 
-fn no_source(at: crate::finding::Place) -> Finding {
+fn no_source(at: Place) -> Finding {
     Finding {
         at,
         code: Code::NoSource,
@@ -201,6 +215,7 @@ fn source(node: Node, findings: &mut Vec<Finding>) -> Option<From> {
         namespaces: values("namespaces"),
         principals: values("principals"),
     };
+    // What could not be read was meant to say something.
     if from.clusters.is_empty() && from.networks.is_empty() && fields.findings().len() == before {
         let at = fields.at().clone();
         fields.findings().push(no_source(at));
@@ -212,18 +227,18 @@ fn source(node: Node, findings: &mut Vec<Finding>) -> Option<From> {
 fn request(node: Node, findings: &mut Vec<Finding>) -> Option<To> {
     let mut fields = Fields::open(node, "request", findings)?;
     let before = fields.findings().len();
-    let ports = fields.optional_values::<u16>("ports").map(|list| list.value).unwrap_or_default();
+    let ports = fields.optional_values::<Port>("ports").map(|list| list.value).unwrap_or_default();
     let mut values = |key| {
         let list = fields.optional_values::<Pattern>(key).map(|list| list.value).unwrap_or_default();
         list.into_iter().map(|located| located.value).collect()
     };
     let to = To {
-        ports: ports.into_iter().map(|port| port.value).collect(),
+        ports: ports.into_iter().map(|port| port.value.number()).collect(),
         methods: values("methods"),
         paths: values("paths"),
     };
-    let silent = to.ports.is_empty() && to.methods.is_empty() && to.paths.is_empty();
-    if silent && fields.findings().len() == before {
+    let empty = to.ports.is_empty() && to.methods.is_empty() && to.paths.is_empty();
+    if empty && fields.findings().len() == before {
         let at = fields.at().clone();
         fields.findings().push(Finding {
             at,
@@ -325,8 +340,8 @@ spec:
                     .replace("deny:", "denny:")
             ),
             [
-                "p.yaml:13:28: error[ISM002]: request has no key \"method\"",
                 "p.yaml:7:5: error[ISM002]: access has no key \"denny\"",
+                "p.yaml:13:28: error[ISM002]: request has no key \"method\"",
                 "p.yaml:14:3: error[ISM002]: policy's spec has no key \"routng\"",
             ]
         );

@@ -1,0 +1,153 @@
+//! The golden tier: meshes and policies with the findings and plans that they give. `BLESS=1` writes them anew.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a case that cannot be read fails its test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use isthmus_tests::repository;
+use policy::finding::{Code, Finding, has_errors};
+use policy::{Mesh, Policy, compile};
+
+/// What a case gives: the text of each file, by its path in the case.
+type Outcome = BTreeMap<String, String>;
+
+fn cases() -> Vec<PathBuf> {
+    let mut cases = listed(&repository().join("tests/golden"));
+    cases.retain(|path| path.is_dir());
+    cases
+}
+
+/// What stands in a directory, by name; nothing if there is no such directory.
+fn listed(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8")
+}
+
+fn outcome(case: &Path) -> Outcome {
+    let (mesh, mut findings) = Mesh::read("mesh.yaml", &read(&case.join("mesh.yaml")));
+    let root = mesh
+        .as_ref()
+        .map_or_else(|| "istio-system".parse().expect("a namespace"), |mesh| mesh.root_namespace().clone());
+    let mut policies = Vec::new();
+    for file in listed(&case.join("policies")) {
+        let (read, found) = Policy::read(&format!("policies/{}", name(&file)), &read(&file), &root);
+        policies.extend(read);
+        findings.extend(found);
+    }
+    let mut outcome = Outcome::new();
+    if let Some(mesh) = mesh {
+        let (plans, found) = compile(&mesh, &policies);
+        findings.extend(found);
+        for (cluster, plan) in plans.filter(|_| !has_errors(&findings)).into_iter().flatten() {
+            let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
+            outcome.insert(format!("plans/{cluster}.json"), json + "\n");
+        }
+    }
+    outcome.insert("findings.txt".to_owned(), findings.iter().map(shown).collect());
+    outcome
+}
+
+fn shown(finding: &Finding) -> String {
+    format!("{finding}\n    hint: {}\n", finding.hint)
+}
+
+/// What the case says that it gives.
+fn blessed(case: &Path) -> Outcome {
+    let plans =
+        listed(&case.join("plans")).into_iter().map(|path| (format!("plans/{}", name(&path)), read(&path)));
+    let findings = case.join("findings.txt");
+    plans.chain(findings.is_file().then(|| ("findings.txt".to_owned(), read(&findings)))).collect()
+}
+
+fn bless(case: &Path, given: &Outcome) {
+    for path in listed(&case.join("plans")) {
+        fs::remove_file(&path).expect("an old plan is removed");
+    }
+    for (file, text) in given {
+        let path = case.join(file);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory is made");
+        fs::write(&path, text).expect("a file is written");
+    }
+}
+
+/// The first line in which two texts differ.
+fn difference(blessed: Option<&String>, given: Option<&String>) -> String {
+    let (Some(blessed), Some(given)) = (blessed, given) else {
+        return if given.is_some() { "is new" } else { "is no longer given" }.to_owned();
+    };
+    let end = "(the end)";
+    let mut left = blessed.lines();
+    let mut right = given.lines();
+    let mut number = 0;
+    loop {
+        number += 1;
+        match (left.next(), right.next()) {
+            (None, None) => return "differs in its line ends".to_owned(),
+            (left, right) if left == right => {}
+            (left, right) => {
+                let (left, right) = (left.unwrap_or(end), right.unwrap_or(end));
+                return format!("line {number}\n    blessed: {left}\n    given:   {right}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_case_gives_the_findings_and_plans_that_were_blessed() {
+    let cases = cases();
+    assert!(cases.len() >= 14, "cases are missing: {cases:?}");
+    let mut mismatches = Vec::new();
+    for case in &cases {
+        let given = outcome(case);
+        if std::env::var_os("BLESS").is_some() {
+            bless(case, &given);
+        }
+        let blessed = blessed(case);
+        let files = blessed.keys().chain(given.keys().filter(|file| !blessed.contains_key(*file)));
+        for file in files.filter(|file| blessed.get(*file) != given.get(*file)) {
+            let difference = difference(blessed.get(file), given.get(file));
+            mismatches.push(format!("{}/{file}: {difference}", name(case)));
+        }
+    }
+    assert!(
+        mismatches.is_empty(),
+        "BLESS=1 writes them anew; then read the diff:\n{}",
+        mismatches.join("\n")
+    );
+}
+
+#[test]
+fn every_code_of_finding_is_shown_by_some_case() {
+    let all: String = cases().iter().map(|case| read(&case.join("findings.txt"))).collect();
+    let missing: Vec<String> = Code::ALL
+        .iter()
+        .map(ToString::to_string)
+        .filter(|code| !all.contains(&format!("[{code}]")))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn a_case_with_errors_gives_no_plan_and_one_without_gives_one_for_each_cluster() {
+    for case in cases() {
+        let given = outcome(&case);
+        let refused = given["findings.txt"].contains(": error[");
+        let clusters = Mesh::read("mesh.yaml", &read(&case.join("mesh.yaml")))
+            .0
+            .map_or(0, |mesh| mesh.clusters().count());
+        let wanted = if refused { 0 } else { clusters };
+        assert_eq!(given.len() - 1, wanted, "{}", case.display());
+    }
+}
