@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod case;
 pub mod cert;
 pub mod cli;
 mod command;
@@ -15,4 +16,5 @@ pub mod rollout;
 pub mod sandbox;
 pub mod stage;
 pub mod toolchain;
+pub mod walk;
 pub mod workspace;

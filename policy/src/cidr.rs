@@ -40,6 +40,20 @@ impl Cidr {
         self.contains(other.address) || other.contains(self.address)
     }
 
+    /// An address of the range: the first, and so many further on, which stay inside it.
+    pub fn address(self, further: u32) -> IpAddr {
+        match self.address {
+            IpAddr::V4(first) => {
+                let free = u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V4((first.to_bits() | (further & free)).into())
+            }
+            IpAddr::V6(first) => {
+                let free = u128::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V6((first.to_bits() | (u128::from(further) & free)).into())
+            }
+        }
+    }
+
     /// How many leading bits are fixed: the more, the narrower.
     pub fn prefix(self) -> u8 {
         self.prefix
@@ -117,6 +131,16 @@ mod tests {
     fn an_ipv4_address_in_ipv6_clothes_is_still_in_its_range() {
         assert!(cidr("10.42.0.0/16").contains("::ffff:10.42.1.1".parse().unwrap()));
         assert!(cidr("10.42.1.1/32").contains("10.42.1.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_address_of_a_range_is_in_it() {
+        for range in ["10.42.0.0/16", "10.1.2.3/32", "0.0.0.0/0", "fd00::/8", "fd00::1/128"] {
+            for further in [0, 1, 300, u32::MAX] {
+                assert!(cidr(range).contains(cidr(range).address(further)), "{range} {further}");
+            }
+        }
+        assert_eq!(cidr("10.42.0.0/16").address(10).to_string(), "10.42.0.10");
     }
 
     #[test]

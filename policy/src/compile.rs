@@ -102,24 +102,11 @@ fn boundary<'p>(policies: &[&'p Policy]) -> Option<(Boundary, &'p Policy)> {
     drawn.min_by_key(|(boundary, _)| *boundary).filter(|(boundary, _)| *boundary != Boundary::Mesh)
 }
 
-/// The clusters inside a boundary drawn around `cluster`.
-pub(crate) fn inside(mesh: &Mesh, cluster: &Cluster, boundary: Boundary) -> BTreeSet<ClusterName> {
-    let together = |other: &&Cluster| match boundary {
-        Boundary::Cluster => other.name == cluster.name,
-        Boundary::Network => other.network == cluster.network,
-        Boundary::Region => {
-            other.name == cluster.name || (other.region.is_some() && other.region == cluster.region)
-        }
-        Boundary::Mesh => true,
-    };
-    mesh.clusters().filter(together).map(|other| other.name.clone()).collect()
-}
-
 fn outbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Outbound> {
     let scopes = by_scope(policies, |policy| policy.boundary.is_some());
     let entry = |(policies, service): (&[&Policy], Option<&Service>)| {
         let (within, policy) = boundary(policies)?;
-        let near = inside(mesh, cluster, within);
+        let near = mesh.inside(cluster, within);
         let open = service.is_none_or(|service| !mesh.hosts(service).is_disjoint(&near));
         Some(Outbound { policy: policy.name.value.to_string(), within, open })
     };
@@ -146,7 +133,7 @@ fn inbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Sco
     here.map(|(scope, policies)| {
         let within = boundary(&policies).map(|(boundary, policy)| Within {
             policy: policy.name.value.to_string(),
-            clusters: inside(mesh, cluster, boundary),
+            clusters: mesh.inside(cluster, boundary),
         });
         let sections = policies.iter().filter_map(|policy| access(mesh, policy));
         let selector = match &scope {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cidr::Cidr;
 use crate::finding::{Finding, has_errors};
 use crate::name::{ClusterName, Namespace, NetworkName, RegionName, Service, TrustDomain};
+use crate::rule::Boundary;
 
 /// The port of an east-west gateway on which it passes mTLS through by SNI.
 pub const GATEWAY_PORT: u16 = 15443;
@@ -229,6 +230,19 @@ impl Mesh {
             Some(listing) => listing.clusters.clone(),
             None => self.clusters.keys().cloned().collect(),
         }
+    }
+
+    /// The clusters inside a boundary drawn around one of them.
+    pub fn inside(&self, cluster: &Cluster, boundary: Boundary) -> BTreeSet<ClusterName> {
+        let together = |other: &&Cluster| match boundary {
+            Boundary::Cluster => other.name == cluster.name,
+            Boundary::Network => other.network == cluster.network,
+            Boundary::Region => {
+                other.name == cluster.name || (other.region.is_some() && other.region == cluster.region)
+            }
+            Boundary::Mesh => true,
+        };
+        self.clusters().filter(together).map(|other| other.name.clone()).collect()
     }
 
     /// The same mesh at other addresses: how the lab plays it on loopback.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{boundary, inside, sources};
+use super::{boundary, sources};
 use crate::document::Located;
 use crate::finding::{Code, Finding, Place};
 use crate::mesh::{Cluster, Mesh};
@@ -209,7 +209,7 @@ fn reach(mesh: &Mesh, policy: &Policy, all: &[Policy], findings: &mut Vec<Findin
         let hosts = mesh.hosts(service);
         let cut_off: Vec<&str> = mesh
             .clusters()
-            .filter(|cluster| inside(mesh, cluster, boundary).is_disjoint(&hosts))
+            .filter(|cluster| mesh.inside(cluster, boundary).is_disjoint(&hosts))
             .map(|cluster| cluster.name.as_str())
             .collect();
         if !cut_off.is_empty() {

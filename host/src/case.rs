@@ -1,0 +1,154 @@
+//! Cases: requests with the verdict that each should get, in files beside the policies.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use policy::document::Located;
+use policy::finding::{Code, Finding};
+use policy::name::{ClusterName, Identity, Namespace, Service, ServiceAccount};
+use policy::{Mesh, finding::Place};
+
+/// A file of cases.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// What the cases are about.
+    pub name: String,
+    /// The mesh's file, relative to this one.
+    pub mesh: PathBuf,
+    /// The policies' files and directories, relative to this one.
+    pub policies: Vec<PathBuf>,
+    /// The cases, in the order of the file.
+    pub cases: Vec<Case>,
+}
+
+/// One request and what should come of it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name; no other case of the file has it.
+    pub name: Located<String>,
+    /// Who sends the request.
+    pub from: Origin,
+    /// The cluster that answers; `None`: whichever could, and all that could must agree.
+    pub to: Option<Located<ClusterName>>,
+    /// The request.
+    pub request: Request,
+    /// What should come of it.
+    pub expect: Expectation,
+}
+
+/// Who sends a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The cluster of the workload.
+    pub cluster: Located<ClusterName>,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its service account.
+    pub service_account: ServiceAccount,
+}
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The authority, in any form that Kubernetes DNS completes.
+    pub host: Located<String>,
+    /// The method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// Further headers, such as forged tags.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What should come of a request. What is not said is not compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectation {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// Why.
+    pub reason: String,
+    /// The status that the client gets.
+    pub status: Option<u16>,
+    /// The source cluster that the destination knows.
+    pub source: Option<String>,
+    /// How well it knows it.
+    pub level: Option<String>,
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} by {}", self.verdict, self.reason)?;
+        if let Some(status) = self.status {
+            write!(out, " with {status}")?;
+        }
+        if let Some(source) = &self.source {
+            write!(out, ", source {source}")?;
+        }
+        if let Some(level) = &self.level {
+            write!(out, ", {level}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Suite {
+    /// Reads a file of cases; without errors among the findings there is a suite.
+    pub fn read(file: &str, text: &str) -> (Option<Self>, Vec<Finding>) {
+        read::suite(file, text)
+    }
+
+    /// What does not fit the mesh that the cases are about.
+    pub fn check(&self, mesh: &Mesh) -> Vec<Finding> {
+        let names: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
+        let known = format!("the mesh has {}", names.join(", "));
+        let mut findings = Vec::new();
+        for case in &self.cases {
+            for cluster in std::iter::once(&case.from.cluster).chain(&case.to) {
+                if mesh.cluster(&cluster.value).is_none() {
+                    let message = format!("cluster {:?} is not in the mesh", cluster.value.as_str());
+                    findings.push(not_in_mesh(&cluster.at, message, &known));
+                }
+            }
+            match (case.service(), &case.to) {
+                (None, _) => findings.push(Finding {
+                    at: case.request.host.at.clone(),
+                    code: Code::BadValue,
+                    message: format!("{:?} is not a service of the mesh", case.request.host.value),
+                    hint: "write NAME.NAMESPACE, with a port or without".to_owned(),
+                }),
+                (Some(service), Some(to)) if !mesh.hosts(&service).contains(&to.value) => {
+                    findings.push(not_in_mesh(
+                        &to.at,
+                        format!("{} does not run {service}", to.value),
+                        &known,
+                    ));
+                }
+                (Some(_), _) => {}
+            }
+        }
+        findings
+    }
+}
+
+fn not_in_mesh(at: &Place, message: String, known: &str) -> Finding {
+    Finding { at: at.clone(), code: Code::NotInMesh, message, hint: known.to_owned() }
+}
+
+impl Case {
+    /// The service that the request is for.
+    pub fn service(&self) -> Option<Service> {
+        Service::from_authority(&self.request.host.value, &self.from.namespace).ok()
+    }
+
+    /// The identity in the sender's certificate.
+    pub fn identity(&self, mesh: &Mesh) -> Identity {
+        Identity {
+            trust_domain: mesh.trust_domain().clone(),
+            namespace: self.from.namespace.clone(),
+            service_account: self.from.service_account.clone(),
+        }
+    }
+}

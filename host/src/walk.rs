@@ -1,0 +1,196 @@
+//! One request over its whole path: source's sidecar, the gateway between networks, destination's sidecar.
+//!
+//! Three engines walk it and must agree: [`pure`] asks [`policy::evaluate`], [`Offline`] runs the real module in
+//! wasmtime, [`envoy`] sends it through the lab's Envoys and reads what they logged.
+
+pub mod envoy;
+mod offline;
+pub mod pure;
+
+pub use offline::{Offline, OfflineError};
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use policy::compile::Plans;
+use policy::evaluate;
+use policy::mesh::Cluster;
+use policy::name::{ClusterName, Identity, Service};
+use policy::{Mesh, Plan};
+
+use crate::case::{Case, Expectation};
+
+/// A case on the way to one destination.
+#[derive(Debug, Clone)]
+pub struct Journey<'m> {
+    /// The case.
+    pub case: &'m Case,
+    /// The service that the request is for.
+    pub service: Service,
+    /// Its port.
+    pub port: u16,
+    /// Who sends it.
+    pub identity: Identity,
+    /// Where it starts.
+    pub source: &'m Cluster,
+    /// Where it ends.
+    pub destination: &'m Cluster,
+}
+
+/// Why a case cannot be walked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoPath {
+    /// The mesh has no such cluster or service; `check` has said so.
+    #[error("the case does not fit the mesh")]
+    Misfit,
+    /// The cluster that should answer is not one that the source's sidecar may choose.
+    #[error("{service} is not reached in {cluster} from here: it is outside the boundary")]
+    OutOfReach {
+        /// The service.
+        service: Service,
+        /// The cluster.
+        cluster: ClusterName,
+    },
+}
+
+/// Where a request was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// At the sidecar of its source.
+    Source,
+    /// At the east-west gateway of its destination.
+    Gateway,
+    /// At the sidecar of its destination.
+    Destination,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Source => "source",
+            Self::Gateway => "gateway",
+            Self::Destination => "destination",
+        })
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// Where it was decided.
+    pub at: Stop,
+    /// The status that the client gets.
+    pub status: u16,
+    /// The source cluster that the destination knows.
+    pub source: Option<String>,
+    /// How well the destination knows it.
+    pub level: Option<String>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} by {} at the {} with {}", self.verdict, self.reason, self.at, self.status)?;
+        match (&self.source, &self.level) {
+            (Some(source), Some(level)) => write!(out, ", source {source}, {level}"),
+            (None, Some(level)) => write!(out, ", source {level}"),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether all that is expected is so.
+    pub fn meets(&self, expected: &Expectation) -> bool {
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        self.verdict == expected.verdict
+            && self.reason == expected.reason
+            && expected.status.is_none_or(|status| status == self.status)
+            && same(&expected.source, &self.source)
+            && same(&expected.level, &self.level)
+    }
+}
+
+/// The ways that a case's request can go: one for each cluster that may answer it.
+pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, case: &'m Case) -> Result<Vec<Journey<'m>>, NoPath> {
+    let source = mesh.cluster(&case.from.cluster.value).ok_or(NoPath::Misfit)?;
+    let service = case.service().ok_or(NoPath::Misfit)?;
+    let plan = plans.get(&source.name).ok_or(NoPath::Misfit)?;
+    let departure = evaluate::outbound(plan, &service);
+    let hosts = mesh.hosts(&service);
+    let mut within = mesh.inside(source, departure.within);
+    if !departure.verdict.is_allow() {
+        within.clone_from(&hosts); // it ends at the source, wherever it was to go
+    }
+    let mut destinations: Vec<ClusterName> = hosts.intersection(&within).cloned().collect();
+    if let Some(to) = &case.to {
+        if !destinations.contains(&to.value) {
+            return Err(NoPath::OutOfReach { service, cluster: to.value.clone() });
+        }
+        destinations = vec![to.value.clone()];
+    }
+    let journey = |name: &ClusterName| {
+        Ok(Journey {
+            case,
+            service: service.clone(),
+            port: mesh.service(&service).map_or(80, |listing| listing.port),
+            identity: case.identity(mesh),
+            source,
+            destination: mesh.cluster(name).ok_or(NoPath::Misfit)?,
+        })
+    };
+    destinations.iter().map(journey).collect()
+}
+
+impl Journey<'_> {
+    /// Whether it passes an east-west gateway.
+    pub fn crosses_networks(&self) -> bool {
+        self.source.network != self.destination.network
+    }
+
+    /// The SNI that Istio's sidecars send for the service.
+    pub fn sni(&self) -> String {
+        format!("outbound_.{}_._.{}", self.port, self.service.host())
+    }
+
+    /// The labels of the workload that answers.
+    fn labels(&self, mesh: &Mesh) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for label in ["app", "service.istio.io/canonical-name"] {
+            labels.insert(label.to_owned(), self.service.name.to_string());
+        }
+        labels
+            .extend(mesh.service(&self.service).map(|listing| listing.selector.clone()).unwrap_or_default());
+        labels
+    }
+
+    /// An address that the request may come from, where the mesh says its cluster's.
+    fn address(&self) -> Option<std::net::IpAddr> {
+        self.source.pod_cidr.map(|pods| pods.address(10))
+    }
+
+    fn plans<'p>(&self, plans: &'p Plans) -> Option<(&'p Plan, &'p Plan)> {
+        Some((plans.get(&self.source.name)?, plans.get(&self.destination.name)?))
+    }
+}
+
+/// What each cluster that may answer made of a case.
+pub type Outcomes = Vec<(ClusterName, Outcome)>;
+
+/// What is wrong with the outcomes of a case; `None` when they are as expected.
+pub fn judge(case: &Case, outcomes: &Outcomes) -> Option<String> {
+    let expected = &case.expect;
+    let wrong: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, outcome)| !outcome.meets(expected))
+        .map(|(cluster, outcome)| format!("{cluster}: {outcome}"))
+        .collect();
+    if wrong.is_empty() {
+        return None;
+    }
+    let hint = if wrong.len() < outcomes.len() { " (others do as expected: say to: CLUSTER)" } else { "" };
+    Some(format!("expected {expected}, and came {}{hint}", wrong.join("; ")))
+}

@@ -1,0 +1,294 @@
+//! The walk through the real module in wasmtime: each proxy a VM of its own, with its own cluster's plan.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use policy::compile::Plans;
+use policy::mesh::IssuerName;
+use policy::name::ClusterName;
+use policy::plan::{PlanError, Role};
+use policy::{Mesh, Plan};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Journey, NoPath, Outcome, Stop};
+use crate::cert::{CertError, Intermediate, KeyKind, Root, Validity};
+use crate::plugin;
+use crate::sandbox::{
+    Connection, Direction, Headers, HttpOutcome, Module, Node, PeerCertificate, Plugin, SandboxError,
+    StartError, Tls, Trapped, Vm,
+};
+
+/// Certificates of a walk need not outlive it.
+const LIFETIME: time::Duration = time::Duration::days(1);
+/// The address of a peer whose cluster's addresses the mesh does not say.
+const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// Why a walk through the module came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The module is none.
+    #[error("the module cannot be run")]
+    Module(#[from] SandboxError),
+    /// The plugin would not start.
+    #[error("the filter of {proxy} would not start: {said}")]
+    Start {
+        /// Where.
+        proxy: String,
+        /// What it logged.
+        said: String,
+        /// How it failed.
+        source: StartError,
+    },
+    /// The module trapped. In Envoy that costs every request of the worker.
+    #[error("the module trapped")]
+    Trapped(#[from] Trapped),
+    /// A certificate could not be made.
+    #[error("cannot make certificates for the peers")]
+    Certificate(#[from] CertError),
+    /// A certificate that was just made cannot be read.
+    #[error("cannot read a certificate that was just made")]
+    Pem,
+    /// The mesh has a CA of its own, whose certificates cannot be made here.
+    #[error("{cluster} has a CA of its own, {issuer:?}, and peers of it cannot be made here")]
+    ForeignCa {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The issuer that mesh.yaml says.
+        issuer: String,
+    },
+    /// The plan cannot be written.
+    #[error("cannot write the plan")]
+    Plan(#[from] PlanError),
+    /// The case cannot be walked.
+    #[error(transparent)]
+    NoPath(#[from] NoPath),
+    /// The filter paused a request or reset it; it never should.
+    #[error("the filter left the request hanging at the {0}")]
+    Hanging(Stop),
+}
+
+/// The proxies of a mesh, as many as were needed so far.
+#[derive(Debug)]
+pub struct Offline<'m> {
+    module: Module,
+    mesh: &'m Mesh,
+    plans: &'m Plans,
+    issuers: BTreeMap<ClusterName, Intermediate>,
+    validity: Validity,
+    peers: BTreeMap<(ClusterName, String), PeerCertificate>,
+    vms: BTreeMap<String, Vm>,
+}
+
+impl<'m> Offline<'m> {
+    /// Compiles the module and makes a CA for every cluster.
+    pub fn new(
+        wasm: &[u8],
+        mesh: &'m Mesh,
+        plans: &'m Plans,
+        now: time::OffsetDateTime,
+    ) -> Result<Self, OfflineError> {
+        let validity = Validity::from(now, LIFETIME);
+        let root = Root::generate(KeyKind::P256, validity)?;
+        let mut issuers = BTreeMap::new();
+        for cluster in mesh.clusters() {
+            let ours = IssuerName::of_intermediate(&cluster.name);
+            if let Some(foreign) = cluster.issuers.iter().next().filter(|_| !cluster.issuers.contains(&ours))
+            {
+                let issuer = foreign.to_string();
+                return Err(OfflineError::ForeignCa { cluster: cluster.name.clone(), issuer });
+            }
+            let intermediate = root.intermediate(cluster.name.as_str(), KeyKind::P256, validity)?;
+            issuers.insert(cluster.name.clone(), intermediate);
+        }
+        let module = Module::compile(wasm)?;
+        Ok(Self { module, mesh, plans, issuers, validity, peers: BTreeMap::new(), vms: BTreeMap::new() })
+    }
+
+    /// Walks one journey.
+    pub fn walk(&mut self, journey: &Journey<'_>) -> Result<Outcome, OfflineError> {
+        let (_, there) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
+        let source = SocketAddr::new(journey.address().unwrap_or(SOMEWHERE), 40000);
+        let destination = SocketAddr::new(SOMEWHERE, journey.port);
+        let headers = match self.depart(journey, Connection::new(source, destination))? {
+            Ok(headers) => headers,
+            Err(refused) => return Ok(refused),
+        };
+        if journey.crosses_networks() {
+            let connection = Connection::new(source, destination).with_server_name(journey.sni());
+            if let Some(closed) = self.pass(there, journey, &connection)? {
+                return Ok(closed);
+            }
+        }
+        let tls = Tls { version: "TLSv1.3".to_owned(), peer: Some(self.peer(journey)?), ..Tls::default() };
+        let connection = Connection::new(source, destination)
+            .with_server_name(journey.sni())
+            .with_tls(tls)
+            .with_upstream_cluster(format!("inbound|{}||", journey.port));
+        self.arrive(there, journey, &connection, headers)
+    }
+
+    /// The source's sidecar: the request as it leaves, or the refusal.
+    fn depart(
+        &mut self,
+        journey: &Journey<'_>,
+        connection: Connection,
+    ) -> Result<Result<Headers, Outcome>, OfflineError> {
+        let (here, _) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
+        let labels = json!({"app": journey.identity.service_account.as_str()});
+        let namespace = journey.identity.namespace.as_str();
+        let vm = self.vm(here, Role::Outbound, namespace, labels)?;
+        let stream = vm.http(&connection, request(journey))?;
+        match stream.request() {
+            HttpOutcome::Continue(headers) => {
+                stream.finish()?;
+                Ok(Ok(headers))
+            }
+            HttpOutcome::Reply(reply) => {
+                let status = reply.status;
+                Ok(Err(told(&stream.finish()?.filter_state, Stop::Source, status)))
+            }
+            HttpOutcome::Pause | HttpOutcome::Reset => Err(OfflineError::Hanging(Stop::Source)),
+        }
+    }
+
+    /// The gateway: `None` when the connection goes through.
+    fn pass(
+        &mut self,
+        there: &Plan,
+        journey: &Journey<'_>,
+        connection: &Connection,
+    ) -> Result<Option<Outcome>, OfflineError> {
+        let namespace = self.mesh.root_namespace().to_string();
+        let vm = self.vm(there, Role::Gateway, &namespace, json!({"istio": "eastwestgateway"}))?;
+        let stream = vm.connect(connection)?;
+        let closed = stream.outcome().closed;
+        let state = stream.finish()?.filter_state;
+        let _ = journey;
+        // A gateway that closes leaves the client's own sidecar to answer, with 503.
+        Ok(closed.then(|| Outcome { source: None, level: None, ..told(&state, Stop::Gateway, 503) }))
+    }
+
+    /// The destination's sidecar.
+    fn arrive(
+        &mut self,
+        there: &Plan,
+        journey: &Journey<'_>,
+        connection: &Connection,
+        headers: Headers,
+    ) -> Result<Outcome, OfflineError> {
+        let labels = serde_json::to_value(journey.labels(self.mesh)).unwrap_or_default();
+        let vm = self.vm(there, Role::Inbound, journey.service.namespace.as_str(), labels)?;
+        let stream = vm.http(connection, headers)?;
+        let status = match stream.request() {
+            HttpOutcome::Continue(_) => {
+                stream.respond(Headers::from([(":status", "200")]))?;
+                200
+            }
+            HttpOutcome::Reply(reply) => reply.status,
+            HttpOutcome::Pause | HttpOutcome::Reset => return Err(OfflineError::Hanging(Stop::Destination)),
+        };
+        Ok(told(&stream.finish()?.filter_state, Stop::Destination, status))
+    }
+
+    /// A proxy with the plan of its cluster, started once.
+    fn vm(&mut self, plan: &Plan, role: Role, namespace: &str, labels: Value) -> Result<&Vm, OfflineError> {
+        let proxy = format!("{}/{}/{namespace}/{labels}", plan.cluster(), role.as_str());
+        match self.vms.entry(proxy) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let configuration = plugin::configuration(role, plan)?;
+                let plugin = Plugin {
+                    name: plugin::name(role),
+                    root_id: plugin::name(role),
+                    configuration: serde_json::to_vec(&configuration).map_err(PlanError::Malformed)?,
+                    ..Plugin::default()
+                };
+                let vm =
+                    self.module.start(&node(plan, role, namespace, labels), plugin).map_err(|source| {
+                        let said: Vec<&str> =
+                            source.logs().iter().map(|line| line.message.as_str()).collect();
+                        OfflineError::Start { proxy: place.key().clone(), said: said.join("; "), source }
+                    })?;
+                Ok(place.insert(vm))
+            }
+        }
+    }
+
+    /// The certificate that the sender's sidecar shows, signed by its own cluster's CA.
+    fn peer(&mut self, journey: &Journey<'_>) -> Result<PeerCertificate, OfflineError> {
+        let identity = journey.identity.to_string();
+        let key = (journey.source.name.clone(), identity.clone());
+        if let Some(known) = self.peers.get(&key) {
+            return Ok(known.clone());
+        }
+        let issuer = self.issuers.get(&journey.source.name).ok_or(NoPath::Misfit)?;
+        let leaf = issuer.leaf(&identity, self.validity)?;
+        let (_, parsed) =
+            x509_parser::pem::parse_x509_pem(leaf.chain.as_bytes()).map_err(|_error| OfflineError::Pem)?;
+        const END: &str = "-----END CERTIFICATE-----\n";
+        let pem = leaf.chain.split_inclusive(END).next().unwrap_or_default().to_owned();
+        let sha256 = Sha256::digest(&parsed.contents).iter().map(|byte| format!("{byte:02x}")).collect();
+        let peer = PeerCertificate {
+            pem,
+            sha256,
+            uri_san: Some(identity),
+            valid: true,
+            ..PeerCertificate::default()
+        };
+        self.peers.insert(key, peer.clone());
+        Ok(peer)
+    }
+}
+
+/// A proxy's node, as Istio's bootstrap describes it.
+fn node(plan: &Plan, role: Role, namespace: &str, labels: Value) -> Node {
+    Node {
+        id: format!("sidecar~192.0.2.1~app.{namespace}~{namespace}.svc.cluster.local"),
+        cluster: format!("app.{namespace}"),
+        metadata: json!({
+            "CLUSTER_ID": plan.cluster().as_str(),
+            "NETWORK": plan.network().as_str(),
+            "MESH_ID": plan.mesh(),
+            "NAMESPACE": namespace,
+            "LABELS": labels,
+        }),
+        listener_direction: match role {
+            Role::Inbound => Direction::Inbound,
+            Role::Outbound | Role::Gateway => Direction::Outbound,
+        },
+    }
+}
+
+/// The request as the application sends it.
+fn request(journey: &Journey<'_>) -> Headers {
+    let request = &journey.case.request;
+    let mut headers = Headers::from([
+        (":authority", request.host.value.as_str()),
+        (":method", request.method.as_str()),
+        (":path", request.path.as_str()),
+        (":scheme", "http"),
+    ]);
+    for (name, value) in &request.headers {
+        headers.add(name.as_str(), value.as_str());
+    }
+    headers
+}
+
+/// What the filter left in the filter state, which is what Envoy's access log has.
+fn told(state: &BTreeMap<String, Vec<u8>>, at: Stop, status: u32) -> Outcome {
+    let text = |key: &str| {
+        let value = state.get(&format!("wasm.isthmus.{key}"))?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    let judged = at == Stop::Destination;
+    Outcome {
+        verdict: text("verdict").unwrap_or_default(),
+        reason: text("reason").unwrap_or_default(),
+        at,
+        status: u16::try_from(status).unwrap_or_default(),
+        source: text("source_cluster").filter(|_| judged),
+        level: text("source_level").filter(|_| judged),
+    }
+}
