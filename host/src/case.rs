@@ -11,6 +11,9 @@ use policy::finding::{Code, Finding};
 use policy::name::{ClusterName, Identity, Namespace, Service, ServiceAccount};
 use policy::{Mesh, finding::Place};
 
+use crate::lab::Client;
+use crate::stage;
+
 /// A file of cases.
 #[derive(Debug, Clone)]
 pub struct Suite {
@@ -98,6 +101,14 @@ impl Suite {
     /// Reads a file of cases; without errors among the findings there is a suite.
     pub fn read(file: &str, text: &str) -> (Option<Self>, Vec<Finding>) {
         read::suite(file, text)
+    }
+
+    /// Everyone who sends a request, for the lab.
+    pub fn clients(&self) -> impl Iterator<Item = Client> {
+        self.cases.iter().map(|case| {
+            let Origin { cluster, namespace, service_account } = &case.from;
+            stage::client(&cluster.value, namespace, service_account)
+        })
     }
 
     /// What does not fit the mesh that the cases are about.

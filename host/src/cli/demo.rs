@@ -41,7 +41,7 @@ impl Demo {
 
         story.act("The module, and the cases run through it in wasmtime");
         let module = workspace.wasm().join("isthmus.wasm");
-        offline(&project, &module, &example, &mut story)?;
+        offline(&module, &example, &mut story)?;
 
         let runtime = super::runtime()?;
         runtime.block_on(self.live(&workspace, &project, &module, &mut story))?;
@@ -104,7 +104,7 @@ fn checks(example: &Path, story: &mut Story<'_>) -> anyhow::Result<()> {
 }
 
 /// Act 2.
-fn offline(project: &Project, module: &Path, _example: &Path, story: &mut Story<'_>) -> anyhow::Result<()> {
+fn offline(module: &Path, example: &Path, story: &mut Story<'_>) -> anyhow::Result<()> {
     let wasm = std::fs::read(module).with_context(|| format!("no module at {}", module.display()))?;
     let inspected = inspect(&wasm)?;
     let digest = super::build::digest(&wasm);
@@ -114,7 +114,16 @@ fn offline(project: &Project, module: &Path, _example: &Path, story: &mut Story<
         wasm.len(),
         inspected.abi
     ));
-    let _ = project;
+    let file = example.join("cases.yaml");
+    let ready = super::test::ready(&file, story.out())?.context("the cases have errors")?;
+    let begun = Instant::now();
+    let tested = super::test::offline(&ready, &wasm)?;
+    for case in &tested {
+        story.line(&format!("  {:4} {}", if case.wrong.is_none() { "ok" } else { "FAIL" }, case.name));
+    }
+    let failed = tested.iter().filter(|case| case.wrong.is_some()).count();
+    story.line(&format!("{} cases in {:.1} s, {failed} failed", tested.len(), begun.elapsed().as_secs_f64()));
+    ensure!(failed == 0 && !tested.is_empty(), "{failed} cases failed");
     Ok(())
 }
 

@@ -15,9 +15,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Common, Exit, Out};
+use crate::case::Suite;
 use crate::envoy::Envoy;
 use crate::lab::{Client, Lab, Site};
 use crate::read::Project;
+use crate::render;
 use crate::stage::{self, Stage};
 use crate::workspace::Workspace;
 
@@ -184,11 +186,20 @@ async fn raise(place: &Where, common: &Common, out: &mut Out) -> anyhow::Result<
     Ok(Some((project, lab)))
 }
 
-/// `sleep` in namespace `sample` of every cluster, as in Istio's own verification.
+/// `sleep` in namespace `sample` of every cluster, as in Istio's own verification, and whoever the cases beside the
+/// mesh speak of.
 pub(super) fn clients(project: &Project) -> anyhow::Result<Vec<Client>> {
     let (namespace, account): (Namespace, ServiceAccount) = ("sample".parse()?, "sleep".parse()?);
     let clusters = project.mesh.iter().flat_map(Mesh::clusters);
-    Ok(clusters.map(|cluster| stage::client(&cluster.name, &namespace, &account)).collect())
+    let mut clients: Vec<Client> =
+        clusters.map(|cluster| stage::client(&cluster.name, &namespace, &account)).collect();
+    let cases = project.file.with_file_name("cases.yaml");
+    if let Ok(text) = std::fs::read_to_string(&cases) {
+        let (suite, findings) = Suite::read(&cases.display().to_string(), &text);
+        let suite = suite.with_context(|| format!("{}: {}", cases.display(), render::summary(&findings)))?;
+        clients.extend(suite.clients());
+    }
+    Ok(clients)
 }
 
 /// Until someone wants us to end.
