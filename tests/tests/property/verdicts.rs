@@ -1,9 +1,13 @@
 //! The compiled verdict is the plain one, and the laws that hold of it.
 
-use proptest::collection::vec;
-use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 use policy::source::{Evidence, Source};
+use policy::verdict::RESERVED;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::oracle;
 use super::request::request;
@@ -22,6 +26,27 @@ proptest! {
             prop_assert_eq!(request.inbound(&world), oracle::inbound(&world, &request), "inbound {:?}", request);
         }
     }
+}
+
+#[test]
+fn the_random_worlds_show_every_kind_of_verdict() {
+    let kinds = |reason: &str| match reason.rsplit_once('/') {
+        Some((_, rule)) if rule.starts_with("yes-") => "an allow rule".to_owned(),
+        Some((_, rule)) if rule.starts_with("no-") && rule != "no-rule-matched" => "a deny rule".to_owned(),
+        Some((_, built_in)) => built_in.to_owned(),
+        None => reason.to_owned(),
+    };
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for _ in 0..500 {
+        let (world, request) = (world(), request()).new_tree(&mut runner).expect("a world").current();
+        let world = world.compiled(Dice::still());
+        let reasons = [request.outbound(&world).0.1, request.gateway(&world).1, request.inbound(&world).1];
+        seen.extend(reasons.iter().map(|reason| kinds(reason)));
+    }
+    let wanted = RESERVED.iter().copied().chain(["a deny rule", "an allow rule"]);
+    let missing: Vec<&str> = wanted.filter(|kind| !seen.contains(*kind)).collect();
+    assert_eq!(missing, [""; 0], "seen: {seen:?}");
 }
 
 /// A policy of the root namespace that denies everyone everything.
