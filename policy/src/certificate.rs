@@ -112,6 +112,7 @@ fn attribute(content: &[u8]) -> Result<String, CertificateError> {
     })
 }
 
+/// The names that OpenSSL prints, so that what a person copies from it into `mesh.yaml` is what is read here.
 fn short_name(oid: &[u8]) -> Option<&'static str> {
     Some(match oid {
         [0x55, 0x04, 0x03] => "CN",
@@ -124,10 +125,30 @@ fn short_name(oid: &[u8]) -> Option<&'static str> {
         [0x55, 0x04, 0x0a] => "O",
         [0x55, 0x04, 0x0b] => "OU",
         [0x55, 0x04, 0x0c] => "title",
+        [0x55, 0x04, 0x0d] => "description",
+        [0x55, 0x04, 0x0f] => "businessCategory",
+        [0x55, 0x04, 0x10] => "postalAddress",
+        [0x55, 0x04, 0x11] => "postalCode",
+        [0x55, 0x04, 0x12] => "postOfficeBox",
+        [0x55, 0x04, 0x14] => "telephoneNumber",
+        [0x55, 0x04, 0x29] => "name",
         [0x55, 0x04, 0x2a] => "GN",
+        [0x55, 0x04, 0x2b] => "initials",
+        [0x55, 0x04, 0x2c] => "generationQualifier",
+        [0x55, 0x04, 0x2d] => "x500UniqueIdentifier",
+        [0x55, 0x04, 0x2e] => "dnQualifier",
+        [0x55, 0x04, 0x41] => "pseudonym",
+        [0x55, 0x04, 0x48] => "role",
+        [0x55, 0x04, 0x61] => "organizationIdentifier",
         [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x01] => "UID",
+        [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x03] => "mail",
         [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x19] => "DC",
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01] => "emailAddress",
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x02] => "unstructuredName",
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x08] => "unstructuredAddress",
+        [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x3c, 0x02, 0x01, 0x01] => "jurisdictionL",
+        [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x3c, 0x02, 0x01, 0x02] => "jurisdictionST",
+        [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x3c, 0x02, 0x01, 0x03] => "jurisdictionC",
         _ => return None,
     })
 }
@@ -139,7 +160,13 @@ fn text(tag: u8, value: &[u8]) -> Result<Option<String>, CertificateError> {
     const PRINTABLE: u8 = 0x13;
     const IA5: u8 = 0x16;
     const VISIBLE: u8 = 0x1a;
+    const T61: u8 = 0x14;
+    const UNIVERSAL: u8 = 0x1c;
+    const BMP: u8 = 0x1e;
     match tag {
+        T61 => Ok(Some(value.iter().copied().map(char::from).collect())), // Latin-1, as all take it
+        UNIVERSAL => wide::<4>(value).map(Some),
+        BMP => wide::<2>(value).map(Some),
         UTF8 | NUMERIC | PRINTABLE | IA5 | VISIBLE => {
             let text = std::str::from_utf8(value).map_err(|_error| CertificateError::Text)?;
             if tag == UTF8 || text.is_ascii() {
@@ -152,12 +179,24 @@ fn text(tag: u8, value: &[u8]) -> Result<Option<String>, CertificateError> {
     }
 }
 
+/// A text of which every character takes `N` bytes, the highest first.
+fn wide<const N: usize>(value: &[u8]) -> Result<String, CertificateError> {
+    let (characters, []) = value.as_chunks::<N>() else { return Err(CertificateError::Text) };
+    let character =
+        |bytes: &[u8; N]| char::from_u32(bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)));
+    characters.iter().map(character).collect::<Option<_>>().ok_or(CertificateError::Text)
+}
+
 /// RFC 2253, 2.4, as OpenSSL does it: special characters by a backslash, others outside printable ASCII in hex.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let last = text.len().saturating_sub(1);
     for (index, byte) in text.bytes().enumerate() {
-        let edge = (index == 0 && matches!(byte, b' ' | b'#')) || (index == last && byte == b' ');
+        let edge = match byte {
+            b' ' => index == 0 || index == last,
+            b'#' => index == 0 && last > 0, // OpenSSL leaves one that stands alone
+            _ => false,
+        };
         match byte {
             b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';' => {
                 out.push('\\');
@@ -246,8 +285,8 @@ mod tests {
 
     #[test]
     fn what_has_no_short_name_or_no_text_is_written_in_numbers() {
-        let unknown = [part(&[0x2a, 0x03, 0x84, 0x00], 0x0c, b"a"), part(&[0x55, 4, 3], 0x1e, &[0, 0x41])];
-        assert_eq!(issuer(&certificate(&unknown.concat())).unwrap(), "CN=#1E020041,1.2.3.512=#0C0161");
+        let unknown = [part(&[0x2a, 0x03, 0x84, 0x00], 0x0c, b"a"), part(&[0x55, 4, 3], 0x04, &[0, 0x41])];
+        assert_eq!(issuer(&certificate(&unknown.concat())).unwrap(), "CN=#04020041,1.2.3.512=#0C0161");
     }
 
     #[test]

@@ -12,6 +12,10 @@
 //! | access, some `allow` | no allow rule holds | deny, `POLICY/no-rule-matched` |
 //! | access, no `allow` | no deny rule holds | allow, `not-denied` |
 //! | every section passed over | | allow, `same-cluster` |
+//! | a boundary and no access | source inside it | allow, `not-denied` |
+//!
+//! Boundaries come before access. Where several policies give a reason, it is that of the first by namespace and
+//! name, and of its first rule by name; whether one allows or denies never hangs on that.
 
 use std::net::IpAddr;
 

@@ -117,12 +117,23 @@ impl FromStr for IssuerName {
 
     fn from_str(text: &str) -> Result<Self, IssuerError> {
         let named = |part: &str| part.split_once('=').is_some_and(|(key, _)| !key.is_empty());
-        if text.split_once(',').map_or(text, |(first, _)| first).split('+').all(named) {
+        if attributes(text).into_iter().all(named) {
             Ok(Self(text.to_owned()))
         } else {
             Err(IssuerError(text.to_owned()))
         }
     }
+}
+
+/// The `KEY=VALUE` parts of a name: what stands between commas and plus signs that no backslash escapes.
+fn attributes(text: &str) -> Vec<&str> {
+    let mut escaped = false;
+    let part_ends = |sign: char| {
+        let ends = !escaped && matches!(sign, ',' | '+');
+        escaped = !escaped && sign == '\\';
+        ends
+    };
+    text.split(part_ends).collect()
 }
 
 impl TryFrom<String> for IssuerName {

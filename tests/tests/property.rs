@@ -1,0 +1,20 @@
+//! The property tier: what holds for every mesh, every policy and every request, tried on many of them.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a world that cannot be made fails its test")]
+
+#[path = "property/issuer.rs"]
+mod issuer;
+#[path = "property/noise.rs"]
+mod noise;
+#[path = "property/oracle.rs"]
+mod oracle;
+#[path = "property/order.rs"]
+mod order;
+#[path = "property/request.rs"]
+mod request;
+#[path = "property/verdicts.rs"]
+mod verdicts;
+#[path = "property/world.rs"]
+mod world;
+#[path = "property/yaml.rs"]
+mod yaml;
