@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod example;
+
 use std::path::{Path, PathBuf};
 
 /// The directory of the repository.

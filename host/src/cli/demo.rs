@@ -13,6 +13,7 @@ use crate::envoy::Envoy;
 use crate::lab::{Lab, Site};
 use crate::read::Project;
 use crate::render;
+use crate::sandbox::Module;
 use crate::stage::{self, Stage};
 use crate::workspace::Workspace;
 use acts::Acts;
@@ -117,7 +118,7 @@ fn offline(module: &Path, example: &Path, story: &mut Story<'_>) -> anyhow::Resu
     let file = example.join("cases.yaml");
     let ready = super::test::ready(&file, story.out())?.context("the cases have errors")?;
     let begun = Instant::now();
-    let tested = super::test::offline(&ready, &wasm)?;
+    let tested = super::test::offline(&ready, Module::compile(&wasm)?)?;
     for case in &tested {
         story.line(&format!("  {:4} {}", if case.wrong.is_none() { "ok" } else { "FAIL" }, case.name));
     }

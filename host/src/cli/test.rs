@@ -8,6 +8,7 @@ use super::{Common, Exit, Out, Output};
 use crate::case::Suite;
 use crate::read::{Project, ReadError};
 use crate::render;
+use crate::sandbox::Module;
 use crate::walk::{self, Offline, Outcomes};
 
 /// `isthmus test`
@@ -45,10 +46,11 @@ impl Test {
         let wasm = super::module(self.module)?;
         let wasm = std::fs::read(&wasm)
             .with_context(|| format!("no module at {}: run `isthmus build`", wasm.display()))?;
+        let module = Module::compile(&wasm)?;
         let (mut passed, mut failed, mut suites) = (0, 0, Vec::new());
         for file in &files {
             let Some(ready) = ready(file, out)? else { return Ok(Exit::Usage) };
-            let tested = offline(&ready, &wasm)?;
+            let tested = offline(&ready, module.clone())?;
             if common.output == Output::Text {
                 out.print(&format!("{}: {}", ready.file.display(), ready.suite.name));
                 for case in &tested {
@@ -99,10 +101,10 @@ pub(super) fn ready(file: &Path, out: &mut Out) -> anyhow::Result<Option<Ready>>
 }
 
 /// Runs all cases of a suite through the module.
-pub(super) fn offline(ready: &Ready, wasm: &[u8]) -> anyhow::Result<Vec<Tested>> {
+pub(super) fn offline(ready: &Ready, module: Module) -> anyhow::Result<Vec<Tested>> {
     let mesh = ready.project.mesh.as_ref().context("the mesh has errors")?;
     let plans = ready.project.plans.as_ref().context("the policies have errors")?;
-    let mut engine = Offline::new(wasm, mesh, plans, super::now())?;
+    let mut engine = Offline::new(module, mesh, plans, super::now())?;
     let mut tested = Vec::new();
     for case in &ready.suite.cases {
         let name = case.name.value.clone();

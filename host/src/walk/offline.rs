@@ -16,8 +16,8 @@ use super::{Journey, NoPath, Outcome, Stop};
 use crate::cert::{CertError, Intermediate, KeyKind, Root, Validity};
 use crate::plugin;
 use crate::sandbox::{
-    Connection, Direction, Headers, HttpOutcome, Module, Node, PeerCertificate, Plugin, SandboxError,
-    StartError, Tls, Trapped, Vm,
+    Connection, Direction, Headers, HttpOutcome, Module, Node, PeerCertificate, Plugin, StartError, Tls,
+    Trapped, Vm,
 };
 
 /// Certificates of a walk need not outlive it.
@@ -28,9 +28,6 @@ const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Why a walk through the module came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    /// The module is none.
-    #[error("the module cannot be run")]
-    Module(#[from] SandboxError),
     /// The plugin would not start.
     #[error("the filter of {proxy} would not start: {said}")]
     Start {
@@ -82,9 +79,9 @@ pub struct Offline<'m> {
 }
 
 impl<'m> Offline<'m> {
-    /// Compiles the module and makes a CA for every cluster.
+    /// Makes a CA for every cluster of the mesh.
     pub fn new(
-        wasm: &[u8],
+        module: Module,
         mesh: &'m Mesh,
         plans: &'m Plans,
         now: time::OffsetDateTime,
@@ -102,7 +99,6 @@ impl<'m> Offline<'m> {
             let intermediate = root.intermediate(cluster.name.as_str(), KeyKind::P256, validity)?;
             issuers.insert(cluster.name.clone(), intermediate);
         }
-        let module = Module::compile(wasm)?;
         Ok(Self { module, mesh, plans, issuers, validity, peers: BTreeMap::new(), vms: BTreeMap::new() })
     }
 

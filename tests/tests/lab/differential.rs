@@ -1,0 +1,212 @@
+//! The same cases by `policy::evaluate`, by the module in wasmtime, and by the module in Envoy.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use isthmus::lab::{Get, Lab, Site};
+use isthmus::read::Project;
+use isthmus::sandbox::Module;
+use isthmus::stage::{self, Stage};
+use isthmus::walk::{self, Offline, Stop, pure};
+use isthmus_tests::example::{Example, module};
+use policy::Policy;
+
+use super::{envoy, eventually, start};
+
+const LEDGER: &str = "cluster1/ledger-v1.payments";
+
+async fn staged(example: &Example, dir: &Path) -> (Stage, Lab) {
+    let blueprint = stage::blueprint(example.mesh(), example.suite.clients());
+    let site = Site::claim(blueprint, dir).expect("a site");
+    let stage = Stage::set(example.mesh(), &site, &module()).expect("a stage");
+    stage.roll_out(&example.project.policies).expect("a rollout");
+    (stage, start(site).await)
+}
+
+async fn agree(example: &Example) -> BTreeMap<String, usize> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab) = staged(example, dir.path()).await;
+    let plans = stage.compile(&example.project.policies).expect("plans");
+    let wasm = std::fs::read(module()).expect("a module");
+    let module = Module::compile(&wasm).expect("a module");
+    let now = time::OffsetDateTime::now_utc();
+    let mut offline = Offline::new(module, stage.mesh(), &plans, now).expect("an engine");
+    let mut reasons = BTreeMap::new();
+    let mut number = 0;
+    for case in &example.suite.cases {
+        for journey in walk::journeys(stage.mesh(), &plans, case).expect("a path") {
+            number += 1;
+            let pure = pure::walk(stage.mesh(), &plans, &journey).expect("a walk");
+            let offline = offline.walk(&journey).expect("a walk");
+            let real = walk::envoy::walk(&lab, &journey, number).await.expect("a walk");
+            let what = format!("{} to {}", case.name.value, journey.destination.name);
+            assert_eq!(pure, offline, "evaluate and wasmtime: {what}");
+            assert_eq!(offline, real, "wasmtime and Envoy: {what}");
+            assert!(real.meets(&case.expect), "{what}: expected {}, came {real}", case.expect);
+            *reasons.entry(real.reason).or_default() += 1;
+        }
+    }
+    lab.down().await.expect("all processes ended");
+    assert!(number >= example.suite.cases.len(), "a case went nowhere");
+    reasons
+}
+
+#[tokio::test]
+async fn every_case_of_two_clusters_gets_one_verdict_from_evaluate_from_wasmtime_and_from_envoy() {
+    let reasons = agree(&Example::read("examples/two-clusters")).await;
+    for reason in [
+        "no-policy",
+        "same-cluster",
+        "ledger/treasury-reads",
+        "ledger/no-dumps",
+        "ledger/no-rule-matched",
+        "reports/not-exposed",
+    ] {
+        assert!(reasons.contains_key(reason), "no case met {reason}: {reasons:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_reason_there_is_comes_out_the_same_in_all_three() {
+    let reasons = agree(&Example::read("tests/tests/lab/strict")).await;
+    for reason in
+        ["not-denied", "stock/boundary", "operators/no-interns", "bank/tellers", "bank/no-rule-matched"]
+    {
+        assert!(reasons.contains_key(reason), "no case met {reason}: {reasons:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_application_sees_the_proven_source_and_never_a_forged_one() {
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, lab) = staged(&example, dir.path()).await;
+    let client = example.suite.clients().find(|client| client.namespace == "treasury").expect("a client");
+    let forged = Get::new("ledger.payments", "/v1/accounts")
+        .header("x-source-cluster", "cluster1")
+        .header("x-source-network", "network1");
+    let answer = lab.get(&client, &forged).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.header("x-app-saw-source-cluster"), Some("cluster2"));
+    assert_eq!(answer.header("x-app-saw-source-network"), Some("network2"));
+    lab.down().await.expect("all processes ended");
+}
+
+/// The example's policies with the treasury's rule opened to the namespace `sample`.
+fn opened(project: &Project) -> Vec<Policy> {
+    const BEFORE: &str = "namespaces: [treasury]";
+    let (file, text) =
+        project.sources.iter().find(|(_, text)| text.contains(BEFORE)).expect("the ledger's policy");
+    let root = project.mesh.as_ref().expect("a mesh").root_namespace();
+    let (changed, findings) =
+        Policy::read(file, &text.replace(BEFORE, "namespaces: [treasury, sample]"), root);
+    assert_eq!(findings, []);
+    let kept = project.policies.iter().filter(|policy| policy.name.value != changed[0].name.value).cloned();
+    kept.chain(changed.clone()).collect()
+}
+
+#[tokio::test]
+async fn plans_change_under_load_and_no_request_fails() {
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab) = staged(&example, dir.path()).await;
+    let client = |cluster: &str| {
+        let mut clients = example.suite.clients();
+        clients.find(|client| client.cluster == cluster && client.namespace == "sample").expect("a client")
+    };
+    let (loaded, asking) = (client("cluster1"), client("cluster2"));
+    let (done, sent, failed) = (Cell::new(false), Cell::new(0), Cell::new(0));
+    let lane = || async {
+        while !done.get() {
+            let answer = lab.get(&loaded, &Get::new("helloworld.sample", "/hello")).await;
+            sent.set(sent.get() + 1);
+            failed.set(failed.get() + i32::from(!answer.is_ok_and(|answer| answer.status == 200)));
+        }
+    };
+    let opened = opened(&example.project);
+    let changes = async {
+        for round in 0..6 {
+            let (policies, wanted) =
+                if round % 2 == 0 { (&opened, 200) } else { (&example.project.policies, 403) };
+            stage.roll_out(policies).expect("a rollout");
+            eventually(async || {
+                let answer =
+                    lab.get(&asking, &Get::new("ledger.payments", "/v1/a")).await.expect("an answer");
+                if answer.status == wanted {
+                    Ok(())
+                } else {
+                    Err(format!("round {round}: {}", answer.status))
+                }
+            })
+            .await;
+        }
+        done.set(true);
+    };
+    tokio::join!(changes, lane(), lane(), lane(), lane());
+    assert!(sent.get() > 100, "only {} requests", sent.get());
+    assert_eq!(failed.get(), 0, "of {} requests", sent.get());
+    lab.down().await.expect("all processes ended");
+}
+
+#[tokio::test]
+async fn a_plan_that_envoy_refuses_leaves_the_one_before_in_force() {
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab) = staged(&example, dir.path()).await;
+    let asking = example.suite.clients().find(|client| client.cluster == "cluster2").expect("a client");
+    let status = async || {
+        let answer = lab.get(&asking, &Get::new("ledger.payments", "/v2/a")).await.expect("an answer");
+        answer.status
+    };
+    assert_eq!(status().await, 403);
+    let file = lab.site().plugins("cluster1").join("isthmus-inbound.yaml");
+    let good = std::fs::read_to_string(&file).expect("a plugin");
+    let stat = "extension_config_discovery.http_filter.isthmus-inbound.update_rejected";
+    for (what, bad) in [
+        ("another cluster's plan", good.replace("      cluster: cluster1\n", "      cluster: cluster2\n")),
+        ("a newer schema", good.replace("schema: 1", "schema: 2")),
+        ("a role that there is not", good.replace("role: inbound", "role: everywhere")),
+    ] {
+        assert_ne!(good, bad, "{what}");
+        let before = lab.stat(LEDGER, stat).await.expect("a stat");
+        let half = file.with_extension("half");
+        std::fs::write(&half, bad).and_then(|()| std::fs::rename(&half, &file)).expect("a write");
+        eventually(async || {
+            let now = lab.stat(LEDGER, stat).await.expect("a stat");
+            if now > before { Ok(()) } else { Err(format!("{what}: still {now} refused")) }
+        })
+        .await;
+        assert_eq!(status().await, 403, "{what}");
+    }
+    assert!(envoy().is_file());
+    stage.roll_out(&opened(&example.project)).expect("a rollout");
+    lab.down().await.expect("all processes ended");
+}
+
+#[tokio::test]
+async fn a_hidden_service_is_never_dialled() {
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab) = staged(&example, dir.path()).await;
+    let plans = stage.compile(&example.project.policies).expect("plans");
+    let hidden = |service: &str| {
+        let mut cases = example.suite.cases.iter();
+        let case = cases.find(|case| {
+            case.from.cluster.value.as_str() == "cluster2" && case.request.host.value.starts_with(service)
+        });
+        walk::journeys(stage.mesh(), &plans, case.expect("a case")).expect("a path").remove(0)
+    };
+    let gateway = "cluster1/istio-eastwestgateway.istio-system";
+    let dialled = async |service: &str| {
+        let stat =
+            format!("cluster.outbound_.8080_._.{service}.payments.svc.cluster.local.upstream_cx_total");
+        lab.stat(gateway, &stat).await.expect("a stat")
+    };
+    let reports = walk::envoy::walk(&lab, &hidden("reports"), 1).await.expect("a walk");
+    assert_eq!((reports.at, reports.reason.as_str()), (Stop::Gateway, "reports/not-exposed"));
+    let ledger = walk::envoy::walk(&lab, &hidden("ledger"), 2).await.expect("a walk");
+    assert_eq!(ledger.at, Stop::Destination);
+    assert_eq!((dialled("reports").await, dialled("ledger").await > 0), (0, true));
+    lab.down().await.expect("all processes ended");
+}
