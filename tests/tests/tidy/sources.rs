@@ -69,7 +69,7 @@ fn a_product_file_is_short_enough_to_read() {
                 mistakes.push(format!("{path} is no longer long: take it off the list ({reason})"));
             }
             None if lines > LONGEST => {
-                mistakes.push(format!("{path} has {lines} lines, more than {LONGEST}"))
+                mistakes.push(format!("{path} has {lines} lines, more than {LONGEST}"));
             }
             Some(_) | None => {}
         }
