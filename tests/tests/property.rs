@@ -1,6 +1,12 @@
 //! The property tier: what holds for every mesh, every policy and every request, tried on many of them.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a world that cannot be made fails its test")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "a world that cannot be made fails its test"
+)]
 
 #[path = "property/issuer.rs"]
 mod issuer;

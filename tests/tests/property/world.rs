@@ -78,7 +78,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let listings = vec(option::of(listing), SERVICES.len());
     (vec(site, 1..=CLUSTERS.len()), listings).prop_flat_map(|(sites, listings)| {
         let mesh = mesh(&sites, &listings);
-        vec(policy(sites), 0..=POLICIES.len()).prop_map(move |specs| {
+        vec(policy(&sites), 0..=POLICIES.len()).prop_map(move |specs| {
             let named = POLICIES.iter().zip(specs);
             World {
                 mesh: mesh.clone(),
@@ -138,7 +138,7 @@ pub(crate) fn document(name: &str, namespace: &str, spec: Vec<(&'static str, Yam
 
 type Spec = (&'static str, Vec<(&'static str, Yaml)>);
 
-fn policy(sites: Vec<Site>) -> impl Strategy<Value = Spec> {
+fn policy(sites: &[Site]) -> impl Strategy<Value = Spec> + use<> {
     let scopes = select(&["payments", "shop", "istio-system"][..])
         .prop_flat_map(|namespace| (Just(namespace), vec(select(scopes(namespace)), 1..3)));
     let boundary = select(&["Cluster", "Network", "Region", "Mesh"][..]);
@@ -185,10 +185,10 @@ fn pattern_of(name: &'static str) -> impl Strategy<Value = String> {
     ])
 }
 
-fn access(sites: Vec<Site>) -> impl Strategy<Value = Yaml> {
+fn access(sites: &[Site]) -> impl Strategy<Value = Yaml> + use<> {
     let source = option::of(select(&["Verified", "Claimed"][..]));
     let scope = option::of(select(&["Remote", "All"][..]));
-    let deny = vec(rule(sites.clone()), 0..3);
+    let deny = vec(rule(sites), 0..3);
     let allow = option::of(vec(rule(sites), 0..4));
     (source, scope, deny, allow).prop_map(|(source, scope, deny, allow)| {
         // Names fall against the order of the file, and are unique in the policy.
@@ -209,7 +209,7 @@ fn access(sites: Vec<Site>) -> impl Strategy<Value = Yaml> {
     })
 }
 
-fn rule(sites: Vec<Site>) -> impl Strategy<Value = Vec<(&'static str, Yaml)>> {
+fn rule(sites: &[Site]) -> impl Strategy<Value = Vec<(&'static str, Yaml)>> + use<> {
     let from = vec(source(sites), 1..3).prop_map(Yaml::List);
     let to = option::weighted(0.4, vec(target(), 1..3).prop_map(Yaml::List));
     (from, to).prop_map(|(from, to)| {
@@ -220,12 +220,12 @@ fn rule(sites: Vec<Site>) -> impl Strategy<Value = Vec<(&'static str, Yaml)>> {
 }
 
 /// An entry of `from` that takes in one cluster at least.
-fn source(sites: Vec<Site>) -> impl Strategy<Value = Yaml> {
+fn source(sites: &[Site]) -> impl Strategy<Value = Yaml> + use<> {
     const NAMESPACES: [&str; 4] = ["checkout", "batch", "ch*", "*t"];
     const PRINCIPALS: [&str; 5] =
         ["cluster.local/ns/checkout/sa/web", "cluster.local/ns/batch/*", "*/sa/web", "cluster.*", "*"];
     let places: Vec<(&'static str, &'static str)> =
-        CLUSTERS.into_iter().zip(&sites).map(|(name, site)| (name, site.network)).collect();
+        CLUSTERS.into_iter().zip(sites).map(|(name, site)| (name, site.network)).collect();
     let place = select(places).prop_flat_map(|(cluster, network)| {
         (vec(pattern_of(cluster), 1..3), vec(pattern_of(network), 1..3), 0..3_u8)
     });

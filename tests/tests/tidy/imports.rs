@@ -15,11 +15,18 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .expect("cargo runs");
     assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
     let metadata: Value = serde_json::from_slice(&cargo.stdout).expect("cargo metadata is JSON");
-    let name = |value: &Value| value["name"].as_str().expect("everything has a name").to_owned();
+    let name =
+        |value: &Value| value.get("name").and_then(Value::as_str).expect("everything has a name").to_owned();
     let imports = |package: &Value| {
-        package["dependencies"].as_array().expect("a list").iter().map(name).collect::<BTreeSet<_>>()
+        package
+            .get("dependencies")
+            .and_then(Value::as_array)
+            .expect("a list")
+            .iter()
+            .map(name)
+            .collect::<BTreeSet<_>>()
     };
-    let packages = metadata["packages"].as_array().expect("a list");
+    let packages = metadata.get("packages").and_then(Value::as_array).expect("a list");
     packages.iter().map(|package| (name(package), imports(package))).collect()
 }
 
