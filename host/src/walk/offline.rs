@@ -107,13 +107,13 @@ impl<'m> Offline<'m> {
         let (_, there) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
         let source = SocketAddr::new(journey.address().unwrap_or(SOMEWHERE), 40000);
         let destination = SocketAddr::new(SOMEWHERE, journey.port);
-        let headers = match self.depart(journey, Connection::new(source, destination))? {
+        let headers = match self.depart(journey, &Connection::new(source, destination))? {
             Ok(headers) => headers,
             Err(refused) => return Ok(refused),
         };
         if journey.crosses_networks() {
             let connection = Connection::new(source, destination).with_server_name(journey.sni());
-            if let Some(closed) = self.pass(there, journey, &connection)? {
+            if let Some(closed) = self.pass(there, &connection)? {
                 return Ok(closed);
             }
         }
@@ -129,13 +129,13 @@ impl<'m> Offline<'m> {
     fn depart(
         &mut self,
         journey: &Journey<'_>,
-        connection: Connection,
+        connection: &Connection,
     ) -> Result<Result<Headers, Outcome>, OfflineError> {
         let (here, _) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
         let labels = json!({"app": journey.identity.service_account.as_str()});
         let namespace = journey.identity.namespace.as_str();
-        let vm = self.vm(here, Role::Outbound, namespace, labels)?;
-        let stream = vm.http(&connection, request(journey))?;
+        let vm = self.vm(here, Role::Outbound, namespace, &labels)?;
+        let stream = vm.http(connection, request(journey))?;
         match stream.request() {
             HttpOutcome::Continue(headers) => {
                 stream.finish()?;
@@ -150,18 +150,12 @@ impl<'m> Offline<'m> {
     }
 
     /// The gateway: `None` when the connection goes through.
-    fn pass(
-        &mut self,
-        there: &Plan,
-        journey: &Journey<'_>,
-        connection: &Connection,
-    ) -> Result<Option<Outcome>, OfflineError> {
+    fn pass(&mut self, there: &Plan, connection: &Connection) -> Result<Option<Outcome>, OfflineError> {
         let namespace = self.mesh.root_namespace().to_string();
-        let vm = self.vm(there, Role::Gateway, &namespace, json!({"istio": "eastwestgateway"}))?;
+        let vm = self.vm(there, Role::Gateway, &namespace, &json!({"istio": "eastwestgateway"}))?;
         let stream = vm.connect(connection)?;
         let closed = stream.outcome().closed;
         let state = stream.finish()?.filter_state;
-        let _ = journey;
         // A gateway that closes leaves the client's own sidecar to answer, with 503.
         Ok(closed.then(|| Outcome { source: None, level: None, ..told(&state, Stop::Gateway, 503) }))
     }
@@ -175,7 +169,7 @@ impl<'m> Offline<'m> {
         headers: Headers,
     ) -> Result<Outcome, OfflineError> {
         let labels = serde_json::to_value(journey.labels(self.mesh)).unwrap_or_default();
-        let vm = self.vm(there, Role::Inbound, journey.service.namespace.as_str(), labels)?;
+        let vm = self.vm(there, Role::Inbound, journey.service.namespace.as_str(), &labels)?;
         let stream = vm.http(connection, headers)?;
         let status = match stream.request() {
             HttpOutcome::Continue(_) => {
@@ -189,7 +183,7 @@ impl<'m> Offline<'m> {
     }
 
     /// A proxy with the plan of its cluster, started once.
-    fn vm(&mut self, plan: &Plan, role: Role, namespace: &str, labels: Value) -> Result<&Vm, OfflineError> {
+    fn vm(&mut self, plan: &Plan, role: Role, namespace: &str, labels: &Value) -> Result<&Vm, OfflineError> {
         let proxy = format!("{}/{}/{namespace}/{labels}", plan.cluster(), role.as_str());
         match self.vms.entry(proxy) {
             Entry::Occupied(known) => Ok(known.into_mut()),
@@ -239,7 +233,7 @@ impl<'m> Offline<'m> {
 }
 
 /// A proxy's node, as Istio's bootstrap describes it.
-fn node(plan: &Plan, role: Role, namespace: &str, labels: Value) -> Node {
+fn node(plan: &Plan, role: Role, namespace: &str, labels: &Value) -> Node {
     Node {
         id: format!("sidecar~192.0.2.1~app.{namespace}~{namespace}.svc.cluster.local"),
         cluster: format!("app.{namespace}"),
