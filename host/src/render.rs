@@ -73,7 +73,8 @@ mod tests {
         let text = "kind: Mush\n";
         let (_, found) = policy::Mesh::read("mesh.yaml", text);
         let sources = [("mesh.yaml".to_owned(), text.to_owned())].into();
-        let shown = findings(&found[1..2], &sources);
+        let wrong_kind: Vec<Finding> = found.into_iter().filter(|finding| finding.at.column == 7).collect();
+        let shown = findings(&wrong_kind, &sources);
         assert_eq!(
             shown,
             "mesh.yaml:1:7: error[ISM006]: kind must be Mesh, and this is \"Mush\"\n    1 | kind: Mush\n      |       ^^^^\n  hint: write kind: Mesh\n\n"

@@ -102,7 +102,8 @@ fn opened(project: &Project) -> Vec<Policy> {
     let (changed, findings) =
         Policy::read(file, &text.replace(BEFORE, "namespaces: [treasury, sample]"), root);
     assert_eq!(findings, []);
-    let kept = project.policies.iter().filter(|policy| policy.name.value != changed[0].name.value).cloned();
+    let replaced = |policy: &&Policy| changed.iter().any(|new| new.name.value == policy.name.value);
+    let kept = project.policies.iter().filter(|policy| !replaced(policy)).cloned();
     kept.chain(changed.clone()).collect()
 }
 
