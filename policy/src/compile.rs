@@ -58,7 +58,7 @@ fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {
     let clusters = mesh.clusters().map(|cluster| {
         (cluster.name.clone(), Location { network: cluster.network.clone(), region: cluster.region.clone() })
     });
-    let exposure = exposure(mesh, cluster, policies);
+    let exposure = exposure(mesh, policies);
     Plan {
         schema: SCHEMA,
         mesh: mesh.name().to_owned(),
@@ -87,7 +87,10 @@ fn by_scope<'p>(policies: &[&'p Policy], says: impl Fn(&Policy) -> bool) -> BTre
         .collect()
 }
 
-/// Whether a cluster runs anything that the scope takes in.
+/// Whether a cluster runs anything that the scope takes in, as far as `mesh.yaml` knows.
+///
+/// A listing may be out of date, and a workload that nobody listed must not be the one that anybody may call. So
+/// where a service is not known to run, what names it is still there, as short as can be: no one comes in.
 fn runs(mesh: &Mesh, cluster: &Cluster, scope: &Scope) -> bool {
     match scope {
         Scope::Service(service) => mesh.hosts(service).contains(&cluster.name),
@@ -129,21 +132,25 @@ fn outbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Sc
 
 fn inbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Inbound> {
     let scopes = by_scope(policies, |policy| policy.access.is_some() || policy.boundary.is_some());
-    let here = scopes.into_iter().filter(|(scope, _)| runs(mesh, cluster, scope));
-    here.map(|(scope, policies)| {
+    let entry = |(scope, policies): (Scope, Vec<&Policy>)| {
         let within = boundary(&policies).map(|(boundary, policy)| Within {
             policy: policy.name.value.to_string(),
             clusters: mesh.inside(cluster, boundary),
         });
-        let sections = policies.iter().filter_map(|policy| access(mesh, policy));
+        let strange = !runs(mesh, cluster, &scope);
+        let named = |policy: &Policy| policy.services.iter().any(|named| named.value == scope);
+        let sections = policies.iter().filter_map(|policy| {
+            let section = access(mesh, policy)?;
+            Some(if strange && named(policy) { section.closed() } else { section })
+        });
         let selector = match &scope {
             Scope::Service(service) => mesh.service(service).map(|listing| listing.selector.clone()),
             Scope::Namespace(_) | Scope::Mesh => None,
         };
-        let inbound = Inbound { selector: selector.unwrap_or_default(), within, access: sections.collect() };
-        (scope, inbound)
-    })
-    .collect()
+        let access = sections.collect();
+        (scope, Inbound { selector: selector.unwrap_or_default(), within, access })
+    };
+    scopes.into_iter().map(entry).collect()
 }
 
 fn access(mesh: &Mesh, policy: &Policy) -> Option<Access> {
@@ -198,7 +205,7 @@ pub(crate) fn sources<'m>(mesh: &'m Mesh, from: &rule::From) -> Vec<&'m Cluster>
         .collect()
 }
 
-fn exposure(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Vec<Exposure>> {
+fn exposure(mesh: &Mesh, policies: &[&Policy]) -> BTreeMap<Scope, Vec<Exposure>> {
     let networks: BTreeSet<&NetworkName> = mesh.clusters().map(|cluster| &cluster.network).collect();
     let shown = |policy: &&Policy| {
         let patterns = &policy.exposure.as_ref()?.value;
@@ -210,8 +217,7 @@ fn exposure(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Sc
         })
     };
     let scopes = by_scope(policies, |policy| policy.exposure.is_some());
-    let here = scopes.into_iter().filter(|(scope, _)| runs(mesh, cluster, scope));
-    here.map(|(scope, policies)| (scope, policies.iter().filter_map(shown).collect())).collect()
+    scopes.into_iter().map(|(scope, policies)| (scope, policies.iter().filter_map(shown).collect())).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | access, some `allow` | an allow rule holds, in any policy | allow, `POLICY/RULE` |
 //! | access, some `allow` | no allow rule holds | deny, `POLICY/no-rule-matched` |
 //! | access, no `allow` | no deny rule holds | allow, `not-denied` |
+//! | access that names a service, where `mesh.yaml` does not list the service | | as if its `allow` were empty |
 //! | every section passed over | | allow, `same-cluster` |
 //! | a boundary and no access | source inside it | allow, `not-denied` |
 //!

@@ -101,11 +101,14 @@ fn the_narrowest_boundary_holds_whoever_draws_it() {
 }
 
 #[test]
-fn a_plan_holds_only_what_its_cluster_needs() {
-    let text = policy("p", "  services: [ledger]\n  access: {allow: []}\n  exposure: {to: {networks: [n2]}}");
-    assert_eq!(plan_of(&text, "eu-1").inbound.len(), 1);
-    let elsewhere = plan_of(&text, "us-1");
-    assert!(elsewhere.inbound.is_empty() && elsewhere.exposure.is_empty() && elsewhere.ranges.is_empty());
+fn where_a_service_is_not_listed_no_rule_of_it_is_needed_and_no_one_comes_in() {
+    let spec = "  services: [ledger]\n  access: {allow: [{name: a, from: [{clusters: [us-1]}]}], deny: [{name: d, from: [{clusters: [eu-2]}]}]}";
+    let ledger = "ledger.payments.svc.cluster.local".parse().unwrap();
+    let here = plan_of(&policy("p", spec), "eu-1");
+    assert_eq!(here.inbound[&ledger].access[0].deny.len(), 1);
+    let elsewhere = plan_of(&policy("p", spec), "us-1");
+    let section = &elsewhere.inbound[&ledger].access[0];
+    assert_eq!((section.deny.len(), section.allow.as_deref()), (0, Some(&[][..])));
 }
 
 #[test]

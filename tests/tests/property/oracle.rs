@@ -68,18 +68,24 @@ pub(crate) fn outbound(world: &Compiled, request: &Request) -> (Words, String) {
     (words, format!("{boundary:?}"))
 }
 
-/// Whether a policy speaks of a service in a cluster: by its name only where it runs.
-fn speaks(world: &Compiled, policy: &Policy, service: &Service, here: &Cluster) -> bool {
+/// Whether a policy speaks of a service.
+fn speaks(policy: &Policy, service: &Service) -> bool {
     policy.services.iter().any(|scope| match &scope.value {
-        Scope::Service(named) => named == service && runs(&world.mesh, named, here),
+        Scope::Service(named) => named == service,
         Scope::Namespace(namespace) => *namespace == service.namespace,
         Scope::Mesh => true,
     })
 }
 
+/// Whether a policy names a service that is not known to run in a cluster: then it lets no one in there.
+fn closes(world: &Compiled, policy: &Policy, service: &Service, here: &Cluster) -> bool {
+    let names = policy.services.iter().any(|scope| scope.value == Scope::Service(service.clone()));
+    names && !runs(&world.mesh, service, here)
+}
+
 /// What the east-west gateway says.
 pub(crate) fn gateway(world: &Compiled, request: &Request) -> Words {
-    let (here, service) = (request.cluster(world), request.service());
+    let service = request.service();
     let came_from = request.address().and_then(|address| {
         let holds = |cluster: &&Cluster| cluster.pod_cidr.is_some_and(|pods| pods.contains(address));
         world.mesh.clusters().filter(holds).max_by_key(|cluster| cluster.pod_cidr.map(|pods| pods.prefix()))
@@ -87,7 +93,7 @@ pub(crate) fn gateway(world: &Compiled, request: &Request) -> Words {
     let mut spoken = false;
     for policy in ordered(world) {
         let Some(exposure) = &policy.exposure else { continue };
-        if !speaks(world, policy, &service, here) {
+        if !speaks(policy, &service) {
             continue;
         }
         spoken = true;
@@ -103,7 +109,9 @@ pub(crate) fn gateway(world: &Compiled, request: &Request) -> Words {
 
 /// The policies that hold for a workload: for each service that it is behind, those that speak of the service;
 /// if no policy names any of its services, those that speak of its whole namespace.
-fn holding<'w>(world: &'w Compiled, request: &Request, here: &Cluster) -> Vec<Vec<&'w Policy>> {
+///
+/// With each policy, whether it closes the service here.
+fn holding<'w>(world: &'w Compiled, request: &Request, here: &Cluster) -> Vec<Vec<(&'w Policy, bool)>> {
     let saying: Vec<&Policy> = ordered(world)
         .into_iter()
         .filter(|policy| policy.access.is_some() || policy.boundary.is_some())
@@ -112,7 +120,6 @@ fn holding<'w>(world: &'w Compiled, request: &Request, here: &Cluster) -> Vec<Ve
     for scope in saying.iter().flat_map(|policy| &policy.services) {
         if let Scope::Service(service) = &scope.value
             && service.namespace == request.namespace()
-            && runs(&world.mesh, service, here)
             && behind(&world.mesh, service, request)
         {
             services.insert(service);
@@ -126,10 +133,11 @@ fn holding<'w>(world: &'w Compiled, request: &Request, here: &Cluster) -> Vec<Ve
                 Scope::Mesh => true,
             })
         };
-        return vec![saying.into_iter().filter(whole).collect()];
+        return vec![saying.into_iter().filter(whole).map(|policy| (policy, false)).collect()];
     }
     let of_service = |service: &Service| {
-        saying.iter().copied().filter(|policy| speaks(world, policy, service, here)).collect()
+        let speaking = saying.iter().copied().filter(|policy| speaks(policy, service));
+        speaking.map(|policy| (policy, closes(world, policy, service, here))).collect()
     };
     services.into_iter().map(of_service).collect()
 }
@@ -175,9 +183,20 @@ pub(crate) fn inbound(world: &Compiled, request: &Request) -> Words {
     let here = request.cluster(world);
     let known = Known::of(world, request);
     let groups = holding(world, request, here);
-    let boundaries: Vec<(Boundary, &Policy)> = groups.iter().filter_map(|group| binding(group)).collect();
-    let sections: Vec<(&Policy, &Access)> =
-        groups.iter().flatten().filter_map(|policy| Some((*policy, policy.access.as_ref()?))).collect();
+    let boundaries: Vec<(Boundary, &Policy)> = groups
+        .iter()
+        .filter_map(|group| binding(&group.iter().map(|(policy, _)| *policy).collect::<Vec<_>>()))
+        .collect();
+    let mut owned: Vec<(&Policy, Access)> = Vec::new();
+    for (policy, closes) in groups.into_iter().flatten() {
+        let Some(mut access) = policy.access.clone() else { continue };
+        if closes {
+            access.deny.clear();
+            access.allow = Some(Vec::new());
+        }
+        owned.push((policy, access));
+    }
+    let sections: Vec<(&Policy, &Access)> = owned.iter().map(|(policy, access)| (*policy, access)).collect();
     if boundaries.is_empty() && sections.is_empty() {
         return allow("no-policy");
     }
