@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
+use crate::digest::sha256;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::Workspace;
 pub use inspect::{Abi, Import, Inspected, ModuleError, inspect};
@@ -124,7 +124,7 @@ pub fn build(options: &BuildOptions, say: &mut dyn FnMut(&str)) -> Result<Built,
     let built = Built {
         path: options.out.join("isthmus.wasm"),
         bytes: wasm.len(),
-        sha256: hexadecimal(&Sha256::digest(&wasm)),
+        sha256: sha256(&wasm),
         imports: inspected.imports,
         abi: inspected.abi,
         toolchain: options.toolchain.to_string(),
@@ -262,10 +262,6 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
         .map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     file.persist(path).map(drop).map_err(|error| fail(error.error))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod case;
 pub mod cert;
 pub mod cli;
 mod command;
+pub mod digest;
 pub mod envoy;
 pub mod lab;
 pub mod plugin;

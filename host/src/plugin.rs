@@ -3,7 +3,8 @@
 use policy::Plan;
 use policy::plan::{Configuration, PlanError, Role};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+
+use crate::digest::sha256;
 
 /// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl std::str::FromStr for ModuleUrl {
 
 /// The SHA-256 of a plan's canonical JSON, in hex: its name wherever one must say which plan runs.
 pub fn digest(plan: &Plan) -> Result<String, PlanError> {
-    Ok(Sha256::digest(plan.to_json()?).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256(plan.to_json()?))
 }
 
 /// What the plugin of a role is configured with.

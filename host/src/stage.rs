@@ -7,8 +7,8 @@ use policy::cidr::{Cidr, CidrError};
 use policy::compile::Plans;
 use policy::name::{ClusterName, Namespace, ServiceAccount};
 use policy::{Finding, Mesh, Policy};
-use sha2::{Digest as _, Sha256};
 
+use crate::digest::sha256;
 use crate::lab::{Blueprint, Client, LabCluster, LabError, LabService, Site};
 use crate::plugin::{ModuleUrl, ModuleUrlError};
 use crate::rollout::{self, Change, RolloutError};
@@ -127,7 +127,7 @@ impl Stage {
 pub fn place_module(module: &Path, directory: &Path) -> Result<ModuleUrl, StageError> {
     let fail = |source| StageError::Module { path: module.to_owned(), source };
     let bytes = std::fs::read(module).map_err(fail)?;
-    let digest: String = Sha256::digest(&bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = sha256(&bytes).chars().take(12).collect();
     let directory = std::path::absolute(directory).map_err(fail)?;
     std::fs::create_dir_all(&directory).map_err(fail)?;
     let copy = directory.join(format!("isthmus-{digest}.wasm"));

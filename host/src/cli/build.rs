@@ -1,5 +1,4 @@
 use clap::Args;
-use sha2::{Digest as _, Sha256};
 
 use super::{Common, Exit, Out, Output};
 use crate::build::{BuildOptions, Built, build};
@@ -38,9 +37,4 @@ pub(super) fn describe(built: &Built) -> String {
         built.sha256,
         built.imports.len(),
     )
-}
-
-/// The SHA-256 of bytes, in hex.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Exit, Out};
 use crate::build::inspect;
+use crate::digest::sha256;
 use crate::envoy::Envoy;
 use crate::lab::{Lab, Site};
 use crate::read::Project;
@@ -108,7 +109,7 @@ fn checks(example: &Path, story: &mut Story<'_>) -> anyhow::Result<()> {
 fn offline(module: &Path, example: &Path, story: &mut Story<'_>) -> anyhow::Result<()> {
     let wasm = std::fs::read(module).with_context(|| format!("no module at {}", module.display()))?;
     let inspected = inspect(&wasm)?;
-    let digest = super::build::digest(&wasm);
+    let digest = sha256(&wasm);
     let count = inspected.imports.len();
     story.line(&format!(
         "{} bytes, sha256 {digest}, ABI {}, {count} imports, all of env.proxy_*",

@@ -11,10 +11,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::blueprint::ROOT_NAMESPACE;
 use super::proxy::{ProxyKind, Workload};
+use crate::digest::sha256;
 use plugin::{Kind, Plugin};
 
 /// What a cluster's istiod could not take; its proxies keep what they had.
@@ -187,7 +187,7 @@ fn pass_through(kind: ProxyKind) -> Value {
 /// Writes a discovery response beside the file and renames it: Envoy does not notice a write in place.
 fn publish(path: &Path, name: &str, filter: &Value) -> Result<(), PluginError> {
     let content = filter.to_string();
-    let version: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let version = sha256(&content);
     let response = json!({
         "version_info": version,
         "resources": [{

@@ -10,10 +10,10 @@ use policy::name::ClusterName;
 use policy::plan::{PlanError, Role};
 use policy::{Mesh, Plan};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{Journey, NoPath, Outcome, Stop};
 use crate::cert::{CertError, Intermediate, KeyKind, Root, Validity};
+use crate::digest::sha256;
 use crate::plugin;
 use crate::sandbox::{
     Connection, Direction, Headers, HttpOutcome, Module, Node, PeerCertificate, Plugin, StartError, Tls,
@@ -219,7 +219,7 @@ impl<'m> Offline<'m> {
             x509_parser::pem::parse_x509_pem(leaf.chain.as_bytes()).map_err(|_error| OfflineError::Pem)?;
         const END: &str = "-----END CERTIFICATE-----\n";
         let pem = leaf.chain.split_inclusive(END).next().unwrap_or_default().to_owned();
-        let sha256 = Sha256::digest(&parsed.contents).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = sha256(&parsed.contents);
         let peer = PeerCertificate {
             pem,
             sha256,
