@@ -13,7 +13,7 @@ mod test;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::read::{Project, ReadError};
 use crate::render;
@@ -111,6 +111,27 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Every verb with its flags, as `docs/cli.md` has them.
+pub fn reference() -> String {
+    let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, files).\n"
+        .to_owned();
+    let mut command = Cli::command().term_width(110);
+    command.build();
+    describe(&mut command, &mut out);
+    out
+}
+
+fn describe(command: &mut clap::Command, out: &mut String) {
+    let name = command.get_bin_name().unwrap_or_default().to_owned();
+    let help = command.render_long_help().to_string();
+    let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+    out.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n")));
+    for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+        describe(verb, out);
+    }
 }
 
 fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {

@@ -1,0 +1,226 @@
+//! The cli tier: the `isthmus` binary, as a person or a script runs it.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use isthmus_tests::repository;
+
+/// The binary that was built beside this test.
+fn isthmus() -> Command {
+    let test = std::env::current_exe().expect("a test binary");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let binary = profile.join("isthmus");
+    assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
+    let mut command = Command::new(binary);
+    command.current_dir(repository()).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    isthmus().args(arguments).output().expect("it runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), std::fs::read(&path).expect("a file")));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn check_says_yes_of_the_example_and_no_of_the_broken_one() {
+    let good = run(&["check", "-f", "examples/two-clusters"]);
+    assert_eq!((good.status.code(), stderr(&good).as_str()), (Some(0), ""));
+    let bad = run(&["check", "-f", "examples/two-clusters/broken"]);
+    assert_eq!(bad.status.code(), Some(1));
+    let shown = stdout(&bad);
+    let wanted = "examples/two-clusters/broken/mesh.yaml:17:5: error[ISM002]: cluster has no key \"podCIDR\"\n   \
+                  17 |     podCIDR: 10.30.0.0/16\n      |     ^^^^^^^\n  hint: did you mean \"podCidr\"?";
+    assert!(shown.contains(wanted), "{shown}");
+}
+
+#[test]
+fn findings_as_json_have_a_kind_and_a_place() {
+    let bad = run(&["check", "-f", "examples/two-clusters/broken", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&bad.stdout).expect("JSON");
+    assert_eq!(json.pointer("/kind"), Some(&"Findings".into()));
+    let items = json.pointer("/items").and_then(|items| items.as_array()).expect("a list");
+    assert!(items.iter().all(|item| item.get("line").is_some_and(serde_json::Value::is_u64)));
+    assert!(items.len() >= 7, "{items:#?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_a_usage_error_that_says_what_to_do() {
+    for (arguments, said) in [
+        (&["check", "-f", "nowhere/mesh.yaml"][..], "nowhere/mesh.yaml"),
+        (&["chekc"], "check"),
+        (&["test", "nowhere.yaml"], "nowhere.yaml"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn test_runs_the_cases_and_a_wrong_expectation_fails_with_both_sides() {
+    let good = run(&["test", "examples/two-clusters/cases.yaml"]);
+    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
+    assert!(stdout(&good).ends_with("16 passed, 0 failed\n"), "{}", stdout(&good));
+    let example = repository().join("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = std::fs::read_to_string(example.join("cases.yaml")).expect("cases");
+    let at = |name: &str| example.join(name).display().to_string();
+    let text = text
+        .replace("mesh: mesh.yaml", &format!("mesh: {}", at("mesh.yaml")))
+        .replace("policies: [policies]", &format!("policies: [{}]", at("policies")))
+        .replacen(
+            "verdict: deny, reason: ledger/no-rule-matched",
+            "verdict: allow, reason: ledger/treasury-reads",
+            1,
+        );
+    let file = dir.path().join("cases.yaml");
+    std::fs::write(&file, text).expect("a write");
+    let bad = run(&["test", &file.display().to_string()]);
+    assert_eq!(bad.status.code(), Some(1));
+    let wanted = "expected allow by ledger/treasury-reads with 403, source cluster2, verified by certificate, and came \
+                  cluster1: deny by ledger/no-rule-matched at the destination with 403, source cluster2";
+    assert!(stdout(&bad).contains(wanted), "{}", stdout(&bad));
+    assert!(stdout(&bad).ends_with("15 passed, 1 failed\n"));
+}
+
+#[test]
+fn a_rollout_is_idempotent_and_a_dry_run_writes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("gitops");
+    let out = out.display().to_string();
+    let rollout = |more: &[&str]| {
+        let usual = [
+            "rollout",
+            "-f",
+            "examples/two-clusters",
+            "--output-dir",
+            &out,
+            "--url",
+            "oci://registry.example/isthmus:v1",
+        ];
+        run(&[&usual, more].concat())
+    };
+    let dry = rollout(&["--dry-run"]);
+    assert_eq!(dry.status.code(), Some(0), "{}", stderr(&dry));
+    assert!(stdout(&dry).contains("3 would be written"), "{}", stdout(&dry));
+    assert!(!Path::new(&out).exists());
+    assert!(stdout(&rollout(&[])).contains("3 written, 0 unchanged"));
+    let before = files(Path::new(&out));
+    assert_eq!(before.len(), 6);
+    assert!(stdout(&rollout(&[])).contains("0 written, 3 unchanged"));
+    assert_eq!(files(Path::new(&out)), before);
+    let plugin = String::from_utf8(before.first().expect("a file").1.clone()).expect("text");
+    assert!(plugin.contains("url: oci://registry.example/isthmus:v1"), "{plugin}");
+}
+
+#[test]
+fn a_mesh_with_errors_is_not_rolled_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("gitops").display().to_string();
+    let bad =
+        run(&["rollout", "-f", "examples/two-clusters/broken", "--output-dir", &out, "--url", "oci://r/i"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(stderr(&bad).contains("7 errors") && !Path::new(&out).exists(), "{}", stderr(&bad));
+}
+
+#[test]
+fn certificates_are_made_once_and_kept_and_openssl_accepts_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().display().to_string();
+    let certs =
+        || run(&["mesh", "certs", "-f", "examples/two-clusters", "--output-dir", &out, "--key", "p256"]);
+    assert!(
+        stdout(&certs()).contains("made intermediate of cluster1: L=cluster1,CN=Intermediate CA,O=Istio")
+    );
+    let before = files(dir.path());
+    assert!(stdout(&certs()).contains("kept intermediate of cluster1"));
+    assert_eq!(files(dir.path()), before);
+    for cluster in ["cluster1", "cluster2"] {
+        let verified = Command::new("openssl")
+            .args(["verify", "-CAfile", "root-cert.pem", &format!("{cluster}/ca-cert.pem")])
+            .current_dir(dir.path())
+            .output()
+            .expect("openssl runs");
+        assert!(verified.status.success(), "{}", stderr(&verified));
+    }
+}
+
+/// The Envoys whose command line names a directory.
+fn envoys_of(dir: &Path) -> usize {
+    let name = dir.display().to_string();
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let mut line = Vec::new();
+        if let Ok(mut file) = std::fs::File::open(entry.path().join("cmdline")) {
+            file.read_to_end(&mut line).unwrap_or_default();
+        }
+        let line = String::from_utf8_lossy(&line);
+        count += usize::from(
+            line.contains(&name) && line.contains("--disable-hot-restart") && !line.starts_with("sh"),
+        );
+    }
+    count
+}
+
+#[test]
+fn a_lab_whose_host_is_killed_with_minus_9_leaves_no_envoy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("lab");
+    let mut lab = isthmus()
+        .args(["lab", "up", "-f", "examples/two-clusters", "--dir", &place.display().to_string()])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let said = BufReader::new(lab.stderr.take().expect("a pipe"));
+    let up = said.lines().map_while(Result::ok).any(|line| line.contains("the lab is up"));
+    assert!(up, "the lab did not come up");
+    assert_eq!(envoys_of(&place), 11);
+    lab.kill().expect("kill -9");
+    lab.wait().expect("it is gone");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while envoys_of(&place) > 0 {
+        assert!(Instant::now() < deadline, "{} Envoys are left", envoys_of(&place));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_reference_is_what_the_binary_says() {
+    let path = repository().join("docs/cli.md");
+    let said = isthmus::cli::reference();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &said).expect("a write");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == said,
+        "docs/cli.md is out of date: run BLESS=1 cargo test -p isthmus-tests --test cli"
+    );
+}
