@@ -1,0 +1,125 @@
+use crate::mesh::*;
+
+const GOOD: &str = "\
+apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh1}
+spec:
+  clusters:
+  - {name: cluster1, network: network1, podCidr: 10.42.0.0/16, gateway: {address: 192.0.2.1}}
+  - {name: cluster2, network: network2, podCidr: 10.42.0.0/16, gateway: {address: 192.0.2.2, port: 443}}
+  services:
+    ledger.payments: {port: 8080, clusters: [cluster1]}
+";
+
+fn check(text: &str, expected: &[&str]) {
+    let (mesh, findings) = Mesh::read("mesh.yaml", text);
+    let shown: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, expected);
+    assert_eq!(mesh.is_some(), expected.is_empty());
+}
+
+#[test]
+fn a_sound_mesh_is_read_with_its_defaults() {
+    let (mesh, findings) = Mesh::read("mesh.yaml", GOOD);
+    assert_eq!(findings, []);
+    let mesh = mesh.unwrap();
+    assert_eq!(mesh.trust_domain().as_str(), "cluster.local");
+    let cluster1 = mesh.cluster(&"cluster1".parse().unwrap()).unwrap();
+    assert_eq!(cluster1.issuers.first().unwrap().as_str(), "L=cluster1,CN=Intermediate CA,O=Istio");
+    assert_eq!(cluster1.gateway.as_ref().unwrap().port, GATEWAY_PORT);
+    assert_eq!(mesh.hosts(&"other.sample".parse().unwrap()).len(), 2);
+    assert_eq!(mesh.hosts(&"ledger.payments".parse().unwrap()).len(), 1);
+}
+
+#[test]
+fn a_name_is_one_clusters() {
+    check(
+        &GOOD.replace("name: cluster2", "name: cluster1"),
+        &["mesh.yaml:7:12: error[ISM007]: cluster \"cluster1\" stands twice"],
+    );
+}
+
+#[test]
+fn pods_of_one_network_do_not_share_addresses() {
+    check(
+        &GOOD.replace("network: network2", "network: network1"),
+        &[
+            "mesh.yaml:7:50: error[ISM008]: pods of cluster2 (10.42.0.0/16) and of cluster1 (10.42.0.0/16) have the same addresses on network network1",
+        ],
+    );
+}
+
+#[test]
+fn a_network_without_a_gateway_cannot_be_entered() {
+    check(
+        &GOOD.replace(", gateway: {address: 192.0.2.1}", ""),
+        &[
+            "mesh.yaml:6:31: error[ISM010]: no other network can enter network1: none of its clusters has a gateway",
+        ],
+    );
+}
+
+#[test]
+fn a_remote_needs_a_primary() {
+    let remotes = GOOD
+        .replace("name: cluster1,", "name: cluster1, controlPlane: {remoteOf: cluster2},")
+        .replace("name: cluster2,", "name: cluster2, controlPlane: {remoteOf: cluster9},");
+    check(
+        &remotes,
+        &[
+            "mesh.yaml:6:47: error[ISM009]: cluster1 is a remote of cluster2, which is a remote itself",
+            "mesh.yaml:7:47: error[ISM009]: cluster2 is a remote of cluster9, which is not in the mesh",
+        ],
+    );
+}
+
+#[test]
+fn a_control_plane_is_primary_or_remote() {
+    let with =
+        |said: &str| GOOD.replace("name: cluster2,", &format!("name: cluster2, controlPlane: {{{said}}},"));
+    for fine in ["primary: true", "remoteOf: cluster1", "primary: false, remoteOf: cluster1"] {
+        check(&with(fine), &[]);
+    }
+    check(
+        &with("primary: true, remoteOf: cluster1"),
+        &["mesh.yaml:7:46: error[ISM009]: a control plane is primary or remote, not both"],
+    );
+    check(&with("primary: false"), &["mesh.yaml:7:46: error[ISM009]: this cluster has no control plane"]);
+}
+
+#[test]
+fn an_issuer_proves_one_cluster_only_whatever_its_case() {
+    check(
+        &GOOD
+            .replace("name: cluster1,", "name: cluster1, issuers: [\"CN=ca,O=x\"],")
+            .replace("name: cluster2,", "name: cluster2, issuers: [\"CN=CA,O=x\"],"),
+        &[
+            "mesh.yaml:7:32: error[ISM011]: cluster2 and cluster1 have certificates of one issuer, \"CN=CA,O=x\"",
+        ],
+    );
+}
+
+#[test]
+fn many_mistakes_are_found_in_one_run() {
+    check(
+        &GOOD
+            .replace("kind: Mesh", "kind: Mush")
+            .replace("clusters: [cluster1]", "clusters: [cluster3]")
+            .replace("port: 443", "prot: 443"),
+        &[
+            "mesh.yaml:2:7: error[ISM006]: kind must be Mesh, and this is \"Mush\"",
+            "mesh.yaml:7:94: error[ISM002]: gateway has no key \"prot\"",
+            "mesh.yaml:9:46: error[ISM012]: cluster \"cluster3\" is not in the mesh",
+        ],
+    );
+}
+
+#[test]
+fn a_file_with_nothing_or_too_much_in_it_is_no_mesh() {
+    check("# empty\n", &["mesh.yaml:1:1: error[ISM003]: this file holds no document"]);
+    check(
+        &format!("{GOOD}---\na: b\n"),
+        &["mesh.yaml:11:1: error[ISM007]: a second document in a mesh.yaml"],
+    );
+}
