@@ -37,4 +37,4 @@ lint: cargo ## Check format, lints, documentation and dependencies
 
 clean: cargo ## Remove what was built and fetched
 	cargo clean
-	rm -rf .tools wasm/isthmus.wasm wasm/isthmus.json
+	rm -rf .tools .isthmus wasm/isthmus.wasm wasm/isthmus.json

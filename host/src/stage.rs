@@ -44,7 +44,7 @@ pub enum StageError {
     },
 }
 
-/// The mesh as the lab plays it: the same but for its addresses.
+/// The mesh as the lab plays it: the same but for its addresses and its CA.
 #[derive(Debug)]
 pub struct Stage {
     mesh: Mesh,
@@ -89,7 +89,7 @@ pub fn client(cluster: &ClusterName, namespace: &Namespace, account: &ServiceAcc
 }
 
 impl Stage {
-    /// Puts the lab's addresses into the mesh, and a copy of the module where its Envoys find it.
+    /// Puts the lab's addresses and CA into the mesh, and a copy of the module where its Envoys find it.
     pub fn set(mesh: &Mesh, site: &Site, module: &Path) -> Result<Self, StageError> {
         let mut addresses = BTreeMap::new();
         let mut directories = BTreeMap::new();
@@ -101,7 +101,7 @@ impl Stage {
             directories.insert(cluster.name.clone(), site.plugins(name));
         }
         let url = place_module(module, site.dir())?;
-        Ok(Self { mesh: mesh.clone().relocated(&addresses), url, directories })
+        Ok(Self { mesh: mesh.clone().relocated(&addresses).with_own_ca(), url, directories })
     }
 
     /// The mesh with the lab's addresses.

@@ -256,6 +256,16 @@ impl Mesh {
         self.clusters().filter(together).map(|other| other.name.clone()).collect()
     }
 
+    /// The same mesh with the CA that `isthmus mesh certs` makes: how sandbox and lab play it, which have no key of
+    /// any other.
+    #[must_use]
+    pub fn with_own_ca(mut self) -> Self {
+        for cluster in self.clusters.values_mut() {
+            cluster.issuers = BTreeSet::from([IssuerName::of_intermediate(&cluster.name)]);
+        }
+        self
+    }
+
     /// The same mesh at other addresses: how the lab plays it on loopback.
     #[must_use]
     pub fn relocated(mut self, addresses: &BTreeMap<ClusterName, (Cidr, IpAddr)>) -> Self {

@@ -224,3 +224,28 @@ fn the_reference_is_what_the_binary_says() {
         "docs/cli.md is out of date: run BLESS=1 cargo test -p isthmus-tests --test cli"
     );
 }
+
+#[test]
+fn a_mesh_with_a_ca_of_its_own_is_tested_all_the_same() {
+    let example = repository().join("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let read = |name: &str| std::fs::read_to_string(example.join(name)).expect("a file");
+    let mesh = read("mesh.yaml")
+        .replace("    network: network1\n", "    network: network1\n    issuers: [\"CN=Corp CA 1,O=Corp\"]\n")
+        .replace(
+            "    network: network2\n",
+            "    network: network2\n    issuers: [\"CN=Corp CA 2,O=Corp\"]\n",
+        );
+    let policies = format!("policies: [{}]", example.join("policies").display());
+    std::fs::write(dir.path().join("mesh.yaml"), mesh).expect("a write");
+    std::fs::write(
+        dir.path().join("cases.yaml"),
+        read("cases.yaml").replace("policies: [policies]", &policies),
+    )
+    .expect("a write");
+    let place = dir.path().display().to_string();
+    let tested = run(&["test", "-f", &place]);
+    assert!(stdout(&tested).ends_with("16 passed, 0 failed\n"), "{}{}", stdout(&tested), stderr(&tested));
+    let certs = run(&["mesh", "certs", "-f", &place]);
+    assert!(stderr(&certs).contains("has a CA of its own"), "{}", stderr(&certs));
+}

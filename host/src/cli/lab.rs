@@ -306,13 +306,13 @@ impl Standing {
         serde_json::from_slice(&text).with_context(|| format!("{} is not a lab's", path.display()))
     }
 
-    /// The mesh at the lab's addresses.
+    /// The mesh with the lab's addresses and CA.
     pub(super) fn relocate(&self, mesh: Mesh) -> anyhow::Result<Mesh> {
         let missing = mesh.clusters().find(|cluster| !self.addresses.contains_key(&cluster.name));
         if let Some(cluster) = missing {
             anyhow::bail!("the lab that is up has no {}: it plays another mesh", cluster.name);
         }
-        Ok(mesh.relocated(&self.addresses))
+        Ok(mesh.relocated(&self.addresses).with_own_ca())
     }
 
     /// The directories that play the clusters' API servers.

@@ -103,7 +103,8 @@ pub(super) fn ready(file: &Path, out: &mut Out) -> anyhow::Result<Option<Ready>>
 /// Runs all cases of a suite through the module.
 pub(super) fn offline(ready: &Ready, module: Module) -> anyhow::Result<Vec<Tested>> {
     let mesh = ready.project.mesh.as_ref().context("the mesh has errors")?;
-    let plans = ready.project.plans.as_ref().context("the policies have errors")?;
+    let mesh = &mesh.clone().with_own_ca();
+    let plans = &policy::compile(mesh, &ready.project.policies).0.context("the policies have errors")?;
     let mut engine = Offline::new(module, mesh, plans, super::now())?;
     let mut tested = Vec::new();
     for case in &ready.suite.cases {

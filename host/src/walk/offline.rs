@@ -5,7 +5,6 @@ use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use policy::compile::Plans;
-use policy::mesh::IssuerName;
 use policy::name::ClusterName;
 use policy::plan::{PlanError, Role};
 use policy::{Mesh, Plan};
@@ -47,14 +46,6 @@ pub enum OfflineError {
     /// A certificate that was just made cannot be read.
     #[error("cannot read a certificate that was just made")]
     Pem,
-    /// The mesh has a CA of its own, whose certificates cannot be made here.
-    #[error("{cluster} has a CA of its own, {issuer:?}, and peers of it cannot be made here")]
-    ForeignCa {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The issuer that mesh.yaml says.
-        issuer: String,
-    },
     /// The plan cannot be written.
     #[error("cannot write the plan")]
     Plan(#[from] PlanError),
@@ -79,7 +70,7 @@ pub struct Offline<'m> {
 }
 
 impl<'m> Offline<'m> {
-    /// Makes a CA for every cluster of the mesh.
+    /// Makes a CA for every cluster; `plans` are those of the mesh [with that CA](Mesh::with_own_ca).
     pub fn new(
         module: Module,
         mesh: &'m Mesh,
@@ -90,12 +81,6 @@ impl<'m> Offline<'m> {
         let root = Root::generate(KeyKind::P256, validity)?;
         let mut issuers = BTreeMap::new();
         for cluster in mesh.clusters() {
-            let ours = IssuerName::of_intermediate(&cluster.name);
-            if let Some(foreign) = cluster.issuers.iter().next().filter(|_| !cluster.issuers.contains(&ours))
-            {
-                let issuer = foreign.to_string();
-                return Err(OfflineError::ForeignCa { cluster: cluster.name.clone(), issuer });
-            }
             let intermediate = root.intermediate(cluster.name.as_str(), KeyKind::P256, validity)?;
             issuers.insert(cluster.name.clone(), intermediate);
         }
