@@ -3,11 +3,12 @@
 mod check;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::document::Located;
 use crate::finding::{Finding, has_errors};
 use crate::mesh::{Cluster, Draft, Mesh};
-use crate::name::{ClusterName, NetworkName, Service};
+use crate::name::{ClusterName, Namespace, NetworkName, PolicyName, Service};
 use crate::pattern::Pattern;
 use crate::plan::{
     Access, Exposure, From, Inbound, Location, Outbound, Plan, Range, Rule, SCHEMA, To, Within,
@@ -25,10 +26,9 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
     if has_errors(&findings) {
         return (None, findings);
     }
-    let mut sorted: Vec<&Policy> = policies.iter().collect();
-    sorted.sort_by_key(|policy| (&policy.namespace, &policy.name.value));
-    let plans = mesh.clusters().map(|cluster| (cluster.name.clone(), plan(mesh, cluster, &sorted))).collect();
-    (Some(plans), findings)
+    let sections = Sections::new(mesh, policies);
+    let plans = mesh.clusters().map(|cluster| (cluster.name.clone(), plan(mesh, cluster, &sections)));
+    (Some(plans.collect()), findings)
 }
 
 /// What cannot be meant in policies, as far as a mesh that may have errors of its own can tell.
@@ -43,7 +43,38 @@ fn findings(mesh: &Mesh, policies: &[Policy]) -> Vec<Finding> {
     findings
 }
 
-fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {
+/// Scopes, each with all policies that hold there.
+type Scoped<'p> = BTreeMap<&'p Scope, Vec<&'p Policy>>;
+
+/// What does not depend on the cluster: who says what of which scope, and every access section, compiled once.
+struct Sections<'p> {
+    outbound: Scoped<'p>,
+    inbound: Scoped<'p>,
+    access: BTreeMap<(&'p Namespace, &'p PolicyName), Arc<Access>>,
+    exposure: BTreeMap<Scope, Vec<Exposure>>,
+}
+
+impl<'p> Sections<'p> {
+    fn new(mesh: &Mesh, policies: &'p [Policy]) -> Self {
+        let mut sorted: Vec<&Policy> = policies.iter().collect();
+        sorted.sort_by_key(|policy| (&policy.namespace, &policy.name.value));
+        let compiled = sorted.iter().filter_map(|policy| {
+            Some(((&policy.namespace, &policy.name.value), Arc::new(access(mesh, policy)?)))
+        });
+        Self {
+            outbound: by_scope(&sorted, |policy| policy.boundary.is_some()),
+            inbound: by_scope(&sorted, |policy| policy.access.is_some() || policy.boundary.is_some()),
+            access: compiled.collect(),
+            exposure: exposure(mesh, &sorted),
+        }
+    }
+
+    fn access(&self, policy: &Policy) -> Option<Arc<Access>> {
+        self.access.get(&(&policy.namespace, &policy.name.value)).cloned()
+    }
+}
+
+fn plan(mesh: &Mesh, cluster: &Cluster, sections: &Sections<'_>) -> Plan {
     let mut ranges: Vec<Range> = mesh
         .clusters()
         .flat_map(|cluster| {
@@ -58,7 +89,6 @@ fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {
     let clusters = mesh.clusters().map(|cluster| {
         (cluster.name.clone(), Location { network: cluster.network.clone(), region: cluster.region.clone() })
     });
-    let exposure = exposure(mesh, policies);
     Plan {
         schema: SCHEMA,
         mesh: mesh.name().to_owned(),
@@ -66,24 +96,33 @@ fn plan(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> Plan {
         network: cluster.network.clone(),
         clusters: clusters.collect(),
         issuers: issuers.collect(),
-        ranges: if exposure.is_empty() { Vec::new() } else { ranges },
-        outbound: outbound(mesh, cluster, policies),
-        inbound: inbound(mesh, cluster, policies),
-        exposure,
+        ranges: if sections.exposure.is_empty() { Vec::new() } else { ranges },
+        outbound: outbound(mesh, cluster, &sections.outbound),
+        inbound: inbound(mesh, cluster, sections),
+        exposure: sections.exposure.clone(),
     }
 }
 
 /// The scopes that policies with a certain section speak of, each with all such policies that hold there: its
-/// own, and those of the wider scopes around it.
-fn by_scope<'p>(policies: &[&'p Policy], says: impl Fn(&Policy) -> bool) -> BTreeMap<Scope, Vec<&'p Policy>> {
-    let saying: Vec<&Policy> = policies.iter().copied().filter(|policy| says(policy)).collect();
-    let scopes: BTreeSet<&Scope> =
-        saying.iter().flat_map(|policy| policy.services.iter().map(|scope| &scope.value)).collect();
-    let holds =
-        |policy: &Policy, here: &Scope| policy.services.iter().any(|scope| scope.value.encloses(here));
-    scopes
-        .into_iter()
-        .map(|here| (here.clone(), saying.iter().copied().filter(|policy| holds(policy, here)).collect()))
+/// own, and those of the wider scopes around it, in the order of `policies`.
+fn by_scope<'p>(policies: &[&'p Policy], says: impl Fn(&Policy) -> bool) -> Scoped<'p> {
+    let mut own: BTreeMap<&Scope, BTreeSet<usize>> = BTreeMap::new();
+    for (index, policy) in policies.iter().enumerate().filter(|(_, policy)| says(policy)) {
+        for scope in &policy.services {
+            own.entry(&scope.value).or_default().insert(index);
+        }
+    }
+    let around = |scope: &Scope| match scope {
+        Scope::Service(service) => vec![Scope::Namespace(service.namespace.clone()), Scope::Mesh],
+        Scope::Namespace(_) => vec![Scope::Mesh],
+        Scope::Mesh => Vec::new(),
+    };
+    own.iter()
+        .map(|(scope, here)| {
+            let mut holding = here.clone();
+            holding.extend(around(scope).iter().filter_map(|wider| own.get(wider)).flatten());
+            (*scope, holding.into_iter().filter_map(|index| policies.get(index).copied()).collect())
+        })
         .collect()
 }
 
@@ -105,8 +144,7 @@ fn boundary<'p>(policies: &[&'p Policy]) -> Option<(Boundary, &'p Policy)> {
     drawn.min_by_key(|(boundary, _)| *boundary).filter(|(boundary, _)| *boundary != Boundary::Mesh)
 }
 
-fn outbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Outbound> {
-    let scopes = by_scope(policies, |policy| policy.boundary.is_some());
+fn outbound(mesh: &Mesh, cluster: &Cluster, scopes: &Scoped<'_>) -> BTreeMap<Scope, Outbound> {
     let entry = |(policies, service): (&[&Policy], Option<&Service>)| {
         let (within, policy) = boundary(policies)?;
         let near = mesh.inside(cluster, within);
@@ -114,10 +152,10 @@ fn outbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Sc
         Some(Outbound { policy: policy.name.value.to_string(), within, open })
     };
     let mut entries = BTreeMap::new();
-    for (scope, policies) in &scopes {
+    for (&scope, policies) in scopes {
         // A listed service may run in some clusters only, so what a wide scope says of it is an entry of its own.
         for (service, _) in mesh.services().filter(|(service, _)| scope.covers(service)) {
-            let narrower = scopes.keys().any(|other| other < scope && other.covers(service));
+            let narrower = scopes.keys().any(|other| *other < scope && other.covers(service));
             if let (false, Some(found)) = (narrower, entry((policies, Some(service)))) {
                 entries.insert(Scope::Service(service.clone()), found);
             }
@@ -130,27 +168,25 @@ fn outbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Sc
     entries
 }
 
-fn inbound(mesh: &Mesh, cluster: &Cluster, policies: &[&Policy]) -> BTreeMap<Scope, Inbound> {
-    let scopes = by_scope(policies, |policy| policy.access.is_some() || policy.boundary.is_some());
-    let entry = |(scope, policies): (Scope, Vec<&Policy>)| {
-        let within = boundary(&policies).map(|(boundary, policy)| Within {
+fn inbound(mesh: &Mesh, cluster: &Cluster, sections: &Sections<'_>) -> BTreeMap<Scope, Inbound> {
+    let entry = |(&scope, policies): (&&Scope, &Vec<&Policy>)| {
+        let within = boundary(policies).map(|(boundary, policy)| Within {
             policy: policy.name.value.to_string(),
-            clusters: mesh.inside(cluster, boundary),
+            clusters: mesh.inside(cluster, boundary).into_iter().collect(),
         });
-        let strange = !runs(mesh, cluster, &scope);
-        let named = |policy: &Policy| policy.services.iter().any(|named| named.value == scope);
-        let sections = policies.iter().filter_map(|policy| {
-            let section = access(mesh, policy)?;
-            Some(if strange && named(policy) { section.closed() } else { section })
+        let strange = !runs(mesh, cluster, scope);
+        let named = |policy: &Policy| policy.services.iter().any(|named| named.value == *scope);
+        let access = policies.iter().filter_map(|policy| {
+            let section = sections.access(policy)?;
+            Some(if strange && named(policy) { Arc::new(section.closed()) } else { section })
         });
-        let selector = match &scope {
+        let selector = match scope {
             Scope::Service(service) => mesh.service(service).map(|listing| listing.selector.clone()),
             Scope::Namespace(_) | Scope::Mesh => None,
         };
-        let access = sections.collect();
-        (scope, Inbound { selector: selector.unwrap_or_default(), within, access })
+        (scope.clone(), Inbound { selector: selector.unwrap_or_default(), within, access: access.collect() })
     };
-    scopes.into_iter().map(entry).collect()
+    sections.inbound.iter().map(entry).collect()
 }
 
 fn access(mesh: &Mesh, policy: &Policy) -> Option<Access> {
@@ -217,7 +253,10 @@ fn exposure(mesh: &Mesh, policies: &[&Policy]) -> BTreeMap<Scope, Vec<Exposure>>
         })
     };
     let scopes = by_scope(policies, |policy| policy.exposure.is_some());
-    scopes.into_iter().map(|(scope, policies)| (scope, policies.iter().filter_map(shown).collect())).collect()
+    scopes
+        .into_iter()
+        .map(|(scope, holding)| (scope.clone(), holding.iter().filter_map(shown).collect()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //! name, and of its first rule by name; whether one allows or denies never hangs on that.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::name::{Identity, Service};
 use crate::plan::{Access, Guard, Plan, Rule};
@@ -96,8 +97,8 @@ pub fn inbound<'p>(plan: &Plan, guard: &'p Guard, arrival: &Arrival<'_>) -> Verd
     access(plan, &guard.access, arrival)
 }
 
-fn access<'p>(plan: &Plan, sections: &'p [Access], arrival: &Arrival<'_>) -> Verdict<'p> {
-    let judged = |section: &&Access| {
+fn access<'p>(plan: &Plan, sections: &'p [Arc<Access>], arrival: &Arrival<'_>) -> Verdict<'p> {
+    let judged = |section: &&Arc<Access>| {
         let source = arrival.source.cluster(section.source);
         section.scope == Judged::All || source != Some(&plan.cluster)
     };

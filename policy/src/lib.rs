@@ -50,6 +50,7 @@ pub mod name;
 pub mod pattern;
 pub mod plan;
 pub mod rule;
+pub mod set;
 pub mod source;
 pub mod verdict;
 

@@ -3,6 +3,7 @@
 //! Only [`compile`](crate::compile()) and [`Plan::read`] make one, and both check every reference in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::mesh::IssuerName;
 use crate::name::{ClusterName, Namespace, NetworkName, RegionName, Service};
 use crate::pattern::Pattern;
 use crate::rule::{Boundary, Demand, Judged, Scope};
+use crate::set::Set;
 
 /// The labels that give a workload its canonical service, as Istio takes them: the first that is there.
 const CANONICAL_SERVICE: [&str; 3] = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
@@ -99,7 +101,7 @@ pub(crate) struct Inbound {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) within: Option<Within>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) access: Vec<Access>,
+    pub(crate) access: Vec<Arc<Access>>,
 }
 
 /// The clusters inside a boundary.
@@ -107,7 +109,7 @@ pub(crate) struct Inbound {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Within {
     pub(crate) policy: String,
-    pub(crate) clusters: BTreeSet<ClusterName>,
+    pub(crate) clusters: Set<ClusterName>,
 }
 
 /// The access section of one policy, its clusters and networks resolved to names of clusters.
@@ -125,8 +127,8 @@ pub(crate) struct Access {
 
 impl Access {
     /// The section as it judges a workload that nobody listed: no one comes in.
-    pub(crate) fn closed(self) -> Self {
-        Self { deny: Vec::new(), allow: Some(Vec::new()), ..self }
+    pub(crate) fn closed(&self) -> Self {
+        Self { policy: self.policy.clone(), deny: Vec::new(), allow: Some(Vec::new()), ..*self }
     }
 }
 
@@ -135,32 +137,32 @@ impl Access {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     pub(crate) name: String,
-    pub(crate) from: BTreeSet<From>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) to: BTreeSet<To>,
+    pub(crate) from: Set<From>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) to: Set<To>,
 }
 
 /// A source: every field that is said holds, and a field holds when any of its values does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct From {
-    pub(crate) clusters: BTreeSet<ClusterName>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) namespaces: BTreeSet<Pattern>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) principals: BTreeSet<Pattern>,
+    pub(crate) clusters: Set<ClusterName>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) namespaces: Set<Pattern>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) principals: Set<Pattern>,
 }
 
 /// A request: every field that is said holds, and a field holds when any of its values does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct To {
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) ports: BTreeSet<u16>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) methods: BTreeSet<Pattern>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) paths: BTreeSet<Pattern>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) ports: Set<u16>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) methods: Set<Pattern>,
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) paths: Set<Pattern>,
 }
 
 /// The networks to which one policy shows a service.
@@ -168,7 +170,7 @@ pub(crate) struct To {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Exposure {
     pub(crate) policy: String,
-    pub(crate) networks: BTreeSet<NetworkName>,
+    pub(crate) networks: Set<NetworkName>,
 }
 
 /// The part of a plan that every reader understands.
@@ -262,7 +264,7 @@ impl Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Guard {
     pub(crate) within: Vec<Within>,
-    pub(crate) access: Vec<Access>,
+    pub(crate) access: Vec<Arc<Access>>,
 }
 
 impl Guard {
@@ -292,7 +294,7 @@ impl Guard {
         self.within.extend(inbound.within.clone());
         for access in &inbound.access {
             if !self.access.contains(access) {
-                self.access.push(access.clone());
+                self.access.push(Arc::clone(access));
             }
         }
     }

@@ -52,16 +52,6 @@ impl Scope {
             Self::Mesh => true,
         }
     }
-
-    /// Whether the scope takes in all of another.
-    pub fn encloses(&self, other: &Self) -> bool {
-        match (self, other) {
-            (_, Self::Service(service)) => self.covers(service),
-            (Self::Namespace(this), Self::Namespace(other)) => this == other,
-            (Self::Mesh, _) => true,
-            (Self::Service(_) | Self::Namespace(_), _) => false,
-        }
-    }
 }
 
 /// As a key of a plan: a service's host, `*.NAMESPACE.svc.cluster.local`, or `*`.

@@ -249,3 +249,16 @@ fn a_mesh_with_a_ca_of_its_own_is_tested_all_the_same() {
     let certs = run(&["mesh", "certs", "-f", &place]);
     assert!(stderr(&certs).contains("has a CA of its own"), "{}", stderr(&certs));
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut check = isthmus()
+        .args(["check", "-f", "examples/two-clusters/broken"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    drop(check.stdout.take());
+    let ended = check.wait_with_output().expect("it ends");
+    assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(1), ""));
+}

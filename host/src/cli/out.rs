@@ -1,5 +1,6 @@
 //! The only printer: results to stdout, talk to stderr.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing is done")]
+
+use std::io::{self, Write};
 
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ impl Out {
     /// A line of the result.
     #[expect(clippy::unused_self, reason = "who may print is who was handed this")]
     pub(super) fn print(&mut self, line: &str) {
-        println!("{line}");
+        write(&mut io::stdout().lock(), line);
     }
 
     /// A result for programs.
@@ -26,6 +27,11 @@ impl Out {
     /// A line about the work.
     #[expect(clippy::unused_self, reason = "who may print is who was handed this")]
     pub(super) fn say(&mut self, line: &str) {
-        eprintln!("{line}");
+        write(&mut io::stderr().lock(), line);
     }
+}
+
+/// A reader that has gone, such as `head`, has what it wanted: the work goes on, and its exit code still counts.
+fn write(stream: &mut impl Write, line: &str) {
+    let _reader_has_gone = writeln!(stream, "{line}").is_err();
 }

@@ -1,0 +1,73 @@
+//! Small sets that are written once and read often.
+
+use std::borrow::Borrow;
+
+use serde::{Deserialize, Serialize};
+
+/// A set as a sorted list: the same members, the same bytes, and no more memory than they take.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<T>", bound(deserialize = "T: Deserialize<'de> + Ord"))]
+pub struct Set<T>(Vec<T>);
+
+impl<T> Default for Set<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Ord> From<Vec<T>> for Set<T> {
+    fn from(mut members: Vec<T>) -> Self {
+        members.sort_unstable();
+        members.dedup();
+        Self(members)
+    }
+}
+
+impl<T: Ord> FromIterator<T> for Set<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(members: I) -> Self {
+        Self::from(Vec::from_iter(members))
+    }
+}
+
+impl<T> Set<T> {
+    /// Whether there is a member.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The members, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+
+    /// Whether this is a member.
+    pub fn contains<Q: Ord + ?Sized>(&self, member: &Q) -> bool
+    where
+        T: Borrow<Q>,
+    {
+        self.0.binary_search_by(|probe| probe.borrow().cmp(member)).is_ok()
+    }
+}
+
+impl<'s, T> IntoIterator for &'s Set<T> {
+    type Item = &'s T;
+    type IntoIter = std::slice::Iter<'s, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_repetition_do_not_show() {
+        let set = Set::from(vec![3, 1, 2, 3]);
+        assert_eq!(set, Set::from(vec![2, 3, 1]));
+        assert_eq!(serde_json::to_string(&set).unwrap(), "[1,2,3]");
+        assert_eq!(serde_json::from_str::<Set<u8>>("[3,3,2,1]").unwrap(), Set::from(vec![1, 2, 3]));
+        assert!(set.contains(&2) && !set.contains(&4) && !Set::<u8>::default().contains(&0));
+    }
+}
