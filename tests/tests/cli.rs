@@ -262,3 +262,33 @@ fn a_reader_that_goes_away_is_no_error() {
     let ended = check.wait_with_output().expect("it ends");
     assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(1), ""));
 }
+
+#[test]
+fn a_lab_takes_a_rollout_and_ends_when_it_is_told_or_interrupted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("lab").display().to_string();
+    for way in ["down", "interrupt"] {
+        let mut lab = isthmus()
+            .args(["lab", "up", "-f", "examples/two-clusters", "--dir", &place])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        let mut said = BufReader::new(lab.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert!(said.any(|line| line.contains("the lab is up")), "the lab did not come up");
+        let second = run(&["lab", "up", "-f", "examples/two-clusters", "--dir", &place]);
+        assert!(stderr(&second).contains("is up in"), "{}", stderr(&second));
+        let rolled = run(&["rollout", "-f", "examples/two-clusters", "--lab", &place]);
+        assert!(stdout(&rolled).contains("cluster1: plan"), "{}", stderr(&rolled));
+        if way == "down" {
+            let down = run(&["lab", "down", "--dir", &place]);
+            assert_eq!((down.status.code(), stderr(&down).as_str()), (Some(0), "down\n"));
+        } else {
+            let signal = Command::new("kill").args(["-INT", &lab.id().to_string()]).status();
+            assert!(signal.expect("kill runs").success());
+        }
+        assert!(said.any(|line| line == "11 Envoys ended"), "{way}");
+        assert_eq!(lab.wait().expect("it ends").code(), Some(0), "{way}");
+        assert_eq!(envoys_of(Path::new(&place)), 0, "{way}");
+    }
+}
