@@ -40,14 +40,14 @@ const VERSION: u8 = 0xa0;
 /// Reads the issuer's name out of a certificate in DER.
 pub fn issuer(der: &[u8]) -> Result<String, CertificateError> {
     let mut outer = Der(der);
-    let mut certificate = Der(outer.expect(SEQUENCE)?);
-    let mut to_be_signed = Der(certificate.expect(SEQUENCE)?);
+    let mut certificate = Der(outer.read(SEQUENCE)?);
+    let mut to_be_signed = Der(certificate.read(SEQUENCE)?);
     if to_be_signed.0.first() == Some(&VERSION) {
         to_be_signed.next()?;
     }
-    to_be_signed.expect(INTEGER)?; // serial number
-    to_be_signed.expect(SEQUENCE)?; // signature algorithm
-    name(to_be_signed.expect(SEQUENCE)?)
+    to_be_signed.read(INTEGER)?; // serial number
+    to_be_signed.read(SEQUENCE)?; // signature algorithm
+    name(to_be_signed.read(SEQUENCE)?)
 }
 
 /// A run of DER values.
@@ -76,7 +76,7 @@ impl<'d> Der<'d> {
         Ok((tag, content, taken))
     }
 
-    fn expect(&mut self, wanted: u8) -> Result<&'d [u8], CertificateError> {
+    fn read(&mut self, wanted: u8) -> Result<&'d [u8], CertificateError> {
         match self.next()? {
             (found, content, _) if found == wanted => Ok(content),
             (found, ..) => Err(CertificateError::Tag { found, wanted }),
@@ -90,9 +90,9 @@ fn name(content: &[u8]) -> Result<String, CertificateError> {
     let mut sequence = Der(content);
     while !sequence.0.is_empty() {
         let mut attributes = Vec::new();
-        let mut set = Der(sequence.expect(SET)?);
+        let mut set = Der(sequence.read(SET)?);
         while !set.0.is_empty() {
-            attributes.push(attribute(set.expect(SEQUENCE)?)?);
+            attributes.push(attribute(set.read(SEQUENCE)?)?);
         }
         attributes.reverse();
         parts.push(attributes.join("+"));
@@ -103,7 +103,7 @@ fn name(content: &[u8]) -> Result<String, CertificateError> {
 
 fn attribute(content: &[u8]) -> Result<String, CertificateError> {
     let mut sequence = Der(content);
-    let oid = sequence.expect(OBJECT_IDENTIFIER)?;
+    let oid = sequence.read(OBJECT_IDENTIFIER)?;
     let (tag, value, whole) = sequence.next()?;
     Ok(match (short_name(oid), text(tag, value)?) {
         (Some(key), Some(text)) => format!("{key}={}", escaped(&text)),
