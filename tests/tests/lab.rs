@@ -4,6 +4,8 @@
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/forgery.rs"]
+mod forgery;
 
 use std::fs;
 use std::path::{Path, PathBuf};

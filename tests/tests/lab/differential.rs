@@ -16,7 +16,7 @@ use super::{envoy, eventually, start};
 
 const LEDGER: &str = "cluster1/ledger-v1.payments";
 
-async fn staged(example: &Example, dir: &Path) -> (Stage, Lab) {
+pub(super) async fn staged(example: &Example, dir: &Path) -> (Stage, Lab) {
     let blueprint = stage::blueprint(example.mesh(), example.suite.clients());
     let site = Site::claim(blueprint, dir).expect("a site");
     let stage = Stage::set(example.mesh(), &site, &module()).expect("a stage");

@@ -1,0 +1,137 @@
+//! What an attacker who holds the CA key of cluster2 can make of a connection to the ledger of cluster1.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use isthmus::cert::{Hierarchy, Intermediate, Root, Validity};
+use isthmus::lab::Lab;
+use isthmus_tests::example::Example;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
+
+use super::differential::staged;
+
+/// The identity that the forger would like to have.
+const TELLER: &str = "spiffe://cluster.local/ns/treasury/sa/teller";
+
+/// A certificate with its chain and key, as a TLS client shows them.
+struct Shown {
+    chain: String,
+    key: String,
+}
+
+fn key_of(authority: &Intermediate) -> KeyPair {
+    KeyPair::from_pem(&authority.key()).expect("a key")
+}
+
+/// The name of a cluster's intermediate CA.
+fn named(cluster: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for (kind, value) in [
+        (DnType::OrganizationName, "Istio"),
+        (DnType::CommonName, "Intermediate CA"),
+        (DnType::LocalityName, cluster),
+    ] {
+        name.push(kind, value);
+    }
+    name
+}
+
+fn authority(cluster: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(cluster);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params
+}
+
+/// A leaf by `issuer`, with `chain` behind it.
+fn leaf(issuer: &Issuer<'_, KeyPair>, chain: &str) -> Shown {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(TELLER.try_into().expect("a URI"))];
+    let certificate = params.signed_by(&key, issuer).expect("a leaf");
+    Shown { chain: certificate.pem() + chain, key: key.serialize_pem() }
+}
+
+/// What the ledger's sidecar answers to a client that shows this; nothing when it ends the handshake.
+fn answer(dir: &Path, to: SocketAddr, shown: &Shown) -> String {
+    let (chain, key) = (dir.join("shown.pem"), dir.join("shown.key"));
+    std::fs::write(&chain, &shown.chain).expect("a write");
+    std::fs::write(&key, &shown.key).expect("a write");
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-ign_eof", "-connect", &to.to_string()])
+        .args(["-servername", "outbound_.8080_._.ledger.payments.svc.cluster.local"])
+        .arg("-cert")
+        .arg(&chain)
+        .arg("-cert_chain")
+        .arg(&chain)
+        .arg("-key")
+        .arg(&key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    let request = "GET /v1/accounts HTTP/1.1\r\nHost: ledger.payments\r\nx-source-cluster: cluster1\r\nConnection: close\r\n\r\n";
+    // A sidecar that has hung up already is what most of these tests want.
+    let _hung_up = client.stdin.take().expect("a pipe").write_all(request.as_bytes()).is_err();
+    let output = client.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn ledger(lab: &Lab) -> SocketAddr {
+    let proxy = lab.proxy("cluster1/ledger-v1.payments").expect("a proxy");
+    SocketAddr::new(proxy.admin.ip(), 15006)
+}
+
+#[tokio::test]
+async fn the_ca_key_of_one_cluster_makes_no_identity_of_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, lab) = staged(&Example::read("examples/two-clusters"), dir.path()).await;
+    let to = ledger(&lab);
+    let ca = Hierarchy::at(dir.path().join("ca"));
+    let (one, two) = (ca.intermediate("cluster1").expect("a CA"), ca.intermediate("cluster2").expect("a CA"));
+    let validity = Validity::from(time::OffsetDateTime::now_utc(), time::Duration::days(1));
+
+    // What is cluster2's own is believed, and believed to be cluster2's: the treasury may read.
+    let own = two.leaf(TELLER, validity).expect("a leaf");
+    let own = answer(dir.path(), to, &Shown { chain: own.chain, key: own.key });
+    assert!(own.starts_with("HTTP/1.1 200") && own.contains("x-app-saw-source-cluster: cluster2"), "{own}");
+    let elsewhere = two.leaf("spiffe://cluster.local/ns/sample/sa/sleep", validity).expect("a leaf");
+    let elsewhere = answer(dir.path(), to, &Shown { chain: elsewhere.chain, key: elsewhere.key });
+    assert!(
+        elsewhere.starts_with("HTTP/1.1 403") && elsewhere.contains("verified by certificate"),
+        "{elsewhere}"
+    );
+
+    // A CA of cluster1's name, signed by cluster2: pathlen 0 forbids it.
+    let fake_key = KeyPair::generate().expect("a key");
+    let below = Issuer::from_ca_cert_pem(two.certificate(), key_of(&two)).expect("an issuer");
+    let fake = authority("cluster1").signed_by(&fake_key, &below).expect("a certificate").pem();
+    let fake_issuer = Issuer::new(authority("cluster1"), fake_key);
+    let second_ca = leaf(&fake_issuer, &(fake + &two.chain()));
+    // cluster1's name on a leaf that cluster2's key signed, with either chain behind it.
+    let misnamed = || Issuer::new(authority("cluster1"), key_of(&two));
+    let by_two = leaf(&misnamed(), &two.chain());
+    let by_one = leaf(&misnamed(), &one.chain());
+    // Another root altogether.
+    let root = Root::generate(isthmus::cert::KeyKind::P256, validity).expect("a root");
+    let other = root.intermediate("cluster1", isthmus::cert::KeyKind::P256, validity).expect("a CA");
+    let other = other.leaf(TELLER, validity).expect("a leaf");
+    let other = Shown { chain: other.chain, key: other.key };
+    for (what, shown) in [
+        ("a CA below cluster2's", &second_ca),
+        ("cluster1's name by cluster2's key", &by_two),
+        ("the same with cluster1's own CA behind it", &by_one),
+        ("another root", &other),
+    ] {
+        assert_eq!(answer(dir.path(), to, shown), "", "{what}");
+    }
+    lab.down().await.expect("all processes ended");
+}
