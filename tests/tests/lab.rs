@@ -80,7 +80,7 @@ async fn hello(lab: &Lab, headers: &[(&str, &str)]) -> Answer {
 
 /// Waits until `look` gives something; fails with what was seen last.
 async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match look().await {
             Ok(found) => return found,
