@@ -51,6 +51,7 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
 }
 
 /// The Envoy that runs this module.
@@ -138,6 +139,15 @@ impl Host for Envoy {
                 NO_GRPC_STATUS,
             );
         }
+    }
+
+    fn now(&self) -> u64 {
+        let mut now = 0;
+        // SAFETY: `now` is writable and outlives the call.
+        unsafe {
+            proxy_get_current_time_nanoseconds(&raw mut now);
+        }
+        now
     }
 
     fn close(&self) {

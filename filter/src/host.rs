@@ -46,6 +46,8 @@ pub trait Host {
     fn set_state(&self, name: &str, value: &str);
     /// Answers in the place of the upstream.
     fn reply(&self, reply: &Reply);
+    /// Nanoseconds since 1970.
+    fn now(&self) -> u64;
     /// Closes the connection that the stream stands for.
     fn close(&self);
     /// Writes to the proxy's log.

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use policy::plan::Role;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
@@ -42,10 +41,8 @@ impl RootContext for Root {
     }
 
     fn get_type(&self) -> Option<ContextType> {
-        Some(match self.settings.as_ref()?.role {
-            Role::Outbound | Role::Inbound => ContextType::HttpContext,
-            Role::Gateway => ContextType::StreamContext,
-        })
+        let is_gateway = self.settings.as_ref()?.place.is_gateway();
+        Some(if is_gateway { ContextType::StreamContext } else { ContextType::HttpContext })
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
@@ -70,17 +67,11 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
-        action(match self.0.role {
-            Role::Outbound => place::outbound(&self.0, &Envoy),
-            Role::Inbound => place::inbound(&self.0, &Envoy),
-            Role::Gateway => Next::Continue,
-        })
+        action(place::request(&self.0, &Envoy))
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
-        if self.0.role == Role::Inbound {
-            place::answer(&self.0, &Envoy);
-        }
+        place::answer(&self.0, &Envoy);
         Action::Continue
     }
 }
@@ -91,6 +82,6 @@ impl Context for Connection {}
 
 impl StreamContext for Connection {
     fn on_new_connection(&mut self) -> Action {
-        action(place::gateway(&self.0, &Envoy))
+        action(place::connection(&self.0, &Envoy))
     }
 }

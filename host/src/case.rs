@@ -7,8 +7,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use policy::document::Located;
+use policy::evaluate::{self, Departure, Leaving};
 use policy::finding::{Code, Finding};
 use policy::name::{ClusterName, Identity, Namespace, Service, ServiceAccount};
+use policy::plan::OutboundPlan;
 use policy::{Mesh, finding::Place};
 
 use crate::lab::Client;
@@ -154,10 +156,19 @@ impl Case {
         Service::from_authority(&self.request.host.value, &self.from.namespace).ok()
     }
 
+    /// What its sender's sidecar decides by `plan`, with this draw.
+    pub fn departure<'p>(&self, plan: &'p OutboundPlan, service: &Service, draw: u64) -> Departure<'p> {
+        let header = |name: &str| self.request.headers.get(name).cloned();
+        evaluate::outbound(plan, service, &Leaving { header: &header, draw })
+    }
+
     /// The identity in the sender's certificate.
     pub fn identity(&self, mesh: &Mesh) -> Identity {
+        let cluster = mesh.cluster(&self.from.cluster.value);
         Identity {
-            trust_domain: mesh.trust_domain().clone(),
+            trust_domain: cluster
+                .map_or(mesh.trust_domain(), |cluster| mesh.trust_domain_of(cluster))
+                .clone(),
             namespace: self.from.namespace.clone(),
             service_account: self.from.service_account.clone(),
         }

@@ -33,9 +33,9 @@ pub fn digest(plan: &Plan) -> Result<String, PlanError> {
     Ok(sha256(plan.to_json()?))
 }
 
-/// What the plugin of a role is configured with.
-pub fn configuration(role: Role, plan: &Plan) -> Result<Configuration, PlanError> {
-    Ok(Configuration { role, digest: digest(plan)?, plan: plan.clone() })
+/// What the plugin that runs a plan is configured with.
+pub fn configuration(plan: &Plan) -> Result<Configuration, PlanError> {
+    Ok(Configuration { role: plan.role(), digest: digest(plan)?, plan: plan.clone() })
 }
 
 /// The name of the plugin of a role, in every cluster.
@@ -43,11 +43,13 @@ pub fn name(role: Role) -> String {
     format!("isthmus-{}", role.as_str())
 }
 
-/// The `WasmPlugin` of a role: all it takes for istiod to put the filter in its place.
+/// The `WasmPlugin` of a plan: all it takes for istiod to put the filter in its place, before all proxies if the
+/// namespace is the root, else before those of the namespace.
 ///
 /// `phase` and `priority` are said because leaving them out means something else in each Istio; FAIL_RELOAD
 /// because with FAIL_OPEN a trap would let everything pass.
-pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
+pub fn wasm_plugin(plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
+    let role = plan.role();
     let (phase, kind, (attach, to)) = match role {
         Role::Outbound => ("UNSPECIFIED_PHASE", "HTTP", ("match", json!([{"mode": "CLIENT"}]))),
         Role::Inbound => ("AUTHZ", "HTTP", ("match", json!([{"mode": "SERVER"}]))),
@@ -62,7 +64,7 @@ pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) ->
         "priority": 100,
         "type": kind,
         "failStrategy": "FAIL_RELOAD",
-        "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
+        "pluginConfig": serde_json::to_value(configuration(plan)?)?,
         attach: to,
     });
     Ok(json!({

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use policy::compile::Plans;
+use policy::compile::{ClusterPlans, Plans};
 use policy::name::{ClusterName, Namespace};
 use policy::plan::{PlanError, Role};
 
+use crate::digest::sha256;
 use crate::plugin::{self, ModuleUrl};
 
 /// Why a cluster did not get its objects. What was there before still is.
@@ -44,10 +45,12 @@ pub enum RolloutError {
 pub struct Change {
     /// The cluster.
     pub cluster: ClusterName,
-    /// The digest of its plan.
+    /// A digest over those of its plans.
     pub digest: String,
     /// The files that are new or differ.
     pub written: Vec<PathBuf>,
+    /// The files of plans that there are no more.
+    pub removed: Vec<PathBuf>,
     /// How many files are as they should be already.
     pub unchanged: usize,
 }
@@ -55,7 +58,8 @@ pub struct Change {
 /// Writes every cluster's objects into its directory, or with `dry_run` only says what would be written.
 ///
 /// All objects of all clusters are made before the first is written, and each file is replaced whole, so that
-/// nothing half-made is ever there to be applied.
+/// nothing half-made is ever there to be applied. A plan of one namespace comes before the plan that leaves the
+/// namespace to it, and goes after the plan that takes it back: in between both judge, and never neither.
 pub fn to_directories(
     plans: &Plans,
     directories: &BTreeMap<ClusterName, PathBuf>,
@@ -64,23 +68,17 @@ pub fn to_directories(
     dry_run: bool,
 ) -> Result<Vec<Change>, RolloutError> {
     let mut wanted = Vec::new();
-    for (cluster, plan) in plans {
+    for (cluster, plans) in plans {
         let Some(directory) = directories.get(cluster) else { continue };
-        let plan_error = |source| RolloutError::Plan { cluster: cluster.clone(), source };
-        let mut files = Vec::new();
-        for role in Role::ALL {
-            let object = plugin::wasm_plugin(role, plan, namespace.as_str(), url).map_err(plan_error)?;
-            let yaml = serde_saphyr::to_string(&object).map_err(|source| RolloutError::Yaml {
-                cluster: cluster.clone(),
-                source: Box::new(source),
-            })?;
-            files.push((directory.join(format!("{}.yaml", plugin::name(role))), yaml));
-        }
-        wanted.push((cluster.clone(), plugin::digest(plan).map_err(plan_error)?, files));
+        let (digest, files) = objects(cluster, plans, namespace, url)?;
+        let files: Vec<(PathBuf, String)> =
+            files.into_iter().map(|(name, text)| (directory.join(name), text)).collect();
+        let stale = stale(directory, &files)?;
+        wanted.push((cluster.clone(), digest, files, stale));
     }
     wanted
         .into_iter()
-        .map(|(cluster, digest, files)| {
+        .map(|(cluster, digest, files, removed)| {
             let (same, different): (Vec<_>, Vec<_>) = files
                 .into_iter()
                 .partition(|(path, text)| std::fs::read_to_string(path).is_ok_and(|old| old == *text));
@@ -91,9 +89,59 @@ pub fn to_directories(
                 }
                 written.push(path);
             }
-            Ok(Change { cluster, digest, written, unchanged: same.len() })
+            for path in removed.iter().filter(|_| !dry_run) {
+                std::fs::remove_file(path)
+                    .map_err(|source| RolloutError::Write { path: path.clone(), source })?;
+            }
+            Ok(Change { cluster, digest, written, removed, unchanged: same.len() })
         })
         .collect()
+}
+
+/// The files of a cluster by name, those of single namespaces first, and a digest over all their plans.
+fn objects(
+    cluster: &ClusterName,
+    plans: &ClusterPlans,
+    root: &Namespace,
+    url: &ModuleUrl,
+) -> Result<(String, Vec<(String, String)>), RolloutError> {
+    let plan_error = |source| RolloutError::Plan { cluster: cluster.clone(), source };
+    let mut digests = String::new();
+    let mut files = Vec::new();
+    for (namespace, plan) in plans.parts() {
+        let object =
+            plugin::wasm_plugin(&plan, namespace.unwrap_or(root).as_str(), url).map_err(plan_error)?;
+        let yaml = serde_saphyr::to_string(&object)
+            .map_err(|source| RolloutError::Yaml { cluster: cluster.clone(), source: Box::new(source) })?;
+        let place = namespace.map_or_else(String::new, |namespace| format!("{NAMESPACE}{namespace}"));
+        files.push((namespace.is_none(), (format!("{}{place}.yaml", plugin::name(plan.role())), yaml)));
+        digests += &plugin::digest(&plan).map_err(plan_error)?;
+    }
+    files.sort();
+    Ok((sha256(digests), files.into_iter().map(|(_, file)| file).collect()))
+}
+
+/// What stands between the name of a plugin and its namespace in the name of a file; in neither of them can it be.
+const NAMESPACE: &str = "@";
+
+/// The files of plans of single namespaces that are wanted no more.
+fn stale(directory: &Path, wanted: &[(PathBuf, String)]) -> Result<Vec<PathBuf>, RolloutError> {
+    let fail = |source| RolloutError::Write { path: directory.to_owned(), source };
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    let ours = format!("{}{NAMESPACE}", plugin::name(Role::Inbound));
+    let mut stale = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours));
+        if is_ours && !wanted.iter().any(|(file, _)| *file == path) {
+            stale.push(path);
+        }
+    }
+    stale.sort();
+    Ok(stale)
 }
 
 /// Writes a file so that a reader sees the old text or the new one, whole.

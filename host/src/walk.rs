@@ -9,14 +9,14 @@ pub mod pure;
 
 pub use offline::{Offline, OfflineError};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use policy::compile::Plans;
-use policy::evaluate;
+use policy::Mesh;
+use policy::compile::{ClusterPlans, Plans};
+use policy::evaluate::Route;
 use policy::mesh::Cluster;
 use policy::name::{ClusterName, Identity, Service};
-use policy::{Mesh, Plan};
 
 use crate::case::{Case, Expectation};
 
@@ -118,19 +118,26 @@ impl Outcome {
 pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, case: &'m Case) -> Result<Vec<Journey<'m>>, NoPath> {
     let source = mesh.cluster(&case.from.cluster.value).ok_or(NoPath::Misfit)?;
     let service = case.service().ok_or(NoPath::Misfit)?;
-    let plan = plans.get(&source.name).ok_or(NoPath::Misfit)?;
-    let departure = evaluate::outbound(plan, &service);
+    let plan = &plans.get(&source.name).ok_or(NoPath::Misfit)?.outbound;
     let hosts = mesh.hosts(&service);
-    let mut within = mesh.inside(source, departure.within);
-    if !departure.verdict.is_allow() {
-        within.clone_from(&hosts); // it ends at the source, wherever it was to go
+    // A split that is not sticky may send it to any of its clusters; a hundred draws are all its points.
+    let mut destinations = BTreeSet::new();
+    for draw in 0..100 {
+        let departure = case.departure(plan, &service, draw);
+        let within = match departure.route {
+            // Refused, it ends at the source, wherever it was to go.
+            _ if !departure.verdict.is_allow() => hosts.clone(),
+            Route::Anywhere => hosts.clone(),
+            Route::Within(boundary) => mesh.inside(source, boundary),
+            Route::To(cluster) => BTreeSet::from([cluster.clone()]),
+        };
+        destinations.extend(hosts.intersection(&within).cloned());
     }
-    let mut destinations: Vec<ClusterName> = hosts.intersection(&within).cloned().collect();
     if let Some(to) = &case.to {
         if !destinations.contains(&to.value) {
             return Err(NoPath::OutOfReach { service, cluster: to.value.clone() });
         }
-        destinations = vec![to.value.clone()];
+        destinations = BTreeSet::from([to.value.clone()]);
     }
     let journey = |name: &ClusterName| {
         Ok(Journey {
@@ -172,7 +179,7 @@ impl Journey<'_> {
         self.source.pod_cidr.map(|pods| pods.address(10))
     }
 
-    fn plans<'p>(&self, plans: &'p Plans) -> Option<(&'p Plan, &'p Plan)> {
+    fn plans<'p>(&self, plans: &'p Plans) -> Option<(&'p ClusterPlans, &'p ClusterPlans)> {
         Some((plans.get(&self.source.name)?, plans.get(&self.destination.name)?))
     }
 }

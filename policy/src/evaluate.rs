@@ -1,12 +1,14 @@
 //! The decisions, one for each place a request passes. Total, without clock or memory of earlier requests.
 //!
+//! At the destination, [`inbound`]; the first row that fits decides:
+//!
 //! | what is said of the workload | what is known of the request | verdict |
 //! |---|---|---|
 //! | nothing | anything | allow, `no-policy` |
 //! | a boundary | source not verified | deny, `POLICY/source-unverified` |
 //! | a boundary | source outside it | deny, `POLICY/boundary` |
-//! | access | source not known as well as `source:` demands | deny, `POLICY/source-unverified` |
 //! | access, no `scope: All` | source is this cluster | the section is passed over |
+//! | access | source not known as well as `source:` demands | deny, `POLICY/source-unverified` |
 //! | access | a deny rule holds, in any policy | deny, `POLICY/RULE` |
 //! | access, some `allow` | an allow rule holds, in any policy | allow, `POLICY/RULE` |
 //! | access, some `allow` | no allow rule holds | deny, `POLICY/no-rule-matched` |
@@ -15,31 +17,54 @@
 //! | every section passed over | | allow, `same-cluster` |
 //! | a boundary and no access | source inside it | allow, `not-denied` |
 //!
-//! Boundaries come before access. Where several policies give a reason, it is that of the first by namespace and
-//! name, and of its first rule by name; whether one allows or denies never hangs on that.
+//! At the source, [`outbound`]:
+//!
+//! | what is said of the service | the request | verdict | route |
+//! |---|---|---|---|
+//! | nothing | any | allow, `no-policy` | anywhere |
+//! | a boundary without an endpoint inside | any | deny, `POLICY/boundary` | |
+//! | a pin | its header has a value of the pin | allow, `POLICY/pin` | to that cluster |
+//! | a pin to where no request from here may go | its header has that value | deny, `POLICY/unreachable` | |
+//! | a split | any that is not pinned | allow, `POLICY/split` | to the cluster of its share |
+//! | a split without a cluster that may be reached | any that is not pinned | deny, `POLICY/unreachable` | |
+//! | a boundary, or a pin | any that is not pinned | allow, `not-denied` | within the boundary |
+//!
+//! At the east-west gateway, [`gateway`]:
+//!
+//! | what is said of the service | the connection | verdict |
+//! |---|---|---|
+//! | nothing | any | allow, `no-policy` |
+//! | exposures | one does not show the port to the network that it comes from | deny, `POLICY/not-exposed` |
+//! | exposures | all show it | allow, `not-denied` |
+//!
+//! Where several policies give a reason, it is that of the first by namespace and name, and of its first rule by
+//! name; whether one allows or denies never hangs on that. Policies in shadow never decide: what they would decide,
+//! together with all others, stands beside the verdict.
 
+use std::cell::LazyCell;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use crate::name::{Identity, Service};
-use crate::plan::{Access, Guard, Plan, Rule};
-use crate::rule::{Boundary, Judged, Scope};
+pub use crate::facts::Arrival;
+use crate::facts::Facts;
+use crate::guard::{Group, Guard, Judge};
+use crate::name::{ClusterName, Port, Service};
+use crate::plan::{Exposure, GatewayPlan, Outbound, OutboundPlan, Split};
+use crate::rule::{Boundary, HashOn, Judged};
 use crate::source::Source;
-use crate::verdict::{AllowedBy, DeniedBy, Verdict};
+use crate::verdict::{AllowedBy, DeniedBy, Judgement, Verdict};
 
-/// What a destination's sidecar knows of a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival<'r> {
-    /// The cluster it comes from.
-    pub source: Source<'r>,
-    /// The identity in the peer's certificate.
-    pub identity: Option<&'r Identity>,
-    /// The workload's port.
-    pub port: u16,
-    /// The HTTP method.
-    pub method: &'r str,
-    /// The path as Envoy has normalised it, with or without its query.
-    pub path: &'r str,
+/// What a source's sidecar knows of a request.
+pub struct Leaving<'r> {
+    /// The first value of a header, by its name in lower case.
+    pub header: &'r dyn Fn(&str) -> Option<String>,
+    /// A number drawn for this request, for a split that is not sticky.
+    pub draw: u64,
+}
+
+impl std::fmt::Debug for Leaving<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Leaving").field("draw", &self.draw).finish_non_exhaustive()
+    }
 }
 
 /// What a source's sidecar decides of a request.
@@ -47,122 +72,165 @@ pub struct Arrival<'r> {
 pub struct Departure<'p> {
     /// Whether it may start.
     pub verdict: Verdict<'p>,
-    /// What its route must stay within.
-    pub within: Boundary,
+    /// Where it may go, if it may start.
+    pub route: Route<'p>,
+    /// What the policies in shadow would make of it, with all others.
+    pub shadow: Option<Verdict<'p>>,
+}
+
+/// Where a request may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route<'p> {
+    /// Wherever the service runs.
+    Anywhere,
+    /// Not out of the boundary.
+    Within(Boundary),
+    /// To this cluster alone.
+    To(&'p ClusterName),
 }
 
 /// Judges a request where it starts.
-pub fn outbound<'p>(plan: &'p Plan, service: &Service) -> Departure<'p> {
-    let Some(outbound) = narrowest(&plan.outbound, service) else {
-        return Departure { verdict: Verdict::Allow(AllowedBy::NoPolicy), within: Boundary::Mesh };
-    };
-    let verdict = if outbound.open {
-        Verdict::Allow(AllowedBy::NotDenied)
-    } else {
-        Verdict::Deny(DeniedBy::Boundary { policy: &outbound.policy })
-    };
-    Departure { verdict, within: outbound.within }
+pub fn outbound<'p>(plan: &'p OutboundPlan, service: &Service, request: &Leaving<'_>) -> Departure<'p> {
+    let (verdict, route) = departure(plan.enforced.narrowest(service), request);
+    let shadow = plan.shadow.narrowest(service).map(|all| departure(Some(all), request).0);
+    Departure { verdict, route, shadow }
 }
 
-/// Judges a connection at the east-west gateway: whether the service is shown to the network that it comes from.
-pub fn gateway<'p>(plan: &'p Plan, service: &Service, source: Option<IpAddr>) -> Verdict<'p> {
-    let Some(exposures) = narrowest(&plan.exposure, service) else {
-        return Verdict::Allow(AllowedBy::NoPolicy);
+fn departure<'p>(said: Option<&'p Outbound>, request: &Leaving<'_>) -> (Verdict<'p>, Route<'p>) {
+    let Some(said) = said else {
+        return (Verdict::Allow(AllowedBy::NoPolicy), Route::Anywhere);
     };
-    let range = source.and_then(|address| plan.ranges.iter().find(|range| range.cidr.contains(address)));
-    let hidden = exposures
-        .iter()
-        .find(|exposure| !range.is_some_and(|range| exposure.networks.contains(&range.network)));
-    match hidden {
-        Some(exposure) => Verdict::Deny(DeniedBy::NotExposed { policy: &exposure.policy }),
+    if let Some(bound) = said.bound.as_ref().filter(|bound| !bound.open) {
+        return (Verdict::Deny(DeniedBy::Boundary { policy: &bound.policy }), Route::Within(bound.within));
+    }
+    let within = said.bound.as_ref().map_or(Route::Anywhere, |bound| Route::Within(bound.within));
+    let pinned = said.pin.as_ref().and_then(|pin| {
+        let value = (request.header)(pin.header.as_str())?;
+        Some((pin.policy.as_str(), pin.to.get(&value)?))
+    });
+    match (pinned, &said.split) {
+        (Some((policy, Some(to))), _) => (Verdict::Allow(AllowedBy::Pin { policy }), Route::To(to)),
+        (Some((policy, None)), _) => (Verdict::Deny(DeniedBy::Unreachable { policy }), within),
+        (None, Some(split)) => match share(split, request) {
+            Some(to) => (Verdict::Allow(AllowedBy::Split { policy: &split.policy }), Route::To(to)),
+            None => (Verdict::Deny(DeniedBy::Unreachable { policy: &split.policy }), within),
+        },
+        (None, None) => (Verdict::Allow(AllowedBy::NotDenied), within),
+    }
+}
+
+/// The cluster into whose share a request falls.
+fn share<'p>(split: &'p Split, request: &Leaving<'_>) -> Option<&'p ClusterName> {
+    let value = split.hash_on.as_ref().and_then(|hash_on| match hash_on {
+        HashOn::Header(name) => (request.header)(name.as_str()),
+        HashOn::Cookie(name) => cookie(&(request.header)("cookie")?, name.as_str()).map(str::to_owned),
+    });
+    let point = value.map_or(request.draw, |value| point(&value));
+    let whole: u64 = split.legs.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut left = point.checked_rem(whole)?;
+    split.legs.iter().find_map(|(cluster, weight)| match left.checked_sub(u64::from(*weight)) {
+        None => Some(cluster),
+        Some(beyond) => {
+            left = beyond;
+            None
+        }
+    })
+}
+
+/// The value of a cookie (RFC 6265, 4.2).
+fn cookie<'c>(header: &'c str, name: &str) -> Option<&'c str> {
+    let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+/// Where a value falls among the shares of a sticky split, modulo their sum. The same for ever: a release that
+/// changed it would move every session. FNV-1a, its bits mixed once more since few of them are used.
+pub fn point(value: &str) -> u64 {
+    let hash = value.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed ^ (mixed >> 33)
+}
+
+/// Judges a connection at the east-west gateway, by the service and port that its SNI names and by its address:
+/// whether the service is shown to the network that it comes from.
+pub fn gateway<'p>(
+    plan: &'p GatewayPlan,
+    service: &Service,
+    port: Option<u16>,
+    source: Option<IpAddr>,
+) -> Judgement<'p> {
+    let network = source.and_then(|address| plan.network_of(address));
+    let port = port.and_then(Port::new);
+    let shows = |exposure: &&Exposure| {
+        network.is_some_and(|network| exposure.networks.contains(network))
+            && (exposure.ports.is_empty() || port.is_some_and(|port| exposure.ports.contains(&port)))
+    };
+    let judge = |exposures: &'p Vec<Exposure>| match exposures.iter().find(|exposure| !shows(exposure)) {
+        Some(hiding) => Verdict::Deny(DeniedBy::NotExposed { policy: &hiding.policy }),
         None => Verdict::Allow(AllowedBy::NotDenied),
+    };
+    Judgement {
+        verdict: plan.enforced.narrowest(service).map_or(Verdict::Allow(AllowedBy::NoPolicy), judge),
+        shadow: plan.shadow.narrowest(service).map(judge),
     }
 }
 
 /// Judges a request where its mTLS ends.
-pub fn inbound<'p>(plan: &Plan, guard: &'p Guard, arrival: &Arrival<'_>) -> Verdict<'p> {
-    if guard.is_empty() {
+pub fn inbound<'g>(guard: &'g Guard, arrival: &Arrival<'_>) -> Judgement<'g> {
+    let facts = LazyCell::new(|| Facts::of(arrival, guard.needs()));
+    Judgement {
+        verdict: arriving(&guard.enforced, guard.home, arrival.source, &facts),
+        shadow: guard.shadow.as_ref().map(|all| arriving(all, guard.home, arrival.source, &facts)),
+    }
+}
+
+fn arriving<'g, 'r>(
+    judge: &'g Judge,
+    home: usize,
+    source: Source<'_>,
+    facts: &LazyCell<Facts<'r>, impl FnOnce() -> Facts<'r>>,
+) -> Verdict<'g> {
+    if judge.is_empty() {
         return Verdict::Allow(AllowedBy::NoPolicy);
     }
-    for within in &guard.within {
+    for within in &judge.within {
         let policy = within.policy.as_str();
-        match arrival.source {
-            Source::Verified(cluster) if within.clusters.contains(cluster) => {}
+        match source {
+            Source::Verified(location) if within.clusters.contains(location.number) => {}
             Source::Verified(_) => return Verdict::Deny(DeniedBy::Boundary { policy }),
             Source::Claimed(_) | Source::Unknown => {
                 return Verdict::Deny(DeniedBy::SourceUnverified { policy });
             }
         }
     }
-    access(plan, &guard.access, arrival)
-}
-
-fn access<'p>(plan: &Plan, sections: &'p [Arc<Access>], arrival: &Arrival<'_>) -> Verdict<'p> {
-    let judged = |section: &&Arc<Access>| {
-        let source = arrival.source.cluster(section.source);
-        section.scope == Judged::All || source != Some(&plan.cluster)
+    if judge.sections.is_empty() {
+        return Verdict::Allow(AllowedBy::NotDenied);
+    }
+    let known = |group: &Group| source.known(group.source);
+    let judged = |group: &&Group| {
+        group.scope == Judged::All || known(group).is_none_or(|location| location.number != home)
     };
-    let mut allowed = None;
-    let mut unmatched = None;
-    let mut any = false;
-    for section in sections.iter().filter(judged) {
-        any = true;
-        let policy = section.policy.as_str();
-        if arrival.source.cluster(section.source).is_none() {
-            return Verdict::Deny(DeniedBy::SourceUnverified { policy });
-        }
-        if let Some(rule) = section.deny.iter().find(|rule| holds(rule, arrival)) {
-            return Verdict::Deny(DeniedBy::Rule { policy, rule: &rule.name });
-        }
-        let Some(allow) = &section.allow else { continue };
-        match allow.iter().find(|rule| holds(rule, arrival)) {
-            Some(rule) => {
-                allowed.get_or_insert(AllowedBy::Rule { policy, rule: &rule.name });
-            }
-            None => {
-                unmatched.get_or_insert(DeniedBy::NoRuleMatched { policy });
-            }
-        }
+    let judging = || judge.groups.iter().filter(judged);
+    let policy =
+        |at: usize| judge.sections.get(at).map(|section| section.policy.as_str()).unwrap_or_default();
+    if let Some(first) = judging().filter(|group| known(group).is_none()).map(|group| group.first).min() {
+        return Verdict::Deny(DeniedBy::SourceUnverified { policy: policy(first) });
     }
-    match (allowed, unmatched) {
-        (Some(by), _) => Verdict::Allow(by),
-        (None, Some(by)) => Verdict::Deny(by),
-        (None, None) if any || sections.is_empty() => Verdict::Allow(AllowedBy::NotDenied),
-        (None, None) => Verdict::Allow(AllowedBy::SameCluster),
+    if judging().next().is_none() {
+        return Verdict::Allow(AllowedBy::SameCluster);
     }
-}
-
-/// Whether a rule takes in a request whose source is known as well as its policy demands.
-fn holds(rule: &Rule, arrival: &Arrival<'_>) -> bool {
-    let path = arrival.path.split(['?', '#']).next().unwrap_or_default();
-    let from = rule.from.iter().any(|from| {
-        arrival.source.named().is_some_and(|cluster| from.clusters.contains(cluster))
-            && (from.namespaces.is_empty()
-                || arrival.identity.is_some_and(|identity| {
-                    from.namespaces.iter().any(|pattern| pattern.matches(identity.namespace.as_str()))
-                }))
-            && (from.principals.is_empty()
-                || arrival.identity.is_some_and(|identity| {
-                    let principal = identity.principal();
-                    from.principals.iter().any(|pattern| pattern.matches(&principal))
-                }))
-    });
-    from && (rule.to.is_empty()
-        || rule.to.iter().any(|to| {
-            (to.ports.is_empty() || to.ports.contains(&arrival.port))
-                && (to.methods.is_empty() || to.methods.iter().any(|pattern| pattern.matches(arrival.method)))
-                && (to.paths.is_empty() || to.paths.iter().any(|pattern| pattern.matches(path)))
-        }))
-}
-
-/// What the plan says of a service: under its own name, else its namespace's, else the mesh's. Each narrower
-/// entry already holds what the wider ones say.
-fn narrowest<'p, T>(entries: &'p std::collections::BTreeMap<Scope, T>, service: &Service) -> Option<&'p T> {
-    if entries.is_empty() {
-        return None;
+    let denying = judging().filter_map(|group| group.deny.first(&judge.sections, facts));
+    if let Some(((at, _), rule)) = denying.min_by_key(|(line, _)| *line) {
+        return Verdict::Deny(DeniedBy::Rule { policy: policy(at), rule: &rule.name });
     }
-    entries
-        .get(&Scope::Service(service.clone()))
-        .or_else(|| entries.get(&Scope::Namespace(service.namespace.clone())))
-        .or_else(|| entries.get(&Scope::Mesh))
+    let Some(first) = judging().filter_map(|group| group.first_allowing).min() else {
+        return Verdict::Allow(AllowedBy::NotDenied);
+    };
+    let allowing = judging().filter_map(|group| group.allow.first(&judge.sections, facts));
+    match allowing.min_by_key(|(line, _)| *line) {
+        Some(((at, _), rule)) => Verdict::Allow(AllowedBy::Rule { policy: policy(at), rule: &rule.name }),
+        None => Verdict::Deny(DeniedBy::NoRuleMatched { policy: policy(first) }),
+    }
 }

@@ -92,13 +92,34 @@ codes! {
     UnlistedService = 17;
     /// A section that decides nothing.
     NoEffect = 18;
+    /// A rule that never decides, since another takes in all that it does.
+    Shadowed = 19;
+    /// An allow rule all of whose requests are denied.
+    Emptied = 20;
+    /// A service hidden from those that are sent to it.
+    HiddenAndPinned = 21;
+    /// The weights of a split that are no shares of a whole.
+    Weights = 22;
+    /// A cluster that requests are sent to and that does not run the service.
+    NotServed = 23;
+    /// A part of a plan that no API server would store.
+    Oversized = 24;
+    /// A region asked for where clusters have none.
+    NoRegion = 29;
+    /// Two policies of which only one can hold.
+    Conflict = 30;
 }
 
 impl Code {
     /// How grave a finding of this code is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::EmptyBoundary | Self::UnlistedService | Self::NoEffect => Severity::Warning,
+            Self::EmptyBoundary
+            | Self::UnlistedService
+            | Self::NoEffect
+            | Self::Shadowed
+            | Self::Emptied
+            | Self::NoRegion => Severity::Warning,
             Self::Syntax
             | Self::UnknownKey
             | Self::MissingKey
@@ -113,7 +134,12 @@ impl Code {
             | Self::NotInMesh
             | Self::NoSource
             | Self::NeverMatches
-            | Self::ForeignPrincipal => Severity::Error,
+            | Self::ForeignPrincipal
+            | Self::HiddenAndPinned
+            | Self::Weights
+            | Self::NotServed
+            | Self::Oversized
+            | Self::Conflict => Severity::Error,
         }
     }
 }

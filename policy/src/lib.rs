@@ -4,7 +4,9 @@
 //! reads files and clusters and hands their text in; the filter inside Envoy hands in what a request showed.
 //!
 //! ```
-//! use policy::{Mesh, Policy, compile, evaluate, plan::Guard, source::{Evidence, Source}};
+//! use policy::evaluate::{self, Arrival};
+//! use policy::source::{Evidence, Source};
+//! use policy::{Guard, Mesh, Policy, compile};
 //!
 //! let (mesh, _) = Mesh::read("mesh.yaml", "
 //! apiVersion: isthmus.dev/v1alpha1
@@ -27,12 +29,13 @@
 //! let (plans, findings) = compile(&mesh, &policies);
 //! assert!(findings.is_empty());
 //!
-//! let plan = &plans.unwrap()[&"eu-1".parse()?];
+//! let plan = &plans.unwrap()[&"eu-1".parse()?].inbound;
 //! let guard = Guard::new(plan, &"payments".parse()?, &[("app".to_owned(), "ledger".to_owned())].into());
 //! let issuer = Some("L=us-1,CN=Intermediate CA,O=Istio");
-//! let source = Source::of(plan, Evidence { peer: true, issuer, tag: Some("eu-1") });
-//! let arrival = evaluate::Arrival { source, identity: None, port: 8080, method: "GET", path: "/" };
-//! assert_eq!(evaluate::inbound(plan, &guard, &arrival).reason(), "ledger/no-rule-matched");
+//! let source = Source::of(plan, Evidence { peer: true, issuer, tag: Some("eu-1"), ..Evidence::default() });
+//! let arrival =
+//!     Arrival { source, identity: None, port: Some(8080), method: "GET", path: "/", host: Some("ledger") };
+//! assert_eq!(evaluate::inbound(&guard, &arrival).verdict.reason(), "ledger/no-rule-matched");
 //! # Ok::<(), policy::name::NameError>(())
 //! ```
 
@@ -43,10 +46,13 @@ pub mod cidr;
 pub mod compile;
 pub mod document;
 pub mod evaluate;
+pub mod facts;
 pub mod finding;
+pub mod guard;
 mod kind;
 pub mod mesh;
 pub mod name;
+pub mod path;
 pub mod pattern;
 pub mod plan;
 pub mod rule;
@@ -56,6 +62,7 @@ pub mod verdict;
 
 pub use compile::compile;
 pub use finding::Finding;
+pub use guard::Guard;
 pub use kind::API_VERSION;
 pub use mesh::Mesh;
 pub use plan::Plan;

@@ -210,6 +210,11 @@ impl Mesh {
         &self.trust_domain
     }
 
+    /// The trust domain of a cluster's identities.
+    pub fn trust_domain_of(&self, _cluster: &Cluster) -> &TrustDomain {
+        &self.trust_domain
+    }
+
     /// Istio's namespace, whose policies hold in all others.
     pub fn root_namespace(&self) -> &Namespace {
         &self.root_namespace

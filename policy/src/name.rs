@@ -2,6 +2,7 @@
 //!
 //! All of them print as they are written, and parse back to themselves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
@@ -28,6 +29,12 @@ pub enum NameError {
     /// Not the number of a port.
     #[error("{0:?} is not a port: write a number from 1 to 65535")]
     NotAPort(String),
+    /// Not the name of a header that a policy may ask for.
+    #[error("{0:?} is not the name of a header: write it in lower case, such as x-cell")]
+    NotAHeader(String),
+    /// Not the name of a cookie (RFC 6265).
+    #[error("{0:?} is not the name of a cookie: letters, digits and !#$%&'*+-.^_`|~")]
+    NotACookie(String),
     /// Not a SPIFFE id of a Kubernetes workload.
     #[error("{0:?} is not the identity of a workload: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT")]
     NotAnIdentity(String),
@@ -43,6 +50,16 @@ fn is_label(text: &str) -> bool {
 
 fn is_dns_name(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.split('.').all(is_label)
+}
+
+/// A token of RFC 9110, 5.6.2.
+fn is_token(text: &str) -> bool {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(sign)
+}
+
+fn is_header(text: &str) -> bool {
+    is_token(text) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 macro_rules! names {
@@ -106,6 +123,10 @@ names! {
     PolicyName: is_label else NotALabel;
     /// A rule of a policy; the second half of a reason.
     RuleName: is_label else NotALabel;
+    /// An HTTP header, in lower case as HTTP/2 has it.
+    HeaderName: is_header else NotAHeader;
+    /// A cookie.
+    CookieName: is_token else NotACookie;
     /// A SPIFFE trust domain.
     TrustDomain: is_dns_name else NotADnsName;
 }
@@ -125,13 +146,24 @@ impl TrustDomain {
 }
 
 /// The number of a TCP port, which is never 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port(NonZeroU16);
 
 impl Port {
+    /// The port of this number; 0 is none.
+    pub fn new(number: u16) -> Option<Self> {
+        NonZeroU16::new(number).map(Self)
+    }
+
     /// The port as a number.
     pub fn number(self) -> u16 {
         self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
     }
 }
 
@@ -140,6 +172,29 @@ impl FromStr for Port {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         text.parse().map(Self).map_err(|_error| NameError::NotAPort(text.to_owned()))
+    }
+}
+
+/// The host of an authority as rules are written for it: in lower case, without port and trailing dot. `None` when
+/// nothing is left.
+///
+/// ```
+/// assert_eq!(policy::name::host_of("Ledger.payments.:8080").as_deref(), Some("ledger.payments"));
+/// assert_eq!(policy::name::host_of("[::1]:80").as_deref(), Some("[::1]"));
+/// ```
+pub fn host_of(authority: &str) -> Option<Cow<'_, str>> {
+    let host = match (authority.strip_prefix('['), authority.rsplit_once(':')) {
+        (Some(_), _) => authority.find(']').and_then(|end| authority.get(..=end))?,
+        (None, Some((host, _port))) => host,
+        (None, None) => authority,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.is_empty() {
+        None
+    } else if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Some(Cow::Owned(host.to_ascii_lowercase()))
+    } else {
+        Some(Cow::Borrowed(host))
     }
 }
 
@@ -185,13 +240,13 @@ impl Service {
         }
     }
 
-    /// Reads the SNI that Istio's sidecars send: `outbound_.PORT_.SUBSET_.HOST`.
-    pub fn from_sni(sni: &str) -> Result<Self, NameError> {
+    /// Reads the SNI that Istio's sidecars send, `outbound_.PORT_.SUBSET_.HOST`: the service and its port.
+    pub fn from_sni(sni: &str) -> Result<(Self, Port), NameError> {
         let not_a_service = || NameError::NotAService(sni.to_owned());
         let rest = sni.strip_prefix("outbound_.").ok_or_else(not_a_service)?;
-        let (_port, rest) = rest.split_once("_.").ok_or_else(not_a_service)?;
+        let (port, rest) = rest.split_once("_.").ok_or_else(not_a_service)?;
         let (_subset, host) = rest.split_once("_.").ok_or_else(not_a_service)?;
-        Self::from_host(&host.to_ascii_lowercase())
+        Ok((Self::from_host(&host.to_ascii_lowercase())?, port.parse()?))
     }
 }
 
@@ -307,10 +362,15 @@ mod tests {
     #[test]
     fn an_sni_names_its_service_and_nothing_else_does() {
         let sni = "outbound_.8080_.v1_.ledger.payments.svc.cluster.local";
-        assert_eq!(Service::from_sni(sni).unwrap(), service("ledger.payments"));
-        for bad in
-            ["", "ledger.payments.svc.cluster.local", "outbound_.8080_.ledger", "outbound_.1_._.example.com"]
-        {
+        let port = "8080".parse().unwrap();
+        assert_eq!(Service::from_sni(sni).unwrap(), (service("ledger.payments"), port));
+        for bad in [
+            "",
+            "ledger.payments.svc.cluster.local",
+            "outbound_.8080_.ledger",
+            "outbound_.1_._.example.com",
+            "outbound_.0_._.a.b.svc.cluster.local",
+        ] {
             assert!(Service::from_sni(bad).is_err(), "{bad}");
         }
     }

@@ -19,7 +19,7 @@ pub struct PatternError(String);
 /// assert!("st*ging".parse::<Pattern>().is_err());
 /// # Ok::<(), policy::pattern::PatternError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Pattern {
     /// Every value, the empty one included.
@@ -40,6 +40,34 @@ impl Pattern {
             Self::Exact(exact) => text == exact,
             Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
             Self::Suffix(suffix) => text.ends_with(suffix.as_str()),
+        }
+    }
+
+    /// Whether every value that this takes in is taken in by another.
+    pub fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Any) => true,
+            (Self::Exact(text), _) => other.matches(text),
+            (Self::Prefix(inner), Self::Prefix(outer)) => inner.starts_with(outer.as_str()),
+            (Self::Suffix(inner), Self::Suffix(outer)) => inner.ends_with(outer.as_str()),
+            (Self::Any | Self::Prefix(_) | Self::Suffix(_), _) => false,
+        }
+    }
+
+    /// Whether no value can be taken in by both.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(text), pattern) | (pattern, Self::Exact(text)) => !pattern.matches(text),
+            (Self::Prefix(one), Self::Prefix(two)) => {
+                !one.starts_with(two.as_str()) && !two.starts_with(one.as_str())
+            }
+            (Self::Suffix(one), Self::Suffix(two)) => {
+                !one.ends_with(two.as_str()) && !two.ends_with(one.as_str())
+            }
+            (Self::Any, _)
+            | (_, Self::Any)
+            | (Self::Prefix(_), Self::Suffix(_))
+            | (Self::Suffix(_), Self::Prefix(_)) => false,
         }
     }
 }

@@ -2,14 +2,19 @@
 
 mod read;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::Located;
-use crate::finding::Finding;
-use crate::name::{NameError, Namespace, PolicyName, RuleName, Service};
+use crate::finding::{Finding, Place};
+use crate::mesh::Cluster;
+use crate::name::{
+    ClusterName, CookieName, HeaderName, NameError, Namespace, NetworkName, PolicyName, Port, RuleName,
+    Service,
+};
 use crate::pattern::Pattern;
 
 /// A `CrossClusterPolicy`: who may come in from elsewhere, where requests may go, who may see the service.
@@ -21,18 +26,30 @@ pub struct Policy {
     pub name: Located<PolicyName>,
     /// The namespace that it stands in.
     pub namespace: Namespace,
+    /// Whether it acts.
+    pub mode: Mode,
     /// The services that it speaks of; never empty.
     pub services: Vec<Located<Scope>>,
     /// Who may come in; judged at the destination's sidecar.
     pub access: Option<Access>,
-    /// What no request to the service may leave; judged at the source and at the destination.
-    pub boundary: Option<Located<Boundary>>,
-    /// The networks that may see the service through the east-west gateway; an empty list hides it.
-    pub exposure: Option<Located<Vec<Located<Pattern>>>>,
+    /// Where requests go; judged at the source, and its boundary at the destination as well.
+    pub routing: Routing,
+    /// Who may see the service through the east-west gateway.
+    pub exposure: Option<Exposure>,
+}
+
+/// Whether a policy acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Mode {
+    /// What it says is done.
+    #[default]
+    Enforce,
+    /// What it says is worked out and told, and never done.
+    Shadow,
 }
 
 /// What part of the mesh a policy speaks of. The narrowest first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Scope {
     /// One service.
@@ -141,6 +158,41 @@ pub enum Boundary {
     Mesh,
 }
 
+/// A field and its `not` twin. Holds when one value of `any` does, if there is one, and no value of `none` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clause<T> {
+    /// What the field takes in; empty: everything.
+    pub any: Vec<Located<T>>,
+    /// What its twin leaves out.
+    pub none: Vec<Located<T>>,
+}
+
+impl<T> Default for Clause<T> {
+    fn default() -> Self {
+        Self { any: Vec::new(), none: Vec::new() }
+    }
+}
+
+impl<T> Clause<T> {
+    /// Whether neither the field nor its twin is said.
+    pub fn is_empty(&self) -> bool {
+        self.any.is_empty() && self.none.is_empty()
+    }
+
+    /// All values, of the field and of its twin.
+    pub fn iter(&self) -> impl Iterator<Item = &Located<T>> {
+        self.any.iter().chain(&self.none)
+    }
+}
+
+impl Clause<Pattern> {
+    /// Whether the clause takes in a value that is known.
+    pub fn holds(&self, value: &str) -> bool {
+        let matches = |pattern: &Located<Pattern>| pattern.value.matches(value);
+        (self.any.is_empty() || self.any.iter().any(matches)) && !self.none.iter().any(matches)
+    }
+}
+
 /// A named rule: holds when one of `from` does and, if there are any, one of `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -152,28 +204,119 @@ pub struct Rule {
     pub to: Vec<To>,
 }
 
-/// One kind of source: every field that is said must hold, and a field holds when any of its values does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One kind of source: every clause that is said must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct From {
     /// Clusters by name.
-    pub clusters: Vec<Located<Pattern>>,
+    pub clusters: Clause<Pattern>,
     /// Clusters by network.
-    pub networks: Vec<Located<Pattern>>,
+    pub networks: Clause<Pattern>,
+    /// Clusters by region; one without a region is in none.
+    pub regions: Clause<Pattern>,
     /// Namespaces of the workload.
-    pub namespaces: Vec<Located<Pattern>>,
+    pub namespaces: Clause<Pattern>,
     /// Identities, without `spiffe://`.
-    pub principals: Vec<Located<Pattern>>,
+    pub principals: Clause<Pattern>,
+    /// Trust domains of the identity.
+    pub trust_domains: Clause<Pattern>,
 }
 
-/// One kind of request: every field that is said must hold, and a field holds when any of its values does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl From {
+    /// Whether the clauses about clusters take one in.
+    pub fn takes_in(&self, cluster: &Cluster) -> bool {
+        let region = match &cluster.region {
+            Some(region) => self.regions.holds(region.as_str()),
+            None => self.regions.any.is_empty(),
+        };
+        self.clusters.holds(cluster.name.as_str()) && self.networks.holds(cluster.network.as_str()) && region
+    }
+}
+
+/// One kind of request: every clause that is said must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct To {
-    /// Ports of the service.
-    pub ports: Vec<u16>,
+    /// Ports of the workload.
+    pub ports: Clause<Port>,
     /// HTTP methods.
-    pub methods: Vec<Pattern>,
-    /// Paths, without the query.
-    pub paths: Vec<Pattern>,
+    pub methods: Clause<Pattern>,
+    /// Paths as Envoy normalises them, without the query.
+    pub paths: Clause<Pattern>,
+    /// Hosts, in lower case and without a port.
+    pub hosts: Clause<Pattern>,
+}
+
+/// Where requests to a service go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routing {
+    /// What no request may leave.
+    pub boundary: Option<Located<Boundary>>,
+    /// As near as this while something there is healthy: Istio's locality failover does it.
+    pub prefer: Option<Located<Boundary>>,
+    /// Clusters to turn to, in this order, when nothing near is healthy: Istio does it.
+    pub failover: Option<Located<Vec<Located<ClusterName>>>>,
+    /// Clusters that a header's value chooses.
+    pub pin: Option<Located<Pin>>,
+    /// Shares of the requests for each cluster.
+    pub split: Option<Located<Split>>,
+}
+
+impl Routing {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the filter has something to do with it; Istio alone acts on the rest.
+    pub fn steers(&self) -> bool {
+        let bounds = self.boundary.as_ref().is_some_and(|boundary| boundary.value != Boundary::Mesh);
+        bounds || self.pin.is_some() || self.split.is_some()
+    }
+}
+
+/// A header whose values choose a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The header.
+    pub header: HeaderName,
+    /// The cluster of each value; any other value leaves the request unpinned.
+    pub to: BTreeMap<String, Located<ClusterName>>,
+}
+
+/// Shares of the requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Each cluster's share, in hundredths. They make 100, and no cluster stands twice.
+    pub legs: Vec<(Located<ClusterName>, u8)>,
+    /// What makes the choice the same for requests alike.
+    pub hash_on: Option<HashOn>,
+}
+
+/// What of a request makes a split sticky.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HashOn {
+    /// The value of a header.
+    Header(HeaderName),
+    /// The value of a cookie.
+    Cookie(CookieName),
+}
+
+/// Who may see a service through the east-west gateway, and what of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposure {
+    /// Where it is said.
+    pub at: Place,
+    /// The networks that see it; `None`: no network.
+    pub networks: Option<Clause<Pattern>>,
+    /// The ports that can be seen; empty: all.
+    pub ports: Vec<Located<Port>>,
+}
+
+impl Exposure {
+    /// Whether a network sees the service.
+    pub fn shows(&self, network: &NetworkName) -> bool {
+        self.networks.as_ref().is_some_and(|networks| networks.holds(network.as_str()))
+    }
 }
 
 impl Policy {

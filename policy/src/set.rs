@@ -40,6 +40,11 @@ impl<T> Set<T> {
         self.0.iter()
     }
 
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether this is a member.
     pub fn contains<Q: Ord + ?Sized>(&self, member: &Q) -> bool
     where

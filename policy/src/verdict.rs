@@ -11,6 +11,9 @@ pub const RESERVED: &[&str] = &[
     "source-unverified",
     "boundary",
     "not-exposed",
+    "pin",
+    "split",
+    "unreachable",
 ];
 
 /// A decision. Its reason is the metric label, the log field and the header of a refusal.
@@ -42,6 +45,22 @@ impl Verdict<'_> {
     }
 }
 
+/// A decision, and what it would be if the policies in shadow acted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement<'p> {
+    /// What is done.
+    pub verdict: Verdict<'p>,
+    /// What would be done; `None` where no policy in shadow speaks.
+    pub shadow: Option<Verdict<'p>>,
+}
+
+impl<'p> Judgement<'p> {
+    /// The verdict of the policies in shadow, where it would change what is done.
+    pub fn dissent(&self) -> Option<Verdict<'p>> {
+        self.shadow.filter(|shadow| shadow.is_allow() != self.verdict.is_allow())
+    }
+}
+
 /// Why a request goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowedBy<'p> {
@@ -58,6 +77,16 @@ pub enum AllowedBy<'p> {
         /// The rule.
         rule: &'p str,
     },
+    /// A header pins it to a cluster.
+    Pin {
+        /// The policy.
+        policy: &'p str,
+    },
+    /// A split sends it to a cluster.
+    Split {
+        /// The policy.
+        policy: &'p str,
+    },
 }
 
 impl fmt::Display for AllowedBy<'_> {
@@ -67,6 +96,8 @@ impl fmt::Display for AllowedBy<'_> {
             Self::SameCluster => out.write_str("same-cluster"),
             Self::NotDenied => out.write_str("not-denied"),
             Self::Rule { policy, rule } => write!(out, "{policy}/{rule}"),
+            Self::Pin { policy } => write!(out, "{policy}/pin"),
+            Self::Split { policy } => write!(out, "{policy}/split"),
         }
     }
 }
@@ -96,6 +127,11 @@ pub enum DeniedBy<'p> {
         /// The policy.
         policy: &'p str,
     },
+    /// A pin or a split sends it where it cannot go: out of a boundary, or to clusters that do not run the service.
+    Unreachable {
+        /// The policy.
+        policy: &'p str,
+    },
     /// The gateway does not show the service to the network that asks.
     NotExposed {
         /// The policy.
@@ -110,6 +146,7 @@ impl fmt::Display for DeniedBy<'_> {
             Self::NoRuleMatched { policy } => write!(out, "{policy}/no-rule-matched"),
             Self::SourceUnverified { policy } => write!(out, "{policy}/source-unverified"),
             Self::Boundary { policy } => write!(out, "{policy}/boundary"),
+            Self::Unreachable { policy } => write!(out, "{policy}/unreachable"),
             Self::NotExposed { policy } => write!(out, "{policy}/not-exposed"),
         }
     }

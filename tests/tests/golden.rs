@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
-use policy::{Mesh, Policy, compile};
+use policy::name::Namespace;
+use policy::{Mesh, Plan, Policy, compile};
 
 /// What a case gives: the text of each file, by its path in the case.
 type Outcome = BTreeMap<String, String>;
@@ -50,9 +51,13 @@ fn outcome(case: &Path) -> Outcome {
     if let Some(mesh) = mesh {
         let (plans, found) = compile(&mesh, &policies);
         findings.extend(found);
-        for (cluster, plan) in plans.filter(|_| !has_errors(&findings)).into_iter().flatten() {
-            let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
-            outcome.insert(format!("plans/{cluster}.json"), json + "\n");
+        for (cluster, plans) in plans.filter(|_| !has_errors(&findings)).into_iter().flatten() {
+            let part = |(namespace, plan): (Option<&Namespace>, Plan)| {
+                let apart = namespace.map_or_else(String::new, |namespace| format!("@{namespace}"));
+                let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
+                format!("{}{apart}: {json}\n", plan.role().as_str())
+            };
+            outcome.insert(format!("plans/{cluster}.txt"), plans.parts().into_iter().map(part).collect());
         }
     }
     outcome.insert("findings.txt".to_owned(), findings.iter().map(shown).collect());

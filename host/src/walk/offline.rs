@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use policy::Mesh;
+use policy::compile::ClusterPlans;
 use policy::compile::Plans;
 use policy::name::ClusterName;
-use policy::plan::{PlanError, Role};
-use policy::{Mesh, Plan};
+use policy::plan::{Plan, PlanError, Role};
 use serde_json::{Value, json};
 
 use super::{Journey, NoPath, Outcome, Stop};
@@ -21,6 +22,8 @@ use crate::sandbox::{
 
 /// Certificates of a walk need not outlive it.
 const LIFETIME: time::Duration = time::Duration::days(1);
+/// How often a split may draw another cluster than the one that is walked to: more than the smallest share needs.
+const DRAWS: u32 = 5_000;
 /// The address of a peer whose cluster's addresses the mesh does not say.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -46,6 +49,9 @@ pub enum OfflineError {
     /// A certificate that was just made cannot be read.
     #[error("cannot read a certificate that was just made")]
     Pem,
+    /// A split never drew the cluster that is walked to.
+    #[error("{DRAWS} requests all went elsewhere than to {0}")]
+    Elsewhere(ClusterName),
     /// The plan cannot be written.
     #[error("cannot write the plan")]
     Plan(#[from] PlanError),
@@ -119,23 +125,35 @@ impl<'m> Offline<'m> {
         let (here, _) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
         let labels = json!({"app": journey.identity.service_account.as_str()});
         let namespace = journey.identity.namespace.as_str();
+        let wanted = format!("cluster={}", journey.destination.name);
         let vm = self.vm(here, Role::Outbound, namespace, &labels)?;
-        let stream = vm.http(connection, request(journey))?;
-        match stream.request() {
-            HttpOutcome::Continue(headers) => {
-                stream.finish()?;
-                Ok(Ok(headers))
+        for _ in 0..DRAWS {
+            let stream = vm.http(connection, request(journey))?;
+            match stream.request() {
+                // A split that is not sticky has drawn another cluster.
+                HttpOutcome::Continue(headers) if routed(&headers).is_some_and(|to| to != wanted) => {
+                    stream.finish()?;
+                }
+                HttpOutcome::Continue(headers) => {
+                    stream.finish()?;
+                    return Ok(Ok(headers));
+                }
+                HttpOutcome::Reply(reply) => {
+                    let status = reply.status;
+                    return Ok(Err(told(&stream.finish()?.filter_state, Stop::Source, status)));
+                }
+                HttpOutcome::Pause | HttpOutcome::Reset => return Err(OfflineError::Hanging(Stop::Source)),
             }
-            HttpOutcome::Reply(reply) => {
-                let status = reply.status;
-                Ok(Err(told(&stream.finish()?.filter_state, Stop::Source, status)))
-            }
-            HttpOutcome::Pause | HttpOutcome::Reset => Err(OfflineError::Hanging(Stop::Source)),
         }
+        Err(OfflineError::Elsewhere(journey.destination.name.clone()))
     }
 
     /// The gateway: `None` when the connection goes through.
-    fn pass(&mut self, there: &Plan, connection: &Connection) -> Result<Option<Outcome>, OfflineError> {
+    fn pass(
+        &mut self,
+        there: &ClusterPlans,
+        connection: &Connection,
+    ) -> Result<Option<Outcome>, OfflineError> {
         let namespace = self.mesh.root_namespace().to_string();
         let vm = self.vm(there, Role::Gateway, &namespace, &json!({"istio": "eastwestgateway"}))?;
         let stream = vm.connect(connection)?;
@@ -148,7 +166,7 @@ impl<'m> Offline<'m> {
     /// The destination's sidecar.
     fn arrive(
         &mut self,
-        there: &Plan,
+        there: &ClusterPlans,
         journey: &Journey<'_>,
         connection: &Connection,
         headers: Headers,
@@ -167,25 +185,37 @@ impl<'m> Offline<'m> {
         Ok(told(&stream.finish()?.filter_state, Stop::Destination, status))
     }
 
-    /// A proxy with the plan of its cluster, started once.
-    fn vm(&mut self, plan: &Plan, role: Role, namespace: &str, labels: &Value) -> Result<&Vm, OfflineError> {
-        let proxy = format!("{}/{}/{namespace}/{labels}", plan.cluster(), role.as_str());
+    /// A proxy with the plan of its place, started once.
+    fn vm(
+        &mut self,
+        plans: &ClusterPlans,
+        role: Role,
+        namespace: &str,
+        labels: &Value,
+    ) -> Result<&Vm, OfflineError> {
+        let proxy = format!("{}/{}/{namespace}/{labels}", plans.outbound.home().cluster, role.as_str());
         match self.vms.entry(proxy) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
-                let configuration = plugin::configuration(role, plan)?;
+                let plan = match role {
+                    Role::Outbound => Plan::Outbound(plans.outbound.clone()),
+                    Role::Inbound => {
+                        let apart = namespace.parse().ok().map(|namespace| plans.inbound_of(&namespace));
+                        Plan::Inbound(apart.unwrap_or(&plans.inbound).clone())
+                    }
+                    Role::Gateway => Plan::Gateway(plans.gateway.clone()),
+                };
+                let configuration = plugin::configuration(&plan)?;
                 let plugin = Plugin {
                     name: plugin::name(role),
                     root_id: plugin::name(role),
                     configuration: serde_json::to_vec(&configuration).map_err(PlanError::Malformed)?,
                     ..Plugin::default()
                 };
-                let vm =
-                    self.module.start(&node(plan, role, namespace, labels), plugin).map_err(|source| {
-                        let said: Vec<&str> =
-                            source.logs().iter().map(|line| line.message.as_str()).collect();
-                        OfflineError::Start { proxy: place.key().clone(), said: said.join("; "), source }
-                    })?;
+                let vm = self.module.start(&node(&plan, namespace, labels), plugin).map_err(|source| {
+                    let said: Vec<&str> = source.logs().iter().map(|line| line.message.as_str()).collect();
+                    OfflineError::Start { proxy: place.key().clone(), said: said.join("; "), source }
+                })?;
                 Ok(place.insert(vm))
             }
         }
@@ -218,22 +248,28 @@ impl<'m> Offline<'m> {
 }
 
 /// A proxy's node, as Istio's bootstrap describes it.
-fn node(plan: &Plan, role: Role, namespace: &str, labels: &Value) -> Node {
+fn node(plan: &Plan, namespace: &str, labels: &Value) -> Node {
+    let home = plan.home();
     Node {
         id: format!("sidecar~192.0.2.1~app.{namespace}~{namespace}.svc.cluster.local"),
         cluster: format!("app.{namespace}"),
         metadata: json!({
-            "CLUSTER_ID": plan.cluster().as_str(),
-            "NETWORK": plan.network().as_str(),
-            "MESH_ID": plan.mesh(),
+            "CLUSTER_ID": home.cluster.as_str(),
+            "NETWORK": home.network.as_str(),
+            "MESH_ID": home.mesh,
             "NAMESPACE": namespace,
             "LABELS": labels,
         }),
-        listener_direction: match role {
+        listener_direction: match plan.role() {
             Role::Inbound => Direction::Inbound,
             Role::Outbound | Role::Gateway => Direction::Outbound,
         },
     }
+}
+
+/// The cluster that the filter sends a request to, as its routes read it.
+fn routed(headers: &Headers) -> Option<&str> {
+    headers.text("x-isthmus-route").filter(|route| route.starts_with("cluster="))
 }
 
 /// The request as the application sends it.

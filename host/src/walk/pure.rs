@@ -1,39 +1,43 @@
 //! The walk as [`policy::evaluate`] sees it: no module, no proxy.
 
-use policy::Mesh;
 use policy::compile::Plans;
 use policy::evaluate::{self, Arrival};
-use policy::plan::Guard;
 use policy::source::{Evidence, Source};
 use policy::verdict::Verdict;
+use policy::{Guard, Mesh};
 
 use super::{Journey, NoPath, Outcome, Stop};
 
 /// Walks one journey.
 pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>) -> Result<Outcome, NoPath> {
     let (here, there) = journey.plans(plans).ok_or(NoPath::Misfit)?;
-    let departure = evaluate::outbound(here, &journey.service);
+    // Whether it may start hangs on no draw: only where it goes.
+    let departure = journey.case.departure(&here.outbound, &journey.service, 0);
     if !departure.verdict.is_allow() {
         return Ok(stopped(departure.verdict, Stop::Source, 403));
     }
     if journey.crosses_networks() {
-        let verdict = evaluate::gateway(there, &journey.service, journey.address());
-        if !verdict.is_allow() {
-            return Ok(stopped(verdict, Stop::Gateway, 503));
+        let judgement =
+            evaluate::gateway(&there.gateway, &journey.service, Some(journey.port), journey.address());
+        if !judgement.verdict.is_allow() {
+            return Ok(stopped(judgement.verdict, Stop::Gateway, 503));
         }
     }
-    let guard = Guard::new(there, &journey.service.namespace, &journey.labels(mesh));
+    let plan = there.inbound_of(&journey.service.namespace);
+    let guard = Guard::new(plan, &journey.service.namespace, &journey.labels(mesh));
     let issuer = journey.source.issuers.first().map(policy::mesh::IssuerName::as_str);
-    let source = Source::of(there, Evidence { peer: true, issuer, tag: None });
+    let identity = Some(&journey.identity);
+    let source = Source::of(plan, Evidence { peer: true, issuer, identity, tag: None });
     let request = &journey.case.request;
     let arrival = Arrival {
         source,
-        identity: Some(&journey.identity),
-        port: journey.port,
+        identity,
+        port: Some(journey.port),
         method: &request.method,
         path: &request.path,
+        host: Some(&request.host.value),
     };
-    let verdict = evaluate::inbound(there, &guard, &arrival);
+    let verdict = evaluate::inbound(&guard, &arrival).verdict;
     Ok(Outcome {
         source: source.named().map(ToString::to_string),
         level: Some(source.level().to_owned()),

@@ -171,7 +171,10 @@ async fn a_plan_that_envoy_refuses_leaves_the_one_before_in_force() {
     let good = std::fs::read_to_string(&file).expect("a plugin");
     let stat = "extension_config_discovery.http_filter.isthmus-inbound.update_rejected";
     for (what, bad) in [
-        ("another cluster's plan", good.replace("      cluster: cluster1\n", "      cluster: cluster2\n")),
+        (
+            "another cluster's plan",
+            good.replace("        cluster: cluster1\n", "        cluster: cluster2\n"),
+        ),
         ("a newer schema", good.replace("schema: 1", "schema: 2")),
         ("a role that there is not", good.replace("role: inbound", "role: everywhere")),
     ] {

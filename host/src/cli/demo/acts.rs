@@ -205,7 +205,7 @@ impl Acts<'_> {
         };
         for (what, object) in [
             ("a plan of a newer schema", spoilt("/spec/pluginConfig/plan/schema", 99.into())),
-            ("cluster2's plan", spoilt("/spec/pluginConfig/plan/cluster", "cluster2".into())),
+            ("cluster2's plan", spoilt("/spec/pluginConfig/plan/home/cluster", "cluster2".into())),
             ("half a plan", spoilt("/spec/pluginConfig/plan/issuers", Value::Null)),
         ] {
             let before = self.rejected().await?;

@@ -15,7 +15,9 @@ pub(super) fn resources(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
     let hosts: Vec<Value> = services.iter().map(|service| virtual_host(own, service)).collect();
     let clusters: Vec<Value> = services
         .iter()
-        .flat_map(|service| Reach::ALL.map(|reach| cluster(site, own, all, (service, reach))))
+        .flat_map(|service| {
+            Reach::of(service).into_iter().map(move |reach| cluster(site, own, all, (service, reach)))
+        })
         .collect();
     let routes = json!({"name": "outbound", "virtual_hosts": hosts});
     let manager = connection_manager(own, "outbound", &routes, &json!([slot(own), router()]));
@@ -30,25 +32,32 @@ pub(super) fn resources(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
     (json!([listener]), Value::Array(clusters))
 }
 
-/// How far a request may go.
+/// How far a request may go, or to which cluster.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum Reach<'b> {
     Cluster,
     Network,
     Region,
+    To(&'b str),
     Mesh,
 }
 
-impl Reach {
-    const ALL: [Self; 4] = [Self::Cluster, Self::Network, Self::Region, Self::Mesh];
+impl<'b> Reach<'b> {
+    /// Those that a service has routes for; the one without a header comes last.
+    fn of(service: &'b LabService) -> Vec<Self> {
+        let near = [Self::Cluster, Self::Network, Self::Region];
+        let to = service.clusters.iter().map(|cluster| Self::To(cluster));
+        near.into_iter().chain(to).chain([Self::Mesh]).collect()
+    }
 
     /// The subset in the name of the Envoy cluster, which is also the value of the header.
-    fn subset(self) -> &'static str {
+    fn subset(self) -> String {
         match self {
-            Self::Cluster => "cluster",
-            Self::Network => "network",
-            Self::Region => "region",
-            Self::Mesh => "",
+            Self::Cluster => "cluster".to_owned(),
+            Self::Network => "network".to_owned(),
+            Self::Region => "region".to_owned(),
+            Self::To(cluster) => format!("cluster={cluster}"),
+            Self::Mesh => String::new(),
         }
     }
 
@@ -61,12 +70,13 @@ impl Reach {
             Self::Region => {
                 same_cluster || own.cluster.region.is_some() && own.cluster.region == other.cluster.region
             }
+            Self::To(cluster) => other.cluster.name == cluster,
             Self::Mesh => true,
         }
     }
 }
 
-fn cluster_name(service: &LabService, reach: Reach) -> String {
+fn cluster_name(service: &LabService, reach: Reach<'_>) -> String {
     format!("outbound|{}|{}|{}", service.port, reach.subset(), service.host())
 }
 
@@ -78,14 +88,14 @@ fn virtual_host(own: &Workload<'_>, service: &LabService) -> Value {
     }
     let with_port: Vec<String> = names.iter().map(|name| format!("{name}:{}", service.port)).collect();
     names.extend(with_port);
-    let routes: Vec<Value> = Reach::ALL.iter().map(|reach| route(service, *reach)).collect();
+    let routes: Vec<Value> = Reach::of(service).into_iter().map(|reach| route(service, reach)).collect();
     json!({"name": format!("{}:{}", service.host(), service.port), "domains": names, "routes": routes})
 }
 
-fn route(service: &LabService, reach: Reach) -> Value {
+fn route(service: &LabService, reach: Reach<'_>) -> Value {
     let headers = match reach {
         Reach::Mesh => json!([]),
-        Reach::Cluster | Reach::Network | Reach::Region => {
+        Reach::Cluster | Reach::Network | Reach::Region | Reach::To(_) => {
             json!([{"name": ROUTE_HEADER, "string_match": {"exact": reach.subset()}}])
         }
     };
@@ -96,7 +106,7 @@ fn route(service: &LabService, reach: Reach) -> Value {
     })
 }
 
-fn cluster(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], to: (&LabService, Reach)) -> Value {
+fn cluster(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], to: (&LabService, Reach<'_>)) -> Value {
     let (service, reach) = to;
     let endpoints: Vec<Value> = all
         .iter()

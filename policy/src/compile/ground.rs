@@ -1,0 +1,70 @@
+//! A mesh with its clusters numbered, so that sets of them are small and quick.
+
+use std::collections::BTreeMap;
+
+use crate::mesh::{Cluster, Mesh};
+use crate::name::{ClusterName, Service};
+use crate::plan::Members;
+use crate::rule::{Boundary, From};
+
+pub(super) struct Ground<'m> {
+    pub(super) mesh: &'m Mesh,
+    /// By name; a cluster's number is its place here, as it is in plans.
+    pub(super) clusters: Vec<&'m Cluster>,
+    hosts: BTreeMap<&'m Service, Members>,
+    everywhere: Members,
+}
+
+impl<'m> Ground<'m> {
+    pub(super) fn of(mesh: &'m Mesh) -> Self {
+        let clusters: Vec<&Cluster> = mesh.clusters().collect();
+        let mut ground =
+            Self { mesh, hosts: BTreeMap::new(), everywhere: (0..clusters.len()).collect(), clusters };
+        ground.hosts = mesh
+            .services()
+            .map(|(service, listing)| {
+                (service, ground.members(|cluster| listing.clusters.contains(&cluster.name)))
+            })
+            .collect();
+        ground
+    }
+
+    /// The clusters of which something holds.
+    pub(super) fn members(&self, holds: impl Fn(&Cluster) -> bool) -> Members {
+        let numbered = self.clusters.iter().enumerate();
+        numbered.filter(|(_, cluster)| holds(cluster)).map(|(number, _)| number).collect()
+    }
+
+    /// The clusters that an entry of a rule takes in.
+    pub(super) fn sources(&self, from: &From) -> Members {
+        self.members(|cluster| from.takes_in(cluster))
+    }
+
+    /// The clusters that run a service: every one, unless `mesh.yaml` says which.
+    pub(super) fn hosts(&self, service: &Service) -> &Members {
+        self.hosts.get(service).unwrap_or(&self.everywhere)
+    }
+
+    /// The clusters inside a boundary drawn around one of them.
+    pub(super) fn inside(&self, cluster: &Cluster, boundary: Boundary) -> Members {
+        self.members(|other| match boundary {
+            Boundary::Cluster => other.name == cluster.name,
+            Boundary::Network => other.network == cluster.network,
+            Boundary::Region => {
+                other.name == cluster.name || (other.region.is_some() && other.region == cluster.region)
+            }
+            Boundary::Mesh => true,
+        })
+    }
+
+    /// A cluster's number.
+    pub(super) fn number(&self, name: &ClusterName) -> Option<usize> {
+        self.clusters.binary_search_by(|cluster| cluster.name.cmp(name)).ok()
+    }
+
+    /// The names of some clusters, as a sentence lists them.
+    pub(super) fn names(&self, members: &Members) -> String {
+        let names = members.iter().filter_map(|number| self.clusters.get(number));
+        names.map(|cluster| cluster.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}

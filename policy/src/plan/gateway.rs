@@ -1,0 +1,64 @@
+//! The plan of the east-west gateway.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Home, PlanError, Table};
+use crate::cidr::Cidr;
+use crate::name::{NetworkName, Port};
+use crate::set::Set;
+
+/// Who may see which service through the gateways of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayPlan {
+    pub(crate) schema: u32,
+    pub(crate) home: Home,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ranges: Vec<Range>,
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub(crate) enforced: Table<Vec<Exposure>>,
+    /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub(crate) shadow: Table<Vec<Exposure>>,
+}
+
+/// Addresses of a network. The narrowest come first, so the first that holds an address is the right one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    pub(crate) cidr: Cidr,
+    pub(crate) network: NetworkName,
+}
+
+/// What one policy shows of a service, and to which networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exposure {
+    /// Who says so.
+    pub policy: String,
+    /// The networks that see it.
+    pub networks: Set<NetworkName>,
+    /// The ports that they see; empty: all.
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub ports: Set<Port>,
+}
+
+impl GatewayPlan {
+    /// Nothing in it refers to anything else in it.
+    #[expect(clippy::unnecessary_wraps, reason = "as the other plans have it")]
+    pub(super) fn checked(self) -> Result<Self, PlanError> {
+        Ok(self)
+    }
+
+    /// Whether connections are judged at all.
+    pub fn limits_exposure(&self) -> bool {
+        !self.enforced.is_empty() || !self.shadow.is_empty()
+    }
+
+    /// The network that an address is of.
+    pub fn network_of(&self, address: IpAddr) -> Option<&NetworkName> {
+        self.ranges.iter().find(|range| range.cidr.contains(address)).map(|range| &range.network)
+    }
+}

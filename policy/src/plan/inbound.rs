@@ -1,0 +1,235 @@
+//! The plan of the sidecar that a request arrives at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clause, Home, Members, PlanError, Table};
+use crate::mesh::IssuerName;
+use crate::name::{ClusterName, Namespace, NetworkName, Port, RegionName, TrustDomain};
+use crate::pattern::Pattern;
+use crate::rule::{Demand, Judged};
+use crate::set::Set;
+
+/// The labels that give a workload its canonical service, as Istio takes them: the first that is there.
+pub(crate) const CANONICAL_SERVICE: [&str; 3] =
+    ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+
+/// Who may come in to the workloads of a cluster, or of some of its namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InboundPlan {
+    pub(crate) schema: u32,
+    pub(crate) home: Home,
+    /// The clusters of the mesh by name; [`Members`] are numbers of this list.
+    pub(crate) clusters: Vec<Location>,
+    pub(crate) issuers: BTreeMap<IssuerName, ClusterName>,
+    /// The access sections in the order in which they give reasons; entries name them by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sections: Vec<Arc<Section>>,
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub(crate) enforced: Table<Inbound>,
+    /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub(crate) shadow: Table<Inbound>,
+    /// Namespaces whose workloads have a plan of their own, so that this one says nothing there.
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub(crate) apart: Set<Namespace>,
+}
+
+/// Where a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Location {
+    /// Its number in the plan.
+    #[serde(skip)]
+    pub(crate) number: usize,
+    /// Its name.
+    pub name: ClusterName,
+    /// The network of its pods.
+    pub network: NetworkName,
+    /// Its region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionName>,
+    /// The trust domain of its identities, where the plan knows of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<TrustDomain>,
+}
+
+/// Who may come in to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inbound {
+    /// The labels of the service's workloads; empty: its canonical service says it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub selector: BTreeMap<String, String>,
+    /// The clusters inside a boundary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Within>,
+    /// The access sections, by number.
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub sections: Set<u32>,
+}
+
+/// The clusters inside a boundary around this one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Within {
+    /// Who draws it.
+    pub policy: String,
+    /// What it holds.
+    pub clusters: Members,
+}
+
+/// The access section of one policy, its clusters, networks and regions resolved to clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    /// The policy.
+    pub policy: String,
+    /// How well the source must be known.
+    pub source: Demand,
+    /// Whom it judges.
+    pub scope: Judged,
+    /// Rules of which any refuses, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<Rule>,
+    /// Rules of which one must hold, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<Rule>>,
+}
+
+impl Section {
+    /// The section as it judges a workload that nobody listed: no one comes in.
+    pub(crate) fn closed(&self) -> Self {
+        Self { policy: self.policy.clone(), deny: Vec::new(), allow: Some(Vec::new()), ..*self }
+    }
+
+    /// All its rules.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.deny.iter().chain(self.allow.iter().flatten())
+    }
+}
+
+/// A rule: one of `from` holds and, if there are any, one of `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Where a request may come from.
+    pub from: Set<From>,
+    /// What it may ask for; empty: anything.
+    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    pub to: Set<To>,
+}
+
+/// A source: every clause that is said holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct From {
+    /// The clusters.
+    pub clusters: Members,
+    /// The namespaces of the identity.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub namespaces: Clause<Pattern>,
+    /// The identity, without its scheme.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub principals: Clause<Pattern>,
+    /// The trust domain of the identity.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub trust_domains: Clause<Pattern>,
+}
+
+/// A request: every clause that is said holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct To {
+    /// The ports of the workload.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub ports: Clause<Port>,
+    /// The methods.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub methods: Clause<Pattern>,
+    /// The paths, normalised.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub paths: Clause<Pattern>,
+    /// The hosts.
+    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    pub hosts: Clause<Pattern>,
+}
+
+impl InboundPlan {
+    /// Numbers the clusters and checks that everything spoken of is there.
+    pub(super) fn checked(mut self) -> Result<Self, PlanError> {
+        if !self.clusters.is_sorted_by(|one, two| one.name < two.name) {
+            return Err(PlanError::Unordered);
+        }
+        for (number, location) in self.clusters.iter_mut().enumerate() {
+            location.number = number;
+        }
+        match self.missing() {
+            Some(what) => Err(PlanError::Unknown { what }),
+            None => Ok(self),
+        }
+    }
+
+    /// Something that is spoken of and not described.
+    fn missing(&self) -> Option<String> {
+        let mut named = self.issuers.values().chain([&self.home.cluster]);
+        if let Some(missing) = named.find(|name| self.location(name).is_none()) {
+            return Some(format!("cluster {missing}"));
+        }
+        let entries = || self.enforced.iter().chain(self.shadow.iter()).map(|(_, entry)| entry);
+        let rules = self.sections.iter().flat_map(|section| section.rules());
+        let members = rules.flat_map(|rule| rule.from.iter().map(|from| &from.clusters));
+        let inside = entries().filter_map(|entry| entry.within.as_ref().map(|within| &within.clusters));
+        if let Some(last) = members.chain(inside).filter_map(Members::last).max()
+            && last >= self.clusters.len()
+        {
+            return Some(format!("cluster number {last}"));
+        }
+        let mut sections = entries().flat_map(|entry| entry.sections.iter());
+        let missing = sections.find(|section| self.section(**section).is_none())?;
+        Some(format!("section number {missing}"))
+    }
+
+    pub(crate) fn section(&self, number: u32) -> Option<&Arc<Section>> {
+        self.sections.get(usize::try_from(number).ok()?)
+    }
+
+    /// The clusters that it knows, by name.
+    pub fn clusters(&self) -> &[Location] {
+        &self.clusters
+    }
+
+    /// Where a cluster of the mesh is.
+    pub fn location(&self, cluster: &ClusterName) -> Option<&Location> {
+        self.named(cluster.as_str())
+    }
+
+    /// The cluster of this name, if the mesh has one.
+    pub fn named(&self, name: &str) -> Option<&Location> {
+        let at = self.clusters.binary_search_by(|location| location.name.as_str().cmp(name)).ok()?;
+        self.clusters.get(at)
+    }
+
+    /// The cluster whose intermediate CA has this name.
+    pub fn issued_in(&self, issuer: &str) -> Option<&Location> {
+        let issuer: IssuerName = issuer.parse().ok()?;
+        self.location(self.issuers.get(&issuer)?)
+    }
+
+    /// Whether the workloads of a namespace have a plan of their own.
+    pub fn leaves(&self, namespace: &Namespace) -> bool {
+        self.apart.contains(namespace)
+    }
+
+    /// The labels of a workload that tell which services it is behind.
+    pub fn labels(&self) -> BTreeSet<&str> {
+        let entries = self.enforced.iter().chain(self.shadow.iter());
+        let selectors = entries.flat_map(|(_, entry)| entry.selector.keys().map(String::as_str));
+        CANONICAL_SERVICE.into_iter().chain(selectors).collect()
+    }
+}
