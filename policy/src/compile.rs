@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::finding::{Finding, has_errors};
 use crate::mesh::{Draft, Mesh};
 use crate::name::{ClusterName, Namespace};
-use crate::plan::{GatewayPlan, InboundPlan, OutboundPlan, Plan};
+use crate::plan::{GatewayPlan, InboundPlan, OutboundPlan, Plan, Role};
 use crate::rule::Policy;
 use ground::Ground;
 use scopes::Said;
@@ -36,6 +36,15 @@ impl ClusterPlans {
     /// The plan that judges what arrives at the workloads of a namespace.
     pub fn inbound_of(&self, namespace: &Namespace) -> &InboundPlan {
         self.apart.get(namespace).unwrap_or(&self.inbound)
+    }
+
+    /// The plan that a proxy of a namespace runs at one of its places.
+    pub fn at(&self, role: Role, namespace: &Namespace) -> Plan {
+        match role {
+            Role::Outbound => Plan::Outbound(self.outbound.clone()),
+            Role::Inbound => Plan::Inbound(self.inbound_of(namespace).clone()),
+            Role::Gateway => Plan::Gateway(self.gateway.clone()),
+        }
     }
 
     /// Every plan, with the namespace whose proxies alone run it; `None`: those of all namespaces do.

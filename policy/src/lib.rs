@@ -46,6 +46,7 @@ pub mod cidr;
 pub mod compile;
 pub mod document;
 pub mod evaluate;
+pub mod explain;
 pub mod facts;
 pub mod finding;
 pub mod guard;

@@ -13,7 +13,6 @@ use isthmus::sandbox::{
 };
 use isthmus::walk::{self, Offline, pure};
 use isthmus_tests::example::{Example, module};
-use policy::Plan;
 use policy::plan::Role;
 use serde_json::{Value, json};
 
@@ -32,14 +31,11 @@ fn example() -> &'static Example {
     EXAMPLE.get_or_init(|| Example::read("examples/two-clusters"))
 }
 
-fn plan(cluster: &str) -> &'static Plan {
-    let plans = example().project.plans.as_ref().expect("plans");
-    plans.get(&cluster.parse().expect("a name")).expect("a plan")
-}
-
 fn configuration(role: Role, cluster: &str) -> Value {
-    let configuration = plugin::configuration(role, plan(cluster)).expect("a configuration");
-    serde_json::to_value(configuration).expect("JSON")
+    let plans = example().project.plans.as_ref().expect("plans");
+    let plans = plans.get(&cluster.parse().expect("a name")).expect("plans of the cluster");
+    let plan = plans.at(role, &"payments".parse().expect("a name"));
+    serde_json::to_value(plugin::configuration(&plan).expect("a configuration")).expect("JSON")
 }
 
 /// The sidecar of the ledger in cluster1, or whatever the metadata says.
@@ -286,12 +282,23 @@ fn refusals() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a newer schema", changed("/plan/schema", json!(2)), "schema 2"),
         ("an unknown key", extra.into_bytes(), "surprise"),
         ("another cluster", configuration(Role::Inbound, "cluster2").to_string().into_bytes(), "cluster2"),
-        ("another network", changed("/plan/network", json!("network2")), "network2"),
+        ("another network", changed("/plan/home/network", json!("network2")), "network2"),
         (
             "a cluster that it does not describe",
             changed("/plan/issuers", json!({"CN=x": "cluster5"})),
             "cluster5",
         ),
+        (
+            "a section that it does not have",
+            changed("/plan/enforced/ledger.payments.svc.cluster.local/sections", json!([7])),
+            "section number 7",
+        ),
+        (
+            "a cluster beyond its list",
+            changed("/plan/sections/0/allow/0/from/0/clusters", json!("1-9")),
+            "number 9",
+        ),
+        ("clusters out of order", changed("/plan/clusters/0/name", json!("zulu")), "order"),
     ]
 }
 
@@ -320,7 +327,7 @@ fn the_last_good_configuration_stays_after_each_refusal() {
     }
     // And a good one is taken at once.
     let mut closed = configuration(Role::Inbound, "cluster1");
-    let access = "/plan/inbound/ledger.payments.svc.cluster.local/access/0/allow";
+    let access = "/plan/sections/0/allow";
     *closed.pointer_mut(access).expect("a place") = json!([]);
     vm.configure(closed.to_string()).expect("a good configuration");
     assert_eq!(send(&vm, &connection, &[]).1["reason"], "ledger/no-rule-matched");
@@ -340,7 +347,7 @@ fn an_answer_says_which_cluster_gave_it_whatever_the_application_says() {
 #[test]
 fn a_boundary_without_endpoints_ends_the_request_at_its_source() {
     let mut outbound = configuration(Role::Outbound, "cluster1");
-    let cache = "/plan/outbound/cache.sample.svc.cluster.local/open";
+    let cache = "/plan/enforced/cache.sample.svc.cluster.local/bound/open";
     *outbound.pointer_mut(cache).expect("a place") = json!(false);
     let vm = start(&node(), &outbound).expect("a VM");
     let (passed, state) = send(&vm, &from(None), &[(":authority", b"cache.sample:6379")]);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use policy::Mesh;
 use policy::compile::ClusterPlans;
 use policy::compile::Plans;
-use policy::name::ClusterName;
+use policy::name::{ClusterName, Namespace};
 use policy::plan::{Plan, PlanError, Role};
 use serde_json::{Value, json};
 
@@ -124,7 +124,7 @@ impl<'m> Offline<'m> {
     ) -> Result<Result<Headers, Outcome>, OfflineError> {
         let (here, _) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
         let labels = json!({"app": journey.identity.service_account.as_str()});
-        let namespace = journey.identity.namespace.as_str();
+        let namespace = &journey.identity.namespace;
         let wanted = format!("cluster={}", journey.destination.name);
         let vm = self.vm(here, Role::Outbound, namespace, &labels)?;
         for _ in 0..DRAWS {
@@ -154,7 +154,7 @@ impl<'m> Offline<'m> {
         there: &ClusterPlans,
         connection: &Connection,
     ) -> Result<Option<Outcome>, OfflineError> {
-        let namespace = self.mesh.root_namespace().to_string();
+        let namespace = self.mesh.root_namespace().clone();
         let vm = self.vm(there, Role::Gateway, &namespace, &json!({"istio": "eastwestgateway"}))?;
         let stream = vm.connect(connection)?;
         let closed = stream.outcome().closed;
@@ -172,7 +172,7 @@ impl<'m> Offline<'m> {
         headers: Headers,
     ) -> Result<Outcome, OfflineError> {
         let labels = serde_json::to_value(journey.labels(self.mesh)).unwrap_or_default();
-        let vm = self.vm(there, Role::Inbound, journey.service.namespace.as_str(), &labels)?;
+        let vm = self.vm(there, Role::Inbound, &journey.service.namespace, &labels)?;
         let stream = vm.http(connection, headers)?;
         let status = match stream.request() {
             HttpOutcome::Continue(_) => {
@@ -190,21 +190,14 @@ impl<'m> Offline<'m> {
         &mut self,
         plans: &ClusterPlans,
         role: Role,
-        namespace: &str,
+        namespace: &Namespace,
         labels: &Value,
     ) -> Result<&Vm, OfflineError> {
         let proxy = format!("{}/{}/{namespace}/{labels}", plans.outbound.home().cluster, role.as_str());
         match self.vms.entry(proxy) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
-                let plan = match role {
-                    Role::Outbound => Plan::Outbound(plans.outbound.clone()),
-                    Role::Inbound => {
-                        let apart = namespace.parse().ok().map(|namespace| plans.inbound_of(&namespace));
-                        Plan::Inbound(apart.unwrap_or(&plans.inbound).clone())
-                    }
-                    Role::Gateway => Plan::Gateway(plans.gateway.clone()),
-                };
+                let plan = plans.at(role, namespace);
                 let configuration = plugin::configuration(&plan)?;
                 let plugin = Plugin {
                     name: plugin::name(role),
@@ -248,7 +241,7 @@ impl<'m> Offline<'m> {
 }
 
 /// A proxy's node, as Istio's bootstrap describes it.
-fn node(plan: &Plan, namespace: &str, labels: &Value) -> Node {
+fn node(plan: &Plan, namespace: &Namespace, labels: &Value) -> Node {
     let home = plan.home();
     Node {
         id: format!("sidecar~192.0.2.1~app.{namespace}~{namespace}.svc.cluster.local"),
@@ -257,7 +250,7 @@ fn node(plan: &Plan, namespace: &str, labels: &Value) -> Node {
             "CLUSTER_ID": home.cluster.as_str(),
             "NETWORK": home.network.as_str(),
             "MESH_ID": home.mesh,
-            "NAMESPACE": namespace,
+            "NAMESPACE": namespace.as_str(),
             "LABELS": labels,
         }),
         listener_direction: match plan.role() {
