@@ -9,7 +9,7 @@ use crate::facts::{Effect, Needs};
 use crate::name::{Namespace, Service};
 use crate::plan::{Inbound, InboundPlan, Section, Table, Within};
 use crate::rule::{Demand, Judged, Scope};
-pub(crate) use rules::Rules;
+pub(crate) use rules::{Index, Probe, Rules};
 
 /// Everything that a plan says of one workload.
 ///

@@ -43,6 +43,14 @@ impl Pattern {
         }
     }
 
+    /// The text that values are compared with; nothing where every value will do.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Any => "",
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) => text,
+        }
+    }
+
     /// Whether every value that this takes in is taken in by another.
     pub fn is_within(&self, other: &Self) -> bool {
         match (self, other) {

@@ -138,6 +138,8 @@ fn every_code_of_finding_is_shown_by_some_case() {
     let all: String = cases().iter().map(|case| read(&case.join("findings.txt"))).collect();
     let missing: Vec<String> = Code::ALL
         .iter()
+        // A megabyte of policies is no file to read; `policy/src/compile/tests.rs` makes one and shows it.
+        .filter(|code| **code != Code::Oversized)
         .map(ToString::to_string)
         .filter(|code| !all.contains(&format!("[{code}]")))
         .collect();

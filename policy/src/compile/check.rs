@@ -15,16 +15,17 @@ use crate::pattern::Pattern;
 use crate::rule::{Policy, Scope};
 
 pub(super) fn policies(ground: &Ground<'_>, said: &Said<'_>, findings: &mut Vec<Finding>) {
+    let known = Known::of(ground);
     let mut seen: BTreeMap<_, &Place> = BTreeMap::new();
-    for (number, policy) in said.policies.iter().enumerate() {
+    for policy in &said.policies {
         let (name, at) = (&policy.name.value, &policy.name.at);
         let first = *seen.entry((&policy.namespace, name)).or_insert(at);
         if first != at {
             findings.push(twice("policy", name.as_str(), at, first));
         }
         services(ground.mesh, policy, findings);
-        rules::check(ground, said, number, findings);
-        exposure::check(ground, policy, findings);
+        rules::check(ground, &known, said, policy, findings);
+        exposure::check(ground, &known, policy, findings);
         routing::check(ground, policy, findings);
     }
     routing::together(ground, said, findings);
@@ -56,6 +57,23 @@ fn services(mesh: &Mesh, policy: &Policy, findings: &mut Vec<Finding>) {
     }
 }
 
+/// What patterns over clusters can take in.
+struct Known {
+    clusters: Names,
+    networks: Names,
+    regions: Names,
+}
+
+impl Known {
+    fn of(ground: &Ground<'_>) -> Self {
+        Self {
+            clusters: Names::of("cluster", ground, |cluster| Some(cluster.name.to_string())),
+            networks: Names::of("network", ground, |cluster| Some(cluster.network.to_string())),
+            regions: Names::of("region", ground, |cluster| cluster.region.as_ref().map(ToString::to_string)),
+        }
+    }
+}
+
 /// What the clusters of a mesh have of one kind, by which patterns are checked.
 struct Names {
     what: &'static str,
@@ -63,25 +81,19 @@ struct Names {
 }
 
 impl Names {
-    fn clusters(ground: &Ground<'_>) -> Self {
-        Self::of("cluster", ground, |cluster| Some(cluster.name.to_string()))
-    }
-
-    fn networks(ground: &Ground<'_>) -> Self {
-        Self::of("network", ground, |cluster| Some(cluster.network.to_string()))
-    }
-
-    fn regions(ground: &Ground<'_>) -> Self {
-        Self::of("region", ground, |cluster| cluster.region.as_ref().map(ToString::to_string))
-    }
-
     fn of(what: &'static str, ground: &Ground<'_>, name: impl Fn(&Cluster) -> Option<String>) -> Self {
         Self { what, names: ground.clusters.iter().filter_map(|cluster| name(cluster)).collect() }
     }
 
     /// A pattern that takes in none of them.
     fn unmet(&self, pattern: &Located<Pattern>) -> Option<Finding> {
-        if self.names.iter().any(|name| pattern.value.matches(name)) {
+        let known = match &pattern.value {
+            Pattern::Exact(name) => self.names.contains(name),
+            other @ (Pattern::Any | Pattern::Prefix(_) | Pattern::Suffix(_)) => {
+                self.names.iter().any(|name| other.matches(name))
+            }
+        };
+        if known {
             return None;
         }
         let what = self.what;

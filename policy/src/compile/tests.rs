@@ -1,4 +1,7 @@
 use super::*;
+use crate::evaluate::{self, Arrival};
+use crate::guard::Guard;
+use crate::source::Source;
 
 const MESH: &str = "\
 apiVersion: isthmus.dev/v1alpha1
@@ -143,6 +146,63 @@ fn a_plan_is_read_back_as_it_was_written() {
     for (_, plan) in plan_of(&text, "eu-1").parts() {
         assert_eq!(Plan::read(plan.role(), plan.to_json().unwrap().as_bytes()).unwrap(), plan);
     }
+}
+
+/// A policy for a namespace with so many rules.
+fn many(namespace: &str, rules: usize) -> String {
+    let rules: Vec<String> = (0..rules)
+        .map(|n| format!("{{name: r{n}, from: [{{clusters: [\"*\"], namespaces: [team-{n}]}}], to: [{{paths: [/v{n}/*]}}]}}"))
+        .collect();
+    let spec = format!("  services: [\"*\"]\n  access: {{allow: [{}]}}", rules.join(", "));
+    policy("p", &spec).replace("namespace: payments", &format!("namespace: {namespace}"))
+}
+
+#[test]
+fn a_large_plan_is_cut_by_namespace_and_judges_as_before() {
+    let policies = many("payments", 2_000) + &many("shop", 1_000) + &many("small", 10);
+    let plans = plan_of(&policies, "eu-1");
+    let apart: Vec<&str> = plans.apart.keys().map(Namespace::as_str).collect();
+    assert_eq!(apart, ["payments"], "the largest goes, and what is left is small enough");
+    for part in [&plans.inbound, &plans.apart[&"payments".parse().unwrap()]] {
+        assert!(part.to_json().unwrap().len() <= 256 * 1024);
+        assert_eq!(InboundPlan::read(part.to_json().unwrap().as_bytes()).unwrap(), *part);
+    }
+    for (namespace, rules) in [("payments", 2_000), ("shop", 1_000), ("small", 10)] {
+        let namespace: Namespace = namespace.parse().unwrap();
+        let plan = plans.inbound_of(&namespace);
+        let guard = Guard::new(plan, &namespace, &BTreeMap::new());
+        let identity = format!("spiffe://cluster.local/ns/team-{}/sa/x", rules - 1).parse().unwrap();
+        for (path, wanted) in [
+            (format!("/v{}/x", rules - 1), format!("p/r{}", rules - 1)),
+            (format!("/v{rules}/x"), "p/no-rule-matched".to_owned()),
+        ] {
+            let arrival = Arrival {
+                source: Source::Verified(plan.named("us-1").unwrap()),
+                identity: Some(&identity),
+                port: None,
+                method: "GET",
+                path: &path,
+                host: None,
+            };
+            assert_eq!(evaluate::inbound(&guard, &arrival).verdict.reason(), wanted);
+        }
+    }
+    // Where a plan leaves a namespace to another, it says nothing there.
+    let elsewhere = Guard::new(&plans.inbound, &"payments".parse().unwrap(), &BTreeMap::new());
+    assert!(plans.inbound.leaves(&"payments".parse().unwrap()) && elsewhere.is_empty());
+}
+
+#[test]
+fn a_part_that_no_api_server_would_store_is_a_finding() {
+    let (plans, findings) = compiled(&many("payments", 12_000));
+    assert!(plans.is_none());
+    assert_eq!(findings.len(), 3, "one for each cluster: {findings:?}");
+    assert!(
+        findings[0].starts_with(
+            "p.yaml:4:18: error[ISM024]: the inbound plan of eu-1 for namespace payments takes "
+        ),
+        "{findings:?}"
+    );
 }
 
 #[test]

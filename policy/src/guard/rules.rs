@@ -27,8 +27,9 @@ pub(crate) struct Rules {
     index: Option<Index>,
 }
 
+/// Rules by the values of their fields.
 #[derive(Debug, Default)]
-struct Index {
+pub(crate) struct Index {
     // Numbers of lines, ascending.
     clusters: Vec<Vec<usize>>,
     namespaces: Values,
@@ -45,6 +46,44 @@ struct Values {
     // By length, since a value begins with one text of each length.
     prefix: BTreeMap<usize, BTreeMap<String, Vec<usize>>>,
     suffix: BTreeMap<usize, BTreeMap<String, Vec<usize>>>,
+}
+
+/// The values by which rules are looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Probe<'v> {
+    cluster: Option<usize>,
+    namespace: Option<&'v str>,
+    principal: Option<&'v str>,
+    path: Option<&'v str>,
+    host: Option<&'v str>,
+}
+
+impl<'v> Probe<'v> {
+    fn of(facts: &'v Facts<'_>) -> Self {
+        Self {
+            cluster: facts.source.location().map(|location| location.number),
+            namespace: facts.namespace,
+            principal: facts.principal.as_deref(),
+            path: facts.path.as_deref(),
+            host: facts.host.as_deref(),
+        }
+    }
+
+    /// What finds every rule that takes in all that one does: a clause that takes in another's first pattern is
+    /// filed under a value that the text of that pattern finds.
+    pub(crate) fn covering(rule: &'v Rule) -> Self {
+        fn text(clause: Option<&Clause<Pattern>>) -> Option<&str> {
+            clause?.any.iter().next().map(Pattern::text)
+        }
+        let (from, to) = (rule.from.iter().next(), rule.to.iter().next());
+        Self {
+            cluster: from.and_then(|from| from.clusters.iter().next()),
+            namespace: text(from.map(|from| &from.namespaces)),
+            principal: text(from.map(|from| &from.principals)),
+            path: text(to.map(|to| &to.paths)),
+            host: text(to.map(|to| &to.hosts)),
+        }
+    }
 }
 
 /// A value under which a rule can be filed.
@@ -102,7 +141,7 @@ impl Rules {
             return self.lines.iter().find_map(|line| ask(*line));
         };
         let mut found: Option<(Line, &'s Rule)> = None;
-        for list in index.lists(facts) {
+        for list in index.lists(&Probe::of(facts)) {
             let lines = list.iter().filter_map(|at| self.lines.get(*at));
             let mut earlier = lines.take_while(|line| found.is_none_or(|(first, _)| **line < first));
             if let Some(first) = earlier.find_map(|line| ask(*line)) {
@@ -114,7 +153,8 @@ impl Rules {
 }
 
 impl Index {
-    fn new(rules: &[&Rule], clusters: usize) -> Self {
+    /// Files rules of a mesh of so many clusters.
+    pub(crate) fn new(rules: &[&Rule], clusters: usize) -> Self {
         let choices: Vec<Vec<Vec<Key<'_>>>> = rules.iter().map(|rule| choices(rule, clusters)).collect();
         let mut common: BTreeMap<&Key<'_>, usize> = BTreeMap::new();
         for key in choices.iter().flatten().flatten() {
@@ -153,14 +193,14 @@ impl Index {
         }
     }
 
-    /// The lists in which every rule that can hold stands.
-    fn lists<'i>(&'i self, facts: &'i Facts<'_>) -> impl Iterator<Item = &'i [usize]> {
-        let cluster = facts.source.location().and_then(|location| self.clusters.get(location.number));
+    /// The lists in which every rule that can hold stands, by number, each ascending.
+    pub(crate) fn lists<'i>(&'i self, probe: &Probe<'i>) -> impl Iterator<Item = &'i [usize]> {
+        let cluster = probe.cluster.and_then(|cluster| self.clusters.get(cluster));
         let by_value = [
-            (&self.namespaces, facts.namespace),
-            (&self.principals, facts.principal.as_deref()),
-            (&self.paths, facts.path.as_deref()),
-            (&self.hosts, facts.host.as_deref()),
+            (&self.namespaces, probe.namespace),
+            (&self.principals, probe.principal),
+            (&self.paths, probe.path),
+            (&self.hosts, probe.host),
         ];
         let by_value = by_value
             .into_iter()

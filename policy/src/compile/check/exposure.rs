@@ -1,16 +1,15 @@
 //! Exposures that a gateway cannot hold.
 
 use super::super::ground::Ground;
-use super::Names;
+use super::Known;
 use crate::finding::{Code, Finding, Place};
 use crate::mesh::Cluster;
 use crate::rule::Policy;
 
-pub(super) fn check(ground: &Ground<'_>, policy: &Policy, findings: &mut Vec<Finding>) {
+pub(super) fn check(ground: &Ground<'_>, known: &Known, policy: &Policy, findings: &mut Vec<Finding>) {
     let Some(exposure) = &policy.exposure else { return };
-    let networks = Names::networks(ground);
     let said = exposure.networks.iter().flat_map(|networks| networks.iter());
-    findings.extend(said.filter_map(|pattern| networks.unmet(pattern)));
+    findings.extend(said.filter_map(|pattern| known.networks.unmet(pattern)));
     let shown = |cluster: &Cluster| exposure.shows(&cluster.network);
     let everyone = exposure.networks.as_ref().is_some_and(crate::rule::Clause::is_empty);
     if everyone {

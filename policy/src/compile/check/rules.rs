@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::ground::Ground;
 use super::super::scopes::{self, Said};
-use super::{Names, twice};
+use super::{Known, twice};
 use crate::document::Located;
 use crate::finding::{Code, Finding, Place};
+use crate::guard::{Index, Probe};
 use crate::name::RuleName;
 use crate::pattern::Pattern;
 use crate::plan;
 use crate::rule::{Access, From, Judged, Mode, Policy, Rule};
 
-pub(super) fn check(ground: &Ground<'_>, said: &Said<'_>, number: usize, findings: &mut Vec<Finding>) {
-    let Some(policy) = said.policies.get(number) else { return };
+pub(super) fn check(
+    ground: &Ground<'_>,
+    known: &Known,
+    said: &Said<'_>,
+    policy: &Policy,
+    findings: &mut Vec<Finding>,
+) {
     let Some(access) = &policy.access else { return };
     let mut seen: BTreeMap<&RuleName, &Place> = BTreeMap::new();
     for rule in access.deny.iter().chain(access.allow.iter().flatten()) {
@@ -23,7 +29,7 @@ pub(super) fn check(ground: &Ground<'_>, said: &Said<'_>, number: usize, finding
             findings.push(twice("rule", name.as_str(), at, first));
         }
         for from in &rule.from {
-            source(ground, rule, from, findings);
+            source(ground, known, rule, from, findings);
         }
     }
     if access.allow.as_ref().is_some_and(Vec::is_empty)
@@ -44,13 +50,11 @@ pub(super) fn check(ground: &Ground<'_>, said: &Said<'_>, number: usize, finding
     emptied(ground, said, policy, access, findings);
 }
 
-fn source(ground: &Ground<'_>, rule: &Rule, from: &From, findings: &mut Vec<Finding>) {
+fn source(ground: &Ground<'_>, known: &Known, rule: &Rule, from: &From, findings: &mut Vec<Finding>) {
     let before = findings.len();
-    let (clusters, networks) = (Names::clusters(ground), Names::networks(ground));
-    findings.extend(from.clusters.iter().filter_map(|pattern| clusters.unmet(pattern)));
-    findings.extend(from.networks.iter().filter_map(|pattern| networks.unmet(pattern)));
-    let regions = Names::regions(ground);
-    findings.extend(from.regions.iter().filter_map(|pattern| regions.unmet(pattern)));
+    findings.extend(from.clusters.iter().filter_map(|pattern| known.clusters.unmet(pattern)));
+    findings.extend(from.networks.iter().filter_map(|pattern| known.networks.unmet(pattern)));
+    findings.extend(from.regions.iter().filter_map(|pattern| known.regions.unmet(pattern)));
     let named =
         [&from.clusters, &from.networks, &from.regions].into_iter().find_map(|clause| clause.any.first());
     if let Some(named) = named.filter(|_| findings.len() == before && ground.sources(from).last().is_none()) {
@@ -124,10 +128,13 @@ fn shadowed(ground: &Ground<'_>, rules: &[Rule], findings: &mut Vec<Finding>) {
         .filter(|(_, rule)| can_match(rule))
         .collect();
     compiled.sort_by(|(one, _), (two, _)| one.name.value.cmp(&two.name.value));
+    let index = Index::new(&compiled.iter().map(|(_, rule)| rule).collect::<Vec<_>>(), ground.clusters.len());
     for (number, (rule, inner)) in compiled.iter().enumerate() {
-        let mut before = compiled.iter().take(number);
-        let covering =
-            before.find(|(other, outer)| other.name.value != rule.name.value && inner.is_within(outer));
+        let probe = Probe::covering(inner);
+        let before = index.lists(&probe).flatten().filter(|other| **other < number);
+        let covering = before
+            .filter_map(|other| compiled.get(*other))
+            .find(|(other, outer)| other.name.value != rule.name.value && inner.is_within(outer));
         if let Some((other, _)) = covering {
             let name = rule.name.value.as_str();
             findings.push(Finding {

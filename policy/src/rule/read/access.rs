@@ -142,15 +142,8 @@ fn empty(at: &Place, key: &str) -> Finding {
     }
 }
 
-fn text(pattern: &Pattern) -> &str {
-    match pattern {
-        Pattern::Any => "",
-        Pattern::Exact(text) | Pattern::Prefix(text) | Pattern::Suffix(text) => text,
-    }
-}
-
 fn method(pattern: &Located<Pattern>) -> Option<Finding> {
-    let written = text(&pattern.value);
+    let written = pattern.value.text();
     written.contains(|sign: char| sign.is_ascii_lowercase()).then(|| Finding {
         at: pattern.at.clone(),
         code: Code::BadValue,
@@ -163,7 +156,7 @@ fn method(pattern: &Located<Pattern>) -> Option<Finding> {
 }
 
 fn path(pattern: &Located<Pattern>) -> Option<Finding> {
-    let written = text(&pattern.value);
+    let written = pattern.value.text();
     let (message, hint) = match &pattern.value {
         Pattern::Exact(_) | Pattern::Prefix(_) if !written.starts_with('/') => {
             ("a path begins with /", format!("write /{written}"))
@@ -184,7 +177,7 @@ fn path(pattern: &Located<Pattern>) -> Option<Finding> {
 }
 
 fn host(pattern: &Located<Pattern>) -> Option<Finding> {
-    let written = text(&pattern.value);
+    let written = pattern.value.text();
     let upper = written.contains(|sign: char| sign.is_ascii_uppercase());
     let (message, hint) = if upper {
         (

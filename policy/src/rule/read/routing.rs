@@ -1,6 +1,7 @@
 //! The routing and exposure sections.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use super::super::{Boundary, Clause, Exposure, HashOn, Pin, Routing, Split};
 use crate::document::{self, Fields, Located, Node};
@@ -77,11 +78,28 @@ fn pin(mut fields: Fields<'_>) -> Option<Located<Pin>> {
     Some(Located { at, value: Pin { header: header?.value, to } })
 }
 
+/// A text is not a weight.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a weight: write a whole number from 1 to 100")]
+struct WeightError(String);
+
+/// A share in hundredths. None at all is one as well, and a finding of its own.
+struct Weight(u8);
+
+impl FromStr for Weight {
+    type Err = WeightError;
+
+    fn from_str(text: &str) -> Result<Self, WeightError> {
+        let weight = text.parse().ok().filter(|weight| *weight <= 100);
+        weight.map(Self).ok_or_else(|| WeightError(text.to_owned()))
+    }
+}
+
 fn leg(node: Node, findings: &mut Vec<Finding>) -> Option<(Located<ClusterName>, u8)> {
     let mut fields = Fields::open(node, "share of a split", findings)?;
     let cluster = fields.required_value::<ClusterName>("cluster");
-    let weight = fields.required_value::<u8>("weight");
-    if let Some(weight) = weight.as_ref().filter(|weight| weight.value == 0) {
+    let weight = fields.required_value::<Weight>("weight");
+    if let Some(weight) = weight.as_ref().filter(|weight| weight.value.0 == 0) {
         fields.findings().push(Finding {
             at: weight.at.clone(),
             code: Code::Weights,
@@ -90,7 +108,7 @@ fn leg(node: Node, findings: &mut Vec<Finding>) -> Option<(Located<ClusterName>,
         });
     }
     fields.close();
-    Some((cluster?, weight?.value))
+    Some((cluster?, weight?.value.0))
 }
 
 type Legs = Vec<(Located<ClusterName>, u8)>;
