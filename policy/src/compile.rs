@@ -68,13 +68,15 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
     let mut findings = Vec::new();
     check::policies(&ground, &said, &mut findings);
     let mut plans = Plans::new();
+    let mut too_large = cut::TooLarge::new();
     if !has_errors(&findings) {
         for (number, cluster) in ground.clusters.iter().enumerate() {
             let (whole, lengths) = tables::plans(&ground, number, cluster, &said);
-            let cut = cut::cut(whole, &lengths);
-            findings.extend(cut::oversized(&cut, cluster, &said));
+            let (cut, sizes) = cut::cut(whole, &lengths);
+            cut::note(sizes, cluster, &mut too_large);
             plans.insert(cluster.name.clone(), cut);
         }
+        findings.extend(cut::oversized(too_large, &said));
     }
     findings.sort();
     findings.dedup();

@@ -9,8 +9,8 @@ use super::ClusterPlans;
 use super::scopes::Said;
 use crate::finding::{Code, Finding};
 use crate::mesh::Cluster;
-use crate::name::Namespace;
-use crate::plan::{Inbound, InboundPlan, Role, Table};
+use crate::name::{ClusterName, Namespace};
+use crate::plan::{Inbound, InboundPlan, Role, Section, Table};
 use crate::rule::Scope;
 
 /// A plan of more bytes is cut. A `WasmPlugin` holds it, and everything that watches those gets it whole.
@@ -36,33 +36,61 @@ pub(super) fn length(value: &impl Serialize) -> usize {
     count.0
 }
 
+/// How many bytes each part of a cluster's plans takes, as JSON.
+pub(super) type Sizes = BTreeMap<(Role, Option<Namespace>), usize>;
+
+/// What a plan says of one namespace, or of none.
+#[derive(Default)]
+struct Share {
+    enforced: Vec<(Scope, Inbound)>,
+    shadow: Vec<(Scope, Inbound)>,
+    bytes: usize,
+}
+
 /// Cuts what judges arrivals, if it is large: the namespaces of which most is said are set apart, until what is
 /// left is small enough. `lengths` are those of the inbound plan's sections.
-pub(super) fn cut(mut plans: ClusterPlans, lengths: &[usize]) -> ClusterPlans {
+pub(super) fn cut(mut plans: ClusterPlans, lengths: &[usize]) -> (ClusterPlans, Sizes) {
+    let mut sizes = Sizes::new();
+    sizes.insert((Role::Outbound, None), length(&plans.outbound));
+    sizes.insert((Role::Gateway, None), length(&plans.gateway));
     let entries = plans.inbound.enforced.len() + plans.inbound.shadow.len();
     // Nothing near the limit need be measured, and nearly every plan is nowhere near it.
     if lengths.iter().sum::<usize>() + entries * 128 < LARGE / 2 {
-        return plans;
+        return (plans, sizes);
     }
-    let mut whole = length(&plans.inbound);
-    let mut shares: Vec<(usize, Namespace)> =
-        shares(&plans.inbound, lengths).into_iter().map(|(namespace, share)| (share, namespace)).collect();
-    shares.sort_by(|(one, first), (two, second)| two.cmp(one).then_with(|| first.cmp(second)));
+    let whole = plans.inbound;
+    let frame =
+        InboundPlan { sections: Vec::new(), enforced: Table::default(), shadow: Table::default(), ..whole };
+    let fixed = length(&frame);
+    let mut shares = shares(whole.enforced, whole.shadow);
+    let measured =
+        |number: &u32| usize::try_from(*number).ok().and_then(|number| lengths.get(number)).copied();
+    for share in shares.values_mut() {
+        share.bytes += used(&share.enforced, &share.shadow).iter().filter_map(measured).sum::<usize>();
+    }
+    // What is said of the whole mesh is said in each part, since some workload of each may need it.
+    let everywhere = shares.remove(&None).unwrap_or_default();
+    let mut order: Vec<(usize, Option<Namespace>)> =
+        shares.iter().map(|(namespace, share)| (share.bytes, namespace.clone())).collect();
+    order.sort_by(|(one, first), (two, second)| two.cmp(one).then_with(|| first.cmp(second)));
+    let mut left = fixed + everywhere.bytes + order.iter().map(|(bytes, _)| bytes).sum::<usize>();
     let mut apart = Vec::new();
-    for (share, namespace) in shares {
-        if whole <= LARGE {
+    for (bytes, namespace) in order {
+        if left <= LARGE {
             break;
         }
-        whole = whole.saturating_sub(share);
-        apart.push(namespace);
+        left -= bytes;
+        if let (Some(name), Some(share)) = (&namespace, shares.remove(&namespace)) {
+            sizes.insert((Role::Inbound, namespace.clone()), fixed + everywhere.bytes + share.bytes);
+            let part = part(&frame, &whole.sections, [&everywhere, &share].into_iter(), Vec::new());
+            plans.apart.insert(name.clone(), part);
+            apart.push(name.clone());
+        }
     }
-    for namespace in &apart {
-        let of = |scope: &Scope| *scope == Scope::Mesh || namespace_of(scope) == Some(namespace);
-        plans.apart.insert(namespace.clone(), part(&plans.inbound, of, Vec::new()));
-    }
-    let apart_from = |scope: &Scope| namespace_of(scope).is_none_or(|namespace| !apart.contains(namespace));
-    plans.inbound = part(&plans.inbound, apart_from, apart.clone());
-    plans
+    sizes.insert((Role::Inbound, None), left);
+    let shares = shares.values().chain([&everywhere]);
+    plans.inbound = part(&frame, &whole.sections, shares, apart);
+    (plans, sizes)
 }
 
 fn namespace_of(scope: &Scope) -> Option<&Namespace> {
@@ -73,88 +101,91 @@ fn namespace_of(scope: &Scope) -> Option<&Namespace> {
     }
 }
 
-/// What each namespace takes of a plan: its entries, and the sections that no one else has.
-fn shares(plan: &InboundPlan, lengths: &[usize]) -> BTreeMap<Namespace, usize> {
-    let mut users: BTreeMap<u32, BTreeSet<Option<&Namespace>>> = BTreeMap::new();
-    let mut shares: BTreeMap<Namespace, usize> = BTreeMap::new();
-    for (scope, entry) in plan.enforced.iter().chain(plan.shadow.iter()) {
-        let namespace = namespace_of(scope);
-        for section in &entry.sections {
-            users.entry(*section).or_default().insert(namespace);
-        }
-        if let Some(namespace) = namespace {
-            *shares.entry(namespace.clone()).or_default() += length(&(scope, entry));
-        }
-    }
-    for (section, users) in users {
-        let only: Vec<&Option<&Namespace>> = users.iter().collect();
-        if let [Some(namespace)] = only.as_slice()
-            && let Some(length) = usize::try_from(section).ok().and_then(|section| lengths.get(section))
-        {
-            *shares.entry((*namespace).clone()).or_default() += length;
+fn shares(enforced: Table<Inbound>, shadow: Table<Inbound>) -> BTreeMap<Option<Namespace>, Share> {
+    let mut shares: BTreeMap<Option<Namespace>, Share> = BTreeMap::new();
+    for (is_enforced, table) in [(true, enforced), (false, shadow)] {
+        for (scope, entry) in table {
+            let share = shares.entry(namespace_of(&scope).cloned()).or_default();
+            share.bytes += length(&(&scope, &entry));
+            let entries = if is_enforced { &mut share.enforced } else { &mut share.shadow };
+            entries.push((scope, entry));
         }
     }
     shares
 }
 
-/// The part of a plan that speaks of some scopes.
-fn part(whole: &InboundPlan, of: impl Fn(&Scope) -> bool, apart: Vec<Namespace>) -> InboundPlan {
-    let kept = |table: &Table<Inbound>| -> Vec<(Scope, Inbound)> {
-        let kept = table.iter().filter(|(scope, _)| of(scope));
-        kept.map(|(scope, entry)| (scope.clone(), entry.clone())).collect()
-    };
-    let (enforced, shadow) = (kept(&whole.enforced), kept(&whole.shadow));
-    let used: BTreeSet<u32> =
-        enforced.iter().chain(&shadow).flat_map(|(_, entry)| entry.sections.iter()).copied().collect();
+/// The sections that entries name.
+fn used(enforced: &[(Scope, Inbound)], shadow: &[(Scope, Inbound)]) -> BTreeSet<u32> {
+    enforced.iter().chain(shadow).flat_map(|(_, entry)| &entry.sections).copied().collect()
+}
+
+/// A plan of some shares of another.
+fn part<'s>(
+    frame: &InboundPlan,
+    sections: &[Arc<Section>],
+    shares: impl Iterator<Item = &'s Share> + Clone,
+    apart: Vec<Namespace>,
+) -> InboundPlan {
+    let used: BTreeSet<u32> = shares.clone().flat_map(|share| used(&share.enforced, &share.shadow)).collect();
     let used: Vec<u32> = used.into_iter().collect();
     let place = |section: &u32| used.binary_search(section).ok().and_then(|place| u32::try_from(place).ok());
-    let renumbered = |entries: Vec<(Scope, Inbound)>| -> Table<Inbound> {
-        let entry = |(scope, entry): (Scope, Inbound)| {
-            (scope, Inbound { sections: entry.sections.iter().filter_map(place).collect(), ..entry })
-        };
-        entries.into_iter().map(entry).collect()
+    let renumbered = |(scope, entry): &(Scope, Inbound)| {
+        let sections = entry.sections.iter().filter_map(place).collect();
+        (scope.clone(), Inbound { sections, ..entry.clone() })
     };
+    let section = |number: &u32| sections.get(usize::try_from(*number).ok()?).map(Arc::clone);
     InboundPlan {
-        sections: used.iter().filter_map(|section| whole.section(*section).map(Arc::clone)).collect(),
-        enforced: renumbered(enforced),
-        shadow: renumbered(shadow),
+        sections: used.iter().filter_map(section).collect(),
+        enforced: shares.clone().flat_map(|share| &share.enforced).map(renumbered).collect(),
+        shadow: shares.flat_map(|share| &share.shadow).map(renumbered).collect(),
         apart: apart.into(),
-        home: whole.home.clone(),
-        clusters: whole.clusters.clone(),
-        issuers: whole.issuers.clone(),
-        schema: whole.schema,
+        ..frame.clone()
     }
 }
 
-/// Parts that no API server would store, each at the first policy that has a share in it.
-pub(super) fn oversized(plans: &ClusterPlans, cluster: &Cluster, said: &Said<'_>) -> Vec<Finding> {
-    let finding = |role: Role, namespace: Option<&Namespace>, bytes: usize| {
-        let shares = |scope: &Scope| namespace.is_none() || namespace_of(scope) == namespace;
-        let mut policies = said.policies.iter().filter(|_| bytes > TOO_LARGE);
+/// A part of some cluster's plans that no API server would store.
+pub(super) struct Oversized {
+    bytes: usize,
+    cluster: ClusterName,
+}
+
+/// Such parts, by what they are part of: the largest, and in how many clusters there is one.
+pub(super) type TooLarge = BTreeMap<(Role, Option<Namespace>), (usize, Oversized)>;
+
+/// Notes the parts of a cluster's plans that are too large.
+pub(super) fn note(sizes: Sizes, cluster: &Cluster, found: &mut TooLarge) {
+    for (part, bytes) in sizes.into_iter().filter(|(_, bytes)| *bytes > TOO_LARGE) {
+        let oversized = || Oversized { bytes, cluster: cluster.name.clone() };
+        let (count, largest) = found.entry(part).or_insert_with(|| (0, oversized()));
+        *count += 1;
+        if bytes > largest.bytes {
+            *largest = oversized();
+        }
+    }
+}
+
+/// A finding for each, at the first policy that has a share in it.
+pub(super) fn oversized(found: TooLarge, said: &Said<'_>) -> Vec<Finding> {
+    let finding = |((role, namespace), (count, largest)): ((Role, Option<Namespace>), (usize, Oversized))| {
+        let shares = |scope: &Scope| namespace.is_none() || namespace_of(scope) == namespace.as_ref();
+        let mut policies = said.policies.iter();
         let first = policies.find(|policy| policy.services.iter().any(|scope| shares(&scope.value)))?;
-        let of = namespace.map_or_else(String::new, |namespace| format!(" for namespace {namespace}"));
+        let of =
+            namespace.as_ref().map_or_else(String::new, |namespace| format!(" of namespace {namespace}"));
+        let others =
+            if count > 1 { format!(" and as much in {} other clusters", count - 1) } else { String::new() };
         Some(Finding {
             at: first.name.at.clone(),
             code: Code::Oversized,
             message: format!(
-                "the {} plan of {}{of} takes {} KiB, and an API server stores no more than {}",
+                "the {} plan{of} takes {} KiB in {}{others}: an API server stores no more than {}",
                 role.as_str(),
-                cluster.name,
-                bytes / 1024,
+                largest.bytes / 1024,
+                largest.cluster,
                 TOO_LARGE / 1024
             ),
             hint: "say the same with fewer rules: patterns, or one rule with several values".to_owned(),
         })
     };
-    let mut findings = Vec::new();
-    findings.extend(finding(Role::Outbound, None, length(&plans.outbound)));
-    findings.extend(finding(Role::Gateway, None, length(&plans.gateway)));
-    // What was small enough not to be cut is small enough to be stored, unless there was nowhere to cut.
-    if !plans.apart.is_empty() || plans.inbound.enforced.get(&Scope::Mesh).is_some() {
-        findings.extend(finding(Role::Inbound, None, length(&plans.inbound)));
-    }
-    for (namespace, plan) in &plans.apart {
-        findings.extend(finding(Role::Inbound, Some(namespace), length(plan)));
-    }
-    findings
+    found.into_iter().filter_map(finding).collect()
 }

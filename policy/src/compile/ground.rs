@@ -1,16 +1,21 @@
 //! A mesh with its clusters numbered, so that sets of them are small and quick.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::mesh::{Cluster, Mesh};
+use crate::mesh::{Cluster, IssuerName, Mesh};
 use crate::name::{ClusterName, Service};
-use crate::plan::Members;
+use crate::plan::{Location, Members};
 use crate::rule::{Boundary, From};
 
 pub(super) struct Ground<'m> {
     pub(super) mesh: &'m Mesh,
     /// By name; a cluster's number is its place here, as it is in plans.
     pub(super) clusters: Vec<&'m Cluster>,
+    /// The same for plans.
+    pub(super) locations: Arc<Vec<Location>>,
+    /// The names that prove a cluster.
+    pub(super) issuers: Arc<BTreeMap<IssuerName, ClusterName>>,
     hosts: BTreeMap<&'m Service, Members>,
     everywhere: Members,
 }
@@ -18,8 +23,24 @@ pub(super) struct Ground<'m> {
 impl<'m> Ground<'m> {
     pub(super) fn of(mesh: &'m Mesh) -> Self {
         let clusters: Vec<&Cluster> = mesh.clusters().collect();
-        let mut ground =
-            Self { mesh, hosts: BTreeMap::new(), everywhere: (0..clusters.len()).collect(), clusters };
+        let location = |(number, cluster): (usize, &&Cluster)| Location {
+            number,
+            name: cluster.name.clone(),
+            network: cluster.network.clone(),
+            region: cluster.region.clone(),
+            trust_domain: None,
+        };
+        let issuers = clusters
+            .iter()
+            .flat_map(|cluster| cluster.issuers.iter().map(|issuer| (issuer.clone(), cluster.name.clone())));
+        let mut ground = Self {
+            mesh,
+            locations: Arc::new(clusters.iter().enumerate().map(location).collect()),
+            issuers: Arc::new(issuers.collect()),
+            hosts: BTreeMap::new(),
+            everywhere: (0..clusters.len()).collect(),
+            clusters,
+        };
         ground.hosts = mesh
             .services()
             .map(|(service, listing)| {

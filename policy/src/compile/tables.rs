@@ -10,8 +10,8 @@ use crate::document::Located;
 use crate::mesh::Cluster;
 use crate::name::{ClusterName, NetworkName, PolicyName};
 use crate::plan::{
-    Bound, Exposure, GatewayPlan, Home, Inbound, InboundPlan, Location, Outbound, OutboundPlan, Pin, Range,
-    SCHEMA, Section, Split, Table, Within,
+    Bound, Exposure, GatewayPlan, Home, Inbound, InboundPlan, Outbound, OutboundPlan, Pin, Range, SCHEMA,
+    Section, Split, Table, Within,
 };
 use crate::rule::{self, Policy, Scope};
 
@@ -177,22 +177,11 @@ impl Here<'_> {
                 ..inbound
             })
         };
-        let location = |(number, cluster): (usize, &&Cluster)| Location {
-            number,
-            name: cluster.name.clone(),
-            network: cluster.network.clone(),
-            region: cluster.region.clone(),
-            trust_domain: None,
-        };
-        let issuers =
-            self.ground.clusters.iter().flat_map(|cluster| {
-                cluster.issuers.iter().map(|issuer| (issuer.clone(), cluster.name.clone()))
-            });
         InboundPlan {
             schema: SCHEMA,
             home,
-            clusters: self.ground.clusters.iter().enumerate().map(location).collect(),
-            issuers: issuers.collect(),
+            clusters: Arc::clone(&self.ground.locations),
+            issuers: Arc::clone(&self.ground.issuers),
             enforced: renumbered(enforced),
             shadow: renumbered(shadow),
             sections: sections.into_values().map(|(section, _)| section).collect(),

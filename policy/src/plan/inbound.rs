@@ -23,8 +23,8 @@ pub struct InboundPlan {
     pub(crate) schema: u32,
     pub(crate) home: Home,
     /// The clusters of the mesh by name; [`Members`] are numbers of this list.
-    pub(crate) clusters: Vec<Location>,
-    pub(crate) issuers: BTreeMap<IssuerName, ClusterName>,
+    pub(crate) clusters: Arc<Vec<Location>>,
+    pub(crate) issuers: Arc<BTreeMap<IssuerName, ClusterName>>,
     /// The access sections in the order in which they give reasons; entries name them by number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) sections: Vec<Arc<Section>>,
@@ -166,7 +166,7 @@ impl InboundPlan {
         if !self.clusters.is_sorted_by(|one, two| one.name < two.name) {
             return Err(PlanError::Unordered);
         }
-        for (number, location) in self.clusters.iter_mut().enumerate() {
+        for (number, location) in Arc::make_mut(&mut self.clusters).iter_mut().enumerate() {
             location.number = number;
         }
         match self.missing() {

@@ -63,6 +63,15 @@ impl<T> Table<T> {
     }
 }
 
+impl<T> IntoIterator for Table<T> {
+    type Item = (Scope, T);
+    type IntoIter = std::collections::hash_map::IntoIter<Scope, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl<T> FromIterator<(Scope, T)> for Table<T> {
     fn from_iter<I: IntoIterator<Item = (Scope, T)>>(entries: I) -> Self {
         Self(entries.into_iter().collect())
