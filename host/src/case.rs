@@ -34,14 +34,21 @@ pub struct Suite {
 pub struct Case {
     /// Its name; no other case of the file has it.
     pub name: Located<String>,
+    /// What is sent, and by whom.
+    pub call: Call,
+    /// What should come of it.
+    pub expect: Expectation,
+}
+
+/// One request of one sender.
+#[derive(Debug, Clone)]
+pub struct Call {
     /// Who sends the request.
     pub from: Origin,
     /// The cluster that answers; `None`: whichever could, and all that could must agree.
     pub to: Option<Located<ClusterName>>,
     /// The request.
     pub request: Request,
-    /// What should come of it.
-    pub expect: Expectation,
 }
 
 /// Who sends a request.
@@ -108,7 +115,7 @@ impl Suite {
     /// Everyone who sends a request, for the lab.
     pub fn clients(&self) -> impl Iterator<Item = Client> {
         self.cases.iter().map(|case| {
-            let Origin { cluster, namespace, service_account } = &case.from;
+            let Origin { cluster, namespace, service_account } = &case.call.from;
             stage::client(&cluster.value, namespace, service_account)
         })
     }
@@ -118,7 +125,7 @@ impl Suite {
         let names: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
         let known = format!("the mesh has {}", names.join(", "));
         let mut findings = Vec::new();
-        for case in &self.cases {
+        for case in self.cases.iter().map(|case| &case.call) {
             for cluster in std::iter::once(&case.from.cluster).chain(&case.to) {
                 if mesh.cluster(&cluster.value).is_none() {
                     let message = format!("cluster {:?} is not in the mesh", cluster.value.as_str());
@@ -150,7 +157,7 @@ fn not_in_mesh(at: &Place, message: String, known: &str) -> Finding {
     Finding { at: at.clone(), code: Code::NotInMesh, message, hint: known.to_owned() }
 }
 
-impl Case {
+impl Call {
     /// The service that the request is for.
     pub fn service(&self) -> Option<Service> {
         Service::from_authority(&self.request.host.value, &self.from.namespace).ok()

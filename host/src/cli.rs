@@ -4,6 +4,7 @@ mod build;
 mod certs;
 mod check;
 mod demo;
+mod explain;
 mod lab;
 mod out;
 mod rollout;
@@ -72,6 +73,8 @@ enum Verb {
     Build(build::Build),
     /// Run cases through the real module, offline
     Test(test::Test),
+    /// Walk one request through the plans and say why each step decides as it does
+    Explain(explain::Explain),
     /// What a mesh of several clusters needs
     #[command(subcommand)]
     Mesh(MeshVerb),
@@ -141,6 +144,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Check(verb) => verb.run(&common, out),
         Verb::Build(verb) => verb.run(&common, out),
         Verb::Test(verb) => verb.run(&common, out),
+        Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),

@@ -4,6 +4,7 @@
 //! wasmtime, [`envoy`] sends it through the lab's Envoys and reads what they logged.
 
 pub mod envoy;
+pub mod explain;
 mod offline;
 pub mod pure;
 
@@ -18,13 +19,13 @@ use policy::evaluate::Route;
 use policy::mesh::Cluster;
 use policy::name::{ClusterName, Identity, Service};
 
-use crate::case::{Case, Expectation};
+use crate::case::{Call, Case, Expectation};
 
-/// A case on the way to one destination.
+/// A call on the way to one destination.
 #[derive(Debug, Clone)]
 pub struct Journey<'m> {
-    /// The case.
-    pub case: &'m Case,
+    /// The call.
+    pub call: &'m Call,
     /// The service that the request is for.
     pub service: Service,
     /// Its port.
@@ -114,16 +115,16 @@ impl Outcome {
     }
 }
 
-/// The ways that a case's request can go: one for each cluster that may answer it.
-pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, case: &'m Case) -> Result<Vec<Journey<'m>>, NoPath> {
-    let source = mesh.cluster(&case.from.cluster.value).ok_or(NoPath::Misfit)?;
-    let service = case.service().ok_or(NoPath::Misfit)?;
+/// The ways that a request can go: one for each cluster that may answer it.
+pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec<Journey<'m>>, NoPath> {
+    let source = mesh.cluster(&call.from.cluster.value).ok_or(NoPath::Misfit)?;
+    let service = call.service().ok_or(NoPath::Misfit)?;
     let plan = &plans.get(&source.name).ok_or(NoPath::Misfit)?.outbound;
     let hosts = mesh.hosts(&service);
     // A split that is not sticky may send it to any of its clusters; a hundred draws are all its points.
     let mut destinations = BTreeSet::new();
     for draw in 0..100 {
-        let departure = case.departure(plan, &service, draw);
+        let departure = call.departure(plan, &service, draw);
         let within = match departure.route {
             // Refused, it ends at the source, wherever it was to go.
             _ if !departure.verdict.is_allow() => hosts.clone(),
@@ -133,7 +134,7 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, case: &'m Case) -> Result<Vec
         };
         destinations.extend(hosts.intersection(&within).cloned());
     }
-    if let Some(to) = &case.to {
+    if let Some(to) = &call.to {
         if !destinations.contains(&to.value) {
             return Err(NoPath::OutOfReach { service, cluster: to.value.clone() });
         }
@@ -141,10 +142,10 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, case: &'m Case) -> Result<Vec
     }
     let journey = |name: &ClusterName| {
         Ok(Journey {
-            case,
+            call,
             service: service.clone(),
             port: mesh.service(&service).map_or(80, |listing| listing.port),
-            identity: case.identity(mesh),
+            identity: call.identity(mesh),
             source,
             destination: mesh.cluster(name).ok_or(NoPath::Misfit)?,
         })

@@ -115,7 +115,7 @@ fn every_case_is_as_expected_and_as_evaluate_says() {
     let now = time::OffsetDateTime::now_utc();
     let mut offline = Offline::new(compiled().clone(), example.mesh(), plans, now).expect("an engine");
     for case in &example.suite.cases {
-        let journeys = walk::journeys(example.mesh(), plans, case).expect("a path");
+        let journeys = walk::journeys(example.mesh(), plans, &case.call).expect("a path");
         assert!(!journeys.is_empty(), "{} goes nowhere", case.name.value);
         for journey in &journeys {
             let pure = pure::walk(example.mesh(), plans, journey).expect("a walk");

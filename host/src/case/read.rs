@@ -7,7 +7,7 @@ use policy::document::{self, Fields, Located, Node};
 use policy::finding::{Code, Finding, Place, has_errors};
 use policy::name::{ClusterName, Namespace, ServiceAccount};
 
-use super::{Case, Expectation, Origin, Request, Suite};
+use super::{Call, Case, Expectation, Origin, Request, Suite};
 
 pub(super) fn suite(file: &str, text: &str) -> (Option<Suite>, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -68,7 +68,7 @@ fn case(node: Node, findings: &mut Vec<Finding>) -> Option<Case> {
     let request = fields.required("request").and_then(|node| request(node, fields.findings()));
     let expect = fields.required("expect").and_then(|node| expectation(node, fields.findings()));
     fields.close();
-    Some(Case { name: name?, from: from?, to, request: request?, expect: expect? })
+    Some(Case { name: name?, call: Call { from: from?, to, request: request? }, expect: expect? })
 }
 
 fn origin(node: Node, findings: &mut Vec<Finding>) -> Option<Origin> {
@@ -161,8 +161,8 @@ cases:
         let (suite, findings) = Suite::read("cases.yaml", GOOD);
         assert_eq!(findings, []);
         let case = &suite.unwrap().cases[0];
-        assert_eq!((case.request.method.as_str(), case.request.path.as_str()), ("GET", "/"));
-        assert_eq!(case.service().unwrap().to_string(), "s.a");
+        assert_eq!((case.call.request.method.as_str(), case.call.request.path.as_str()), ("GET", "/"));
+        assert_eq!(case.call.service().unwrap().to_string(), "s.a");
     }
 
     #[test]

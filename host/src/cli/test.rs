@@ -109,7 +109,7 @@ pub(super) fn offline(ready: &Ready, module: Module) -> anyhow::Result<Vec<Teste
     let mut tested = Vec::new();
     for case in &ready.suite.cases {
         let name = case.name.value.clone();
-        let journeys = match walk::journeys(mesh, plans, case) {
+        let journeys = match walk::journeys(mesh, plans, &case.call) {
             Ok(journeys) => journeys,
             Err(none) => {
                 tested.push(Tested { name, wrong: Some(none.to_string()), outcomes: Vec::new() });

@@ -41,10 +41,10 @@ pub enum EnvoyError {
 
 /// Walks one journey; `number` makes its request's id one of its own.
 pub async fn walk(lab: &Lab, journey: &Journey<'_>, number: usize) -> Result<Outcome, EnvoyError> {
-    let from = &journey.case.from;
+    let from = &journey.call.from;
     let client = stage::client(&from.cluster.value, &from.namespace, &from.service_account);
     let sidecar = format!("{}/{}.{}", client.cluster, client.service_account, client.namespace);
-    let request = &journey.case.request;
+    let request = &journey.call.request;
     for round in 0..TRIES {
         let id = format!("walk-{number}-{round}");
         let mut get = Get::new(&request.host.value, &request.path).header("x-request-id", &id);

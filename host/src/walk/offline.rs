@@ -267,7 +267,7 @@ fn routed(headers: &Headers) -> Option<&str> {
 
 /// The request as the application sends it.
 fn request(journey: &Journey<'_>) -> Headers {
-    let request = &journey.case.request;
+    let request = &journey.call.request;
     let mut headers = Headers::from([
         (":authority", request.host.value.as_str()),
         (":method", request.method.as_str()),

@@ -12,7 +12,7 @@ use super::{Journey, NoPath, Outcome, Stop};
 pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>) -> Result<Outcome, NoPath> {
     let (here, there) = journey.plans(plans).ok_or(NoPath::Misfit)?;
     // Whether it may start hangs on no draw: only where it goes.
-    let departure = journey.case.departure(&here.outbound, &journey.service, 0);
+    let departure = journey.call.departure(&here.outbound, &journey.service, 0);
     if !departure.verdict.is_allow() {
         return Ok(stopped(departure.verdict, Stop::Source, 403));
     }
@@ -28,7 +28,7 @@ pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>) -> Result<Outcome
     let issuer = journey.source.issuers.first().map(policy::mesh::IssuerName::as_str);
     let identity = Some(&journey.identity);
     let source = Source::of(plan, Evidence { peer: true, issuer, identity, tag: None });
-    let request = &journey.case.request;
+    let request = &journey.call.request;
     let arrival = Arrival {
         source,
         identity,

@@ -36,7 +36,7 @@ async fn agree(example: &Example) -> BTreeMap<String, usize> {
     let mut reasons = BTreeMap::new();
     let mut number = 0;
     for case in &example.suite.cases {
-        for journey in walk::journeys(stage.mesh(), &plans, case).expect("a path") {
+        for journey in walk::journeys(stage.mesh(), &plans, &case.call).expect("a path") {
             number += 1;
             let pure = pure::walk(stage.mesh(), &plans, &journey).expect("a walk");
             let offline = offline.walk(&journey).expect("a walk");
@@ -203,9 +203,10 @@ async fn a_hidden_service_is_never_dialled() {
     let hidden = |service: &str| {
         let mut cases = example.suite.cases.iter();
         let case = cases.find(|case| {
-            case.from.cluster.value.as_str() == "cluster2" && case.request.host.value.starts_with(service)
+            case.call.from.cluster.value.as_str() == "cluster2"
+                && case.call.request.host.value.starts_with(service)
         });
-        walk::journeys(stage.mesh(), &plans, case.expect("a case")).expect("a path").remove(0)
+        walk::journeys(stage.mesh(), &plans, &case.expect("a case").call).expect("a path").remove(0)
     };
     let gateway = "cluster1/istio-eastwestgateway.istio-system";
     let dialled = async |service: &str| {
