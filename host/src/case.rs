@@ -173,9 +173,7 @@ impl Call {
     pub fn identity(&self, mesh: &Mesh) -> Identity {
         let cluster = mesh.cluster(&self.from.cluster.value);
         Identity {
-            trust_domain: cluster
-                .map_or(mesh.trust_domain(), |cluster| mesh.trust_domain_of(cluster))
-                .clone(),
+            trust_domain: cluster.map_or(mesh.trust_domain(), |cluster| &cluster.trust_domain).clone(),
             namespace: self.from.namespace.clone(),
             service_account: self.from.service_account.clone(),
         }

@@ -104,10 +104,20 @@ codes! {
     NotServed = 23;
     /// A part of a plan that no API server would store.
     Oversized = 24;
+    /// Two meshes that share a root and not a trust domain, or the reverse.
+    MixedTrust = 25;
+    /// A gateway between clusters of one network.
+    IdleGateway = 26;
+    /// An address that other clusters cannot reach.
+    UnreachableAddress = 27;
+    /// An address that two clusters have.
+    SharedAddress = 28;
     /// A region asked for where clusters have none.
     NoRegion = 29;
     /// Two policies of which only one can hold.
     Conflict = 30;
+    /// A source that is to be proven where no proxy can.
+    NotProvable = 31;
 }
 
 impl Code {
@@ -119,7 +129,10 @@ impl Code {
             | Self::NoEffect
             | Self::Shadowed
             | Self::Emptied
-            | Self::NoRegion => Severity::Warning,
+            | Self::IdleGateway
+            | Self::UnreachableAddress
+            | Self::NoRegion
+            | Self::NotProvable => Severity::Warning,
             Self::Syntax
             | Self::UnknownKey
             | Self::MissingKey
@@ -139,6 +152,8 @@ impl Code {
             | Self::Weights
             | Self::NotServed
             | Self::Oversized
+            | Self::MixedTrust
+            | Self::SharedAddress
             | Self::Conflict => Severity::Error,
         }
     }

@@ -1,5 +1,6 @@
 //! The mesh: its clusters, their networks, and what can be known of its services.
 
+mod model;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
 use crate::finding::{Finding, has_errors};
-use crate::name::{ClusterName, Namespace, NetworkName, RegionName, Service, TrustDomain};
+use crate::name::{
+    ClusterName, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
+};
 use crate::rule::Boundary;
+pub use model::{Count, IstioVersion, IstioVersionError, Model};
 
 /// The port of an east-west gateway on which it passes mTLS through by SNI.
 pub const GATEWAY_PORT: u16 = 15443;
@@ -20,11 +24,23 @@ pub const GATEWAY_PORT: u16 = 15443;
 /// A mesh that was read from `mesh.yaml` and found sound: names are unique and every reference leads somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mesh {
-    name: String,
-    trust_domain: TrustDomain,
+    home: Federated,
+    others: BTreeMap<MeshName, Federated>,
     root_namespace: Namespace,
+    istio: Option<IstioVersion>,
     clusters: BTreeMap<ClusterName, Cluster>,
     services: BTreeMap<Service, Listing>,
+}
+
+/// A mesh as far as others trust it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Federated {
+    /// Its name, which is Istio's mesh id.
+    pub name: MeshName,
+    /// The trust domain of its identities, unless a cluster says another.
+    pub trust_domain: TrustDomain,
+    /// The root CA that signs for it.
+    pub root: RootName,
 }
 
 /// One Kubernetes cluster of the mesh.
@@ -32,6 +48,10 @@ pub struct Mesh {
 pub struct Cluster {
     /// Its name, as Istio has it too.
     pub name: ClusterName,
+    /// The mesh that it is of.
+    pub mesh: MeshName,
+    /// The trust domain of its identities.
+    pub trust_domain: TrustDomain,
     /// The network that its pods are on.
     pub network: NetworkName,
     /// Where it runs.
@@ -202,17 +222,42 @@ impl Mesh {
 
     /// Its name, which is Istio's mesh id.
     pub fn name(&self) -> &str {
-        &self.name
+        self.home.name.as_str()
     }
 
-    /// The trust domain of its identities.
+    /// The mesh itself and then those that it is federated with, by name.
+    pub fn meshes(&self) -> impl Iterator<Item = &Federated> {
+        std::iter::once(&self.home).chain(self.others.values())
+    }
+
+    /// The trust domain of its identities, unless a cluster says another.
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        &self.home.trust_domain
     }
 
-    /// The trust domain of a cluster's identities.
-    pub fn trust_domain_of(&self, _cluster: &Cluster) -> &TrustDomain {
-        &self.trust_domain
+    /// The trust domains that identities of its clusters are of.
+    pub fn trust_domains(&self) -> BTreeSet<&TrustDomain> {
+        self.clusters().map(|cluster| &cluster.trust_domain).collect()
+    }
+
+    /// Whether its Envoys give a peer's certificate away, which proves the source cluster; `None` where
+    /// `mesh.yaml` does not say the version. They do from 1.38 on, which Istio 1.30 brought.
+    pub fn gives_certificates(&self) -> Option<bool> {
+        self.istio.map(|version| version >= IstioVersion { major: 1, minor: 30 })
+    }
+
+    /// Which of the eight ways of building a mesh it is.
+    pub fn model(&self) -> Model {
+        let networks: BTreeSet<_> = self.clusters().map(|cluster| &cluster.network).collect();
+        let primaries = |mesh: &Federated| {
+            let own = self.clusters().filter(|cluster| cluster.mesh == mesh.name);
+            own.filter(|cluster| cluster.control_plane == ControlPlane::Primary).count()
+        };
+        Model {
+            networks: Count::of(networks.len()),
+            control_planes: Count::of(self.meshes().map(primaries).max().unwrap_or_default()),
+            meshes: Count::of(self.meshes().count()),
+        }
     }
 
     /// Istio's namespace, whose policies hold in all others.

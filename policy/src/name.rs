@@ -109,6 +109,10 @@ macro_rules! names {
 names! {
     /// A cluster, as `multiCluster.clusterName` and the key of its remote secret say it.
     ClusterName: is_label else NotALabel;
+    /// A mesh, as `meshConfig.defaultConfig.meshId` says it.
+    MeshName: is_label else NotALabel;
+    /// A root CA, by whatever name tells it from others.
+    RootName: is_label else NotALabel;
     /// A network, as the label `topology.istio.io/network` says it.
     NetworkName: is_label else NotALabel;
     /// A region, as the label `topology.kubernetes.io/region` says it.
@@ -135,6 +139,18 @@ impl Namespace {
     /// Istio's own namespace, the root unless a mesh says another.
     pub fn istio_system() -> Self {
         Self("istio-system".to_owned())
+    }
+}
+
+impl MeshName {
+    /// What a mesh is called that no one has named.
+    pub(crate) fn unnamed() -> Self {
+        Self("mesh1".to_owned())
+    }
+
+    /// The name of a root CA that signs for this mesh alone.
+    pub(crate) fn own_root(&self) -> RootName {
+        RootName(self.0.clone())
     }
 }
 

@@ -21,7 +21,9 @@ impl Check {
                 }
                 let what = project.mesh.as_ref().map_or_else(String::new, |mesh| {
                     let clusters = mesh.clusters().count();
-                    format!(" ({clusters} clusters, {} policies)", project.policies.len())
+                    // One cluster is no way yet of building a mesh of several.
+                    let model = if clusters > 1 { format!(", {}", mesh.model()) } else { String::new() };
+                    format!(" ({clusters} clusters{model}; {} policies)", project.policies.len())
                 });
                 out.print(&format!(
                     "{}: {}{what}",

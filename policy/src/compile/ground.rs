@@ -23,12 +23,13 @@ pub(super) struct Ground<'m> {
 impl<'m> Ground<'m> {
     pub(super) fn of(mesh: &'m Mesh) -> Self {
         let clusters: Vec<&Cluster> = mesh.clusters().collect();
+        let domains = mesh.trust_domains().len();
         let location = |(number, cluster): (usize, &&Cluster)| Location {
             number,
             name: cluster.name.clone(),
             network: cluster.network.clone(),
             region: cluster.region.clone(),
-            trust_domain: None,
+            trust_domain: (domains > 1).then(|| cluster.trust_domain.clone()),
         };
         let issuers = clusters
             .iter()

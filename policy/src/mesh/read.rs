@@ -1,19 +1,28 @@
 //! The one door from the text of a `mesh.yaml` to a [`Mesh`].
 
+mod addresses;
 mod check;
+mod federation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Cluster, ControlPlane, GATEWAY_PORT, Gateway, IssuerName, Listing, Mesh, Target};
+use super::{
+    Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Listing, Mesh, Target,
+};
 use crate::cidr::Cidr;
 use crate::document::{self, Fields, Located, Node};
 use crate::finding::{Code, Finding, Place};
-use crate::name::{ClusterName, Namespace, NetworkName, Port, Service, TrustDomain};
+use crate::name::{ClusterName, MeshName, Namespace, NetworkName, Port, RootName, Service, TrustDomain};
 
 /// A cluster with the places that findings about it point at.
 struct Draft {
     name: Located<ClusterName>,
     network: Located<NetworkName>,
+    mesh: Option<Located<MeshName>>,
+    trust_domain: Option<Located<TrustDomain>>,
+    target: Option<Located<String>>,
+    api_server: Option<Located<String>>,
+    gateway: Option<Located<Gateway>>,
     pod_cidr: Option<Located<Cidr>>,
     remote_of: Option<Located<ClusterName>>,
     issuers: Vec<Located<IssuerName>>,
@@ -56,21 +65,27 @@ pub(super) fn draft(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
 fn document_of(node: Node, findings: &mut Vec<Finding>) -> Option<Mesh> {
     let mut fields = Fields::open(node, "Mesh", findings)?;
     let kind = crate::kind::expect(&mut fields, "Mesh");
+    let at = fields.at().clone();
     let name = fields.optional_fields("metadata").and_then(|mut metadata| {
-        let name = metadata.required_value::<ClusterName>("name");
+        let name = metadata.required_value::<MeshName>("name");
         metadata.close();
         name
     });
-    let name = name.map_or_else(|| "mesh1".to_owned(), |name| name.value.to_string());
+    let name = name.unwrap_or_else(|| Located { at, value: MeshName::unnamed() });
     let mesh = fields.required("spec").and_then(|spec| self::spec(spec, name, fields.findings()));
     fields.close();
     kind.and(mesh)
 }
 
-fn spec(node: Node, name: String, findings: &mut Vec<Finding>) -> Option<Mesh> {
+fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Option<Mesh> {
     let mut spec = Fields::open(node, "spec", findings)?;
     let trust_domain = spec.optional_value::<TrustDomain>("trustDomain");
-    let root_namespace = spec.optional_fields("istio").and_then(istio);
+    let root = spec.optional_value::<RootName>("root");
+    let home = federation::home(name, trust_domain, root);
+    let others = spec.optional_list("meshes").map(|list| list.value).unwrap_or_default();
+    let others: Vec<_> =
+        others.into_iter().filter_map(|node| federation::other(node, spec.findings())).collect();
+    let (root_namespace, version) = spec.optional_fields("istio").map(istio).unwrap_or_default();
     let clusters = match spec.required("clusters") {
         Some(node) => {
             document::list(node, "clusters", spec.findings()).map(|list| list.value).unwrap_or_default()
@@ -78,55 +93,48 @@ fn spec(node: Node, name: String, findings: &mut Vec<Finding>) -> Option<Mesh> {
         None => Vec::new(),
     };
     let count = clusters.len();
-    let drafts: Vec<Draft> = clusters.into_iter().filter_map(|node| cluster(node, spec.findings())).collect();
+    let mut drafts: Vec<Draft> =
+        clusters.into_iter().filter_map(|node| cluster(node, &home.mesh, spec.findings())).collect();
     let listings = match spec.optional_fields("services") {
         Some(mut services) => services_of(&mut services),
         None => Vec::new(),
     };
     spec.close();
+    let others = federation::join(&home, others, &mut drafts, findings);
     check::clusters(&drafts, findings);
     let services = listings.into_iter().filter_map(|draft| listing(draft, &drafts, findings)).collect();
     if drafts.len() < count {
         return None; // every mention of a cluster that could not be read would be a finding, and a wrong one
     }
     Some(Mesh {
-        name,
-        trust_domain: trust_domain.map_or_else(TrustDomain::cluster_local, |domain| domain.value),
+        home: home.mesh,
+        others,
         root_namespace: root_namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value),
+        istio: version.map(|version| version.value),
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
     })
 }
 
-fn istio(mut istio: Fields<'_>) -> Option<Located<Namespace>> {
+type Istio = (Option<Located<Namespace>>, Option<Located<IstioVersion>>);
+
+fn istio(mut istio: Fields<'_>) -> Istio {
     let root_namespace = istio.optional_value::<Namespace>("rootNamespace");
-    istio.optional_value::<String>("version");
+    let version = istio.optional_value::<IstioVersion>("version");
     istio.optional_choice("installer", &[("istioctl", ()), ("helm", ())]);
     istio.close();
-    root_namespace
+    (root_namespace, version)
 }
 
-fn cluster(node: Node, findings: &mut Vec<Finding>) -> Option<Draft> {
+fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<Draft> {
     let mut fields = Fields::open(node, "cluster", findings)?;
     let name = fields.required_value::<ClusterName>("name");
+    let mesh = fields.optional_value::<MeshName>("mesh");
+    let trust_domain = fields.optional_value::<TrustDomain>("trustDomain");
     let network = fields.required_value::<NetworkName>("network");
     let region = fields.optional_value("region").map(|region| region.value);
-    let context = fields.optional_value::<String>("context");
-    let directory = fields.optional_value::<String>("directory");
-    if let (Some(_), Some(directory)) = (&context, &directory) {
-        fields.findings().push(Finding {
-            at: directory.at.clone(),
-            code: Code::Duplicate,
-            message: "a cluster has a context or a directory, not both".to_owned(),
-            hint: "keep the context to apply to the API server, or the directory for GitOps".to_owned(),
-        });
-    }
-    let target = match (context, directory) {
-        (Some(context), _) => Some(Target::Context(context.value)),
-        (None, Some(directory)) => Some(Target::Directory(directory.value)),
-        (None, None) => None,
-    };
-    let api_server = fields.optional_value("apiServer").map(|server| server.value);
+    let (target, target_at) = target(&mut fields);
+    let api_server = fields.optional_value::<String>("apiServer");
     let remote_of = fields.optional_fields("controlPlane").and_then(control_plane);
     let gateway = fields.optional_fields("gateway").and_then(gateway);
     let pod_cidr = fields.optional_value::<Cidr>("podCidr");
@@ -139,19 +147,53 @@ fn cluster(node: Node, findings: &mut Vec<Finding>) -> Option<Draft> {
     };
     let cluster = Cluster {
         name: name.value.clone(),
+        mesh: mesh.as_ref().map_or_else(|| home.name.clone(), |mesh| mesh.value.clone()),
+        trust_domain: home.trust_domain.clone(),
         network: network.value.clone(),
         region,
         target,
-        api_server,
+        api_server: api_server.as_ref().map(|server| server.value.clone()),
         control_plane: match &remote_of {
             Some(primary) => ControlPlane::RemoteOf(primary.value.clone()),
             None => ControlPlane::Primary,
         },
-        gateway,
+        gateway: gateway.as_ref().map(|gateway| gateway.value.clone()),
         pod_cidr: pod_cidr.as_ref().map(|cidr| cidr.value),
         issuers: issuers.iter().map(|issuer| issuer.value.clone()).collect(),
     };
-    Some(Draft { name, network, pod_cidr, remote_of, issuers, cluster })
+    Some(Draft {
+        name,
+        network,
+        mesh,
+        trust_domain,
+        target: target_at,
+        api_server,
+        gateway,
+        pod_cidr,
+        remote_of,
+        issuers,
+        cluster,
+    })
+}
+
+/// How objects reach the cluster, and where that is said.
+fn target(fields: &mut Fields<'_>) -> (Option<Target>, Option<Located<String>>) {
+    let context = fields.optional_value::<String>("context");
+    let directory = fields.optional_value::<String>("directory");
+    if let (Some(_), Some(directory)) = (&context, &directory) {
+        fields.findings().push(Finding {
+            at: directory.at.clone(),
+            code: Code::Duplicate,
+            message: "a cluster has a context or a directory, not both".to_owned(),
+            hint: "keep the context to apply to the API server, or the directory for GitOps".to_owned(),
+        });
+    }
+    let target = match (&context, &directory) {
+        (Some(context), _) => Some(Target::Context(context.value.clone())),
+        (None, Some(directory)) => Some(Target::Directory(directory.value.clone())),
+        (None, None) => None,
+    };
+    (target, context.or(directory))
 }
 
 fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
@@ -174,11 +216,15 @@ fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
     remote_of
 }
 
-fn gateway(mut fields: Fields<'_>) -> Option<Gateway> {
+fn gateway(mut fields: Fields<'_>) -> Option<Located<Gateway>> {
     let address = fields.required_value::<String>("address");
     let port = fields.optional_value::<Port>("port");
     fields.close();
-    Some(Gateway { address: address?.value, port: port.map_or(GATEWAY_PORT, |port| port.value.number()) })
+    let Located { at, value: address } = address?;
+    Some(Located {
+        at,
+        value: Gateway { address, port: port.map_or(GATEWAY_PORT, |port| port.value.number()) },
+    })
 }
 
 fn services_of(services: &mut Fields<'_>) -> Vec<DraftListing> {

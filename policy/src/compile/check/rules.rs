@@ -11,7 +11,7 @@ use crate::guard::{Index, Probe};
 use crate::name::RuleName;
 use crate::pattern::Pattern;
 use crate::plan;
-use crate::rule::{Access, From, Judged, Mode, Policy, Rule};
+use crate::rule::{Access, Demand, From, Judged, Mode, Policy, Rule};
 
 pub(super) fn check(
     ground: &Ground<'_>,
@@ -21,6 +21,17 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) {
     let Some(access) = &policy.access else { return };
+    if access.source == Demand::Verified && ground.mesh.gives_certificates() == Some(false) {
+        findings.push(Finding {
+            at: policy.name.at.clone(),
+            code: Code::NotProvable,
+            message: format!(
+                "policy {:?} demands a proven source, and proxies of this Istio show no certificate that proves one",
+                policy.name.value.as_str()
+            ),
+            hint: "everyone from elsewhere would be refused: update Istio to 1.30, or say source: Claimed".to_owned(),
+        });
+    }
     let mut seen: BTreeMap<&RuleName, &Place> = BTreeMap::new();
     for rule in access.deny.iter().chain(access.allow.iter().flatten()) {
         let Located { at, value: name } = &rule.name;
@@ -78,7 +89,7 @@ fn source(ground: &Ground<'_>, known: &Known, rule: &Rule, from: &From, findings
 }
 
 fn domains<'m>(ground: &Ground<'m>) -> BTreeSet<&'m str> {
-    let of_clusters = ground.clusters.iter().map(|cluster| ground.mesh.trust_domain_of(cluster).as_str());
+    let of_clusters = ground.clusters.iter().map(|cluster| cluster.trust_domain.as_str());
     of_clusters.chain([ground.mesh.trust_domain().as_str()]).collect()
 }
 

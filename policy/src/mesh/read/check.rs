@@ -1,8 +1,8 @@
 //! What only shows when all clusters of a mesh are known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Draft;
+use super::{Draft, addresses};
 use crate::finding::{Code, Finding, Place};
 use crate::name::NetworkName;
 
@@ -22,8 +22,10 @@ pub(super) fn clusters(drafts: &[Draft], findings: &mut Vec<Finding>) {
         check_addresses(draft, before, findings);
         check_issuers(draft, before, findings);
         check_control_plane(draft, drafts, findings);
+        addresses::check(draft, before, findings);
     }
     check_ways_in(drafts, findings);
+    check_idle_gateways(drafts, findings);
 }
 
 fn check_addresses(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
@@ -74,19 +76,55 @@ fn check_issuers(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
 
 fn check_control_plane(draft: &Draft, drafts: &[Draft], findings: &mut Vec<Finding>) {
     let Some(primary) = &draft.remote_of else { return };
-    let message = match drafts.iter().find(|other| other.name.value == primary.value) {
-        None => format!("{} is a remote of {}, which is not in the mesh", draft.name.value, primary.value),
-        Some(other) if other.remote_of.is_some() => {
-            format!("{} is a remote of {}, which is a remote itself", draft.name.value, primary.value)
-        }
+    let (name, theirs) = (&draft.name.value, &primary.value);
+    let (code, message, hint) = match drafts.iter().find(|other| other.name.value == *theirs) {
+        _ if name == theirs => (Code::NoControlPlane, format!("{name} is a remote of itself"), PRIMARY),
+        None => (
+            Code::NoControlPlane,
+            format!("{name} is a remote of {theirs}, which is not in the mesh"),
+            PRIMARY,
+        ),
+        Some(other) if other.remote_of.is_some() => (
+            Code::NoControlPlane,
+            format!("{name} is a remote of {theirs}, which is a remote itself"),
+            PRIMARY,
+        ),
+        Some(other) if other.cluster.mesh != draft.cluster.mesh => (
+            Code::NoControlPlane,
+            format!(
+                "{name} of mesh {} is a remote of {theirs} of mesh {}",
+                draft.cluster.mesh, other.cluster.mesh
+            ),
+            "a control plane is one mesh's: name a primary of the same mesh",
+        ),
+        Some(other) if other.network.value != draft.network.value && other.gateway.is_none() => (
+            Code::NoWayIn,
+            format!("{name} is on another network than its control plane {theirs}, which has no gateway"),
+            "a remote reaches istiod through the east-west gateway of its primary: give that one gateway: {address: ...}",
+        ),
         Some(_) => return,
     };
-    findings.push(Finding {
-        at: primary.at.clone(),
-        code: Code::NoControlPlane,
-        message,
-        hint: "remoteOf names a cluster that runs its own control plane".to_owned(),
-    });
+    findings.push(Finding { at: primary.at.clone(), code, message, hint: hint.to_owned() });
+}
+
+const PRIMARY: &str = "remoteOf names a cluster that runs its own control plane";
+
+/// Gateways that nothing would pass: on one network pods reach each other, and every istiod is at home.
+fn check_idle_gateways(drafts: &[Draft], findings: &mut Vec<Finding>) {
+    let networks: BTreeSet<&NetworkName> = drafts.iter().map(|draft| &draft.network.value).collect();
+    let meshes: BTreeSet<_> = drafts.iter().map(|draft| &draft.cluster.mesh).collect();
+    let remotes = drafts.iter().any(|draft| draft.remote_of.is_some());
+    if drafts.len() < 2 || networks.len() > 1 || meshes.len() > 1 || remotes {
+        return;
+    }
+    for (draft, gateway) in drafts.iter().filter_map(|draft| Some((draft, draft.gateway.as_ref()?))) {
+        findings.push(Finding {
+            at: gateway.at.clone(),
+            code: Code::IdleGateway,
+            message: format!("nothing passes the gateway of {}: all clusters are on network {}", draft.name.value, draft.network.value),
+            hint: "leave gateway out; or, where pods of one cluster do not reach those of another, give them networks of their own".to_owned(),
+        });
+    }
 }
 
 fn check_ways_in(drafts: &[Draft], findings: &mut Vec<Finding>) {

@@ -43,9 +43,11 @@ fn a_name_is_one_clusters() {
 #[test]
 fn pods_of_one_network_do_not_share_addresses() {
     check(
-        &GOOD.replace("network: network2", "network: network1"),
+        &GOOD.replace("network: network2", "network: network1").replace(", port: 443", ""),
         &[
+            "mesh.yaml:6:83: warning[ISM026]: nothing passes the gateway of cluster1: all clusters are on network network1",
             "mesh.yaml:7:50: error[ISM008]: pods of cluster2 (10.42.0.0/16) and of cluster1 (10.42.0.0/16) have the same addresses on network network1",
+            "mesh.yaml:7:83: warning[ISM026]: nothing passes the gateway of cluster2: all clusters are on network network1",
         ],
     );
 }
@@ -122,4 +124,70 @@ fn a_file_with_nothing_or_too_much_in_it_is_no_mesh() {
         &format!("{GOOD}---\na: b\n"),
         &["mesh.yaml:11:1: error[ISM007]: a second document in a mesh.yaml"],
     );
+}
+
+/// Clusters as `NAME NETWORK MESH [PRIMARY]`.
+fn mesh_of(clusters: &[(&str, &str, &str, Option<&str>)]) -> Mesh {
+    let mut text = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: home}\nspec:\n".to_owned();
+    if clusters.iter().any(|(_, _, mesh, _)| *mesh == "partner") {
+        text += "  meshes: [{name: partner, trustDomain: partner.example}]\n";
+    }
+    text += "  clusters:\n";
+    for (number, (name, network, mesh, primary)) in clusters.iter().enumerate() {
+        let plane =
+            primary.map_or("{primary: true}".to_owned(), |primary| format!("{{remoteOf: {primary}}}"));
+        text += &format!(
+            "  - {{name: {name}, network: {network}, mesh: {mesh}, controlPlane: {plane}, gateway: {{address: 192.0.2.{number}}}}}\n"
+        );
+    }
+    let (mesh, findings) = Mesh::read("mesh.yaml", &text);
+    mesh.unwrap_or_else(|| panic!("{findings:?}"))
+}
+
+#[test]
+fn the_eight_models_are_told_apart() {
+    let remote = Some("a");
+    for (clusters, model) in [
+        (&[("a", "n", "home", None), ("b", "n", "home", remote)][..], "primary-remote on one network"),
+        (&[("a", "n", "home", None), ("b", "n", "home", None)], "multi-primary on one network"),
+        (&[("a", "n", "home", None), ("b", "m", "home", remote)], "primary-remote on different networks"),
+        (&[("a", "n", "home", None), ("b", "m", "home", None)], "multi-primary on different networks"),
+        (
+            &[("a", "n", "home", None), ("b", "n", "home", remote), ("p", "n", "partner", None)],
+            "primary-remote on one network, federated with other meshes",
+        ),
+        (
+            &[("a", "n", "home", None), ("b", "n", "home", None), ("p", "n", "partner", None)],
+            "multi-primary on one network, federated with other meshes",
+        ),
+        (
+            &[("a", "n", "home", None), ("b", "m", "home", remote), ("p", "m", "partner", None)],
+            "primary-remote on different networks, federated with other meshes",
+        ),
+        (
+            &[("a", "n", "home", None), ("b", "m", "home", None), ("p", "m", "partner", None)],
+            "multi-primary on different networks, federated with other meshes",
+        ),
+    ] {
+        assert_eq!(mesh_of(clusters).model().to_string(), model);
+    }
+}
+
+#[test]
+fn a_cluster_has_the_trust_domain_of_its_mesh_unless_it_says_another() {
+    let mesh = mesh_of(&[("a", "n", "home", None), ("p", "n", "partner", None)]);
+    let domains: Vec<&str> = mesh.clusters().map(|cluster| cluster.trust_domain.as_str()).collect();
+    assert_eq!(domains, ["cluster.local", "partner.example"]);
+    let text = GOOD.replace("name: cluster2,", "name: cluster2, trustDomain: two.example,");
+    let mesh = Mesh::read("mesh.yaml", &text).0.unwrap();
+    assert_eq!(mesh.trust_domains().len(), 2);
+}
+
+#[test]
+fn the_version_of_istio_says_whether_proxies_show_certificates() {
+    for (version, gives) in [("\"1.29.6\"", Some(false)), ("\"1.30\"", Some(true)), ("\"2.0\"", Some(true))] {
+        let text = GOOD.replace("spec:\n", &format!("spec:\n  istio: {{version: {version}}}\n"));
+        assert_eq!(Mesh::read("mesh.yaml", &text).0.unwrap().gives_certificates(), gives);
+    }
+    assert_eq!(Mesh::read("mesh.yaml", GOOD).0.unwrap().gives_certificates(), None);
 }
