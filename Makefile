@@ -3,7 +3,7 @@
 ISTHMUS := $(or $(CARGO_TARGET_DIR),target)/debug/isthmus
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo host setup build demo test bench lint clean
+.PHONY: help cargo host setup build demo test nightly bench lint clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: build ## Run a mesh of two clusters on this machine and show what the filt
 
 test: build ## Run every tier of tests
 	tests/run
+
+nightly: cargo ## Judge a million random requests by two evaluators; PAIRS=n and SEED=n say how many and which
+	PAIRS=$(or $(PAIRS),1000000) cargo test --release --locked --package isthmus-tests --test property the_compiled_verdict -- --nocapture
 
 bench: build ## Measure; the figures also go to target/bench.json
 	cargo bench --locked --package isthmus-tests --bench figures

@@ -18,6 +18,8 @@ mod oracle;
 mod order;
 #[path = "property/request.rs"]
 mod request;
+#[path = "property/spec.rs"]
+mod spec;
 #[path = "property/verdicts.rs"]
 mod verdicts;
 #[path = "property/world.rs"]

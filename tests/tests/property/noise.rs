@@ -17,7 +17,9 @@ fn read_all(text: &str) {
     if let Some(mesh) = mesh {
         let _either = compile(&mesh, &policies);
     }
-    let _either = Plan::read(text.as_bytes()).is_ok();
+    for role in Role::ALL {
+        let _either = Plan::read(role, text.as_bytes()).is_ok();
+    }
     let _either = Configuration::read(text.as_bytes()).is_ok();
 }
 
@@ -60,7 +62,9 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_a_reader(bytes in vec(any::<u8>(), 0..200)) {
-        let _either = Plan::read(&bytes).is_ok();
+        for role in Role::ALL {
+            let _either = Plan::read(role, &bytes).is_ok();
+        }
         let _either = Configuration::read(&bytes).is_ok();
         let _either = certificate::issuer(&bytes).is_ok();
     }
@@ -82,17 +86,20 @@ proptest! {
     #[test]
     fn a_spoilt_plan_is_refused_or_sound_and_never_a_panic(world in world(), spoils in spoils()) {
         let world = world.compiled(Dice::still());
-        let plan = world.plans.into_values().next().expect("a plan");
-        let json = plan.to_json().expect("a plan is JSON");
-        let spoilt = spoils.iter().fold(json, |text, spoil| spoil.apply(&text));
-        if let Ok(read) = Plan::read(spoilt.as_bytes()) {
-            let again = read.to_json().expect("a plan is JSON");
-            prop_assert_eq!(Plan::read(again.as_bytes()).expect("what was written is read"), read);
+        let plans = world.plans.into_values().next().expect("plans");
+        for (_, plan) in plans.parts() {
+            let role = plan.role();
+            let json = plan.to_json().expect("a plan is JSON");
+            let spoilt = spoils.iter().fold(json, |text, spoil| spoil.apply(&text));
+            if let Ok(read) = Plan::read(role, spoilt.as_bytes()) {
+                let again = read.to_json().expect("a plan is JSON");
+                prop_assert_eq!(Plan::read(role, again.as_bytes()).expect("what was written is read"), read);
+            }
+            let whole = Configuration { role, digest: "0".to_owned(), plan };
+            let json = serde_json::to_string(&whole).expect("a configuration is JSON");
+            prop_assert_eq!(Configuration::read(json.as_bytes()).expect("a sound configuration"), whole);
+            let spoilt = spoils.iter().fold(json, |text, spoil| spoil.apply(&text));
+            let _either = Configuration::read(spoilt.as_bytes()).is_ok();
         }
-        let whole = Configuration { role: Role::Inbound, digest: "0".to_owned(), plan };
-        let json = serde_json::to_string(&whole).expect("a configuration is JSON");
-        prop_assert_eq!(Configuration::read(json.as_bytes()).expect("a sound configuration"), whole);
-        let spoilt = spoils.iter().fold(json, |text, spoil| spoil.apply(&text));
-        let _either = Configuration::read(spoilt.as_bytes()).is_ok();
     }
 }

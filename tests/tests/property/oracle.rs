@@ -2,16 +2,17 @@
 //!
 //! Where two policies deny, the first by namespace and name gives the reason; so it is with rules by name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::Mesh;
 use policy::Policy;
+use policy::document::Located;
 use policy::mesh::Cluster;
-use policy::name::{Identity, Service};
+use policy::name::{ClusterName, Identity, Service};
 use policy::pattern::Pattern;
-use policy::rule::{Access, Boundary, Demand, Judged, Rule, Scope};
+use policy::rule::{Access, Boundary, Clause, Demand, From, HashOn, Judged, Mode, Rule, Scope, To};
 
-use super::request::{Request, Words};
+use super::request::{Both, Request, Words};
 use super::world::Compiled;
 
 fn allow(reason: &str) -> Words {
@@ -29,10 +30,19 @@ fn ordered(world: &Compiled) -> Vec<&Policy> {
     policies
 }
 
+fn acting<'p>(policies: &[&'p Policy]) -> Vec<&'p Policy> {
+    policies.iter().copied().filter(|policy| policy.mode == Mode::Enforce).collect()
+}
+
+fn in_shadow(policy: &Policy) -> bool {
+    policy.mode == Mode::Shadow
+}
+
 /// The boundary that binds: the narrowest, and the first policy that draws it.
 fn binding<'p>(policies: &[&'p Policy]) -> Option<(Boundary, &'p Policy)> {
     [Boundary::Cluster, Boundary::Network, Boundary::Region].into_iter().find_map(|boundary| {
-        let draws = |policy: &&&Policy| policy.boundary.as_ref().is_some_and(|drawn| drawn.value == boundary);
+        let draws =
+            |policy: &&&Policy| policy.routing.boundary.as_ref().is_some_and(|drawn| drawn.value == boundary);
         policies.iter().find(draws).map(|policy| (boundary, *policy))
     })
 }
@@ -52,20 +62,98 @@ fn runs(mesh: &Mesh, service: &Service, cluster: &Cluster) -> bool {
     mesh.service(service).is_none_or(|listing| listing.clusters.contains(&cluster.name))
 }
 
-/// What the source's sidecar says: the verdict and how far the request may go.
-pub(crate) fn outbound(world: &Compiled, request: &Request) -> (Words, String) {
-    let (here, service) = (request.cluster(world), request.service());
+/// Whether a policy has the source's sidecar do anything.
+fn steers(policy: &Policy) -> bool {
+    let routing = &policy.routing;
+    let bounds = routing.boundary.as_ref().is_some_and(|drawn| drawn.value != Boundary::Mesh);
+    bounds || routing.pin.is_some() || routing.split.is_some()
+}
+
+/// What the source's sidecar says: the verdicts and where the request may go.
+pub(crate) fn outbound(world: &Compiled, request: &Request) -> (Both, String) {
     let mut policies = ordered(world);
-    policies.retain(|policy| policy.services.iter().any(|scope| scope.value.covers(&service)));
-    let Some((boundary, policy)) = binding(&policies) else {
-        return (allow("no-policy"), "Mesh".to_owned());
+    policies.retain(|policy| speaks(policy, &request.service()) && steers(policy));
+    let shadow = policies.iter().any(|policy| in_shadow(policy));
+    let (verdict, route) = departing(world, request, &acting(&policies));
+    let shadow = shadow.then(|| departing(world, request, &policies).0);
+    ((verdict, shadow), route)
+}
+
+fn departing(world: &Compiled, request: &Request, policies: &[&Policy]) -> (Words, String) {
+    if policies.is_empty() {
+        return (allow("no-policy"), "anywhere".to_owned());
+    }
+    let (here, service) = (request.cluster(world), request.service());
+    let drawn = binding(policies);
+    let inside = |cluster: &Cluster| drawn.is_none_or(|(boundary, _)| together(here, cluster, boundary));
+    let reaches = |name: &ClusterName| {
+        world
+            .mesh
+            .cluster(name)
+            .is_some_and(|cluster| inside(cluster) && runs(&world.mesh, &service, cluster))
     };
-    let reachable = world
-        .mesh
-        .clusters()
-        .any(|cluster| together(here, cluster, boundary) && runs(&world.mesh, &service, cluster));
-    let words = if reachable { allow("not-denied") } else { deny(policy, "boundary") };
-    (words, format!("{boundary:?}"))
+    if let Some((_, policy)) = drawn
+        && !world.mesh.clusters().any(|cluster| reaches(&cluster.name))
+    {
+        return (deny(policy, "boundary"), "nowhere".to_owned());
+    }
+    let to = |policy: &Policy, word: &str, cluster: Option<&ClusterName>| match cluster {
+        Some(cluster) => (allow(&format!("{}/{word}", policy.name.value)), format!("to {cluster}")),
+        None => (deny(policy, "unreachable"), "nowhere".to_owned()),
+    };
+    let pinning = nearest(policies, &service, |policy| policy.routing.pin.is_some());
+    if let Some(policy) = pinning {
+        let pin = &policy.routing.pin.as_ref().expect("a pin").value;
+        let value = request.header(pin.header.as_str());
+        if let Some(cluster) = value.and_then(|value| pin.to.get(&value)) {
+            return to(policy, "pin", Some(&cluster.value).filter(|cluster| reaches(cluster)));
+        }
+    }
+    if let Some(policy) = nearest(policies, &service, |policy| policy.routing.split.is_some()) {
+        let split = &policy.routing.split.as_ref().expect("a split").value;
+        let legs: BTreeMap<&ClusterName, u8> = split
+            .legs
+            .iter()
+            .map(|(cluster, weight)| (&cluster.value, *weight))
+            .filter(|(cluster, _)| reaches(cluster))
+            .collect();
+        // A slot for each hundredth.
+        let slots: Vec<&ClusterName> =
+            legs.iter().flat_map(|(cluster, weight)| vec![*cluster; usize::from(*weight)]).collect();
+        let value = split.hash_on.as_ref().and_then(|hash_on| match hash_on {
+            HashOn::Header(name) => request.header(name.as_str()),
+            HashOn::Cookie(name) => {
+                let cookies = request.header("cookie")?;
+                let pairs = cookies.split("; ").filter_map(|pair| pair.split_once('='));
+                pairs
+                    .into_iter()
+                    .find(|(found, _)| *found == name.as_str())
+                    .map(|(_, value)| value.to_owned())
+            }
+        });
+        let point = value.map_or(request.draw, |value| policy::evaluate::point(&value));
+        let slot =
+            usize::try_from(point.checked_rem(slots.len() as u64).unwrap_or_default()).expect("a slot");
+        return to(policy, "split", slots.get(slot).copied());
+    }
+    let route = drawn.map_or("anywhere".to_owned(), |(boundary, _)| format!("within {boundary:?}"));
+    (allow("not-denied"), route)
+}
+
+/// Of the policies that say something, the one whose scope around a service is the narrowest.
+fn nearest<'p>(
+    policies: &[&'p Policy],
+    service: &Service,
+    says: impl Fn(&Policy) -> bool,
+) -> Option<&'p Policy> {
+    let named = |scope: &Scope| matches!(scope, Scope::Service(named) if named == service);
+    let around = |scope: &Scope| matches!(scope, Scope::Namespace(around) if *around == service.namespace);
+    let all = |scope: &Scope| matches!(scope, Scope::Mesh);
+    let kinds: [&dyn Fn(&Scope) -> bool; 3] = [&named, &around, &all];
+    kinds.into_iter().find_map(|is| {
+        let of = |policy: &&&Policy| says(policy) && policy.services.iter().any(|scope| is(&scope.value));
+        policies.iter().find(of).copied()
+    })
 }
 
 /// Whether a policy speaks of a service.
@@ -84,38 +172,48 @@ fn closes(world: &Compiled, policy: &Policy, service: &Service, here: &Cluster) 
 }
 
 /// What the east-west gateway says.
-pub(crate) fn gateway(world: &Compiled, request: &Request) -> Words {
-    let service = request.service();
+pub(crate) fn gateway(world: &Compiled, request: &Request) -> Both {
+    let mut policies = ordered(world);
+    policies.retain(|policy| speaks(policy, &request.service()) && policy.exposure.is_some());
+    let shadow = policies.iter().any(|policy| in_shadow(policy));
+    let verdict = passing(world, request, &acting(&policies));
+    (verdict, shadow.then(|| passing(world, request, &policies)))
+}
+
+fn passing(world: &Compiled, request: &Request, policies: &[&Policy]) -> Words {
     let came_from = request.address().and_then(|address| {
         let holds = |cluster: &&Cluster| cluster.pod_cidr.is_some_and(|pods| pods.contains(address));
         world.mesh.clusters().filter(holds).max_by_key(|cluster| cluster.pod_cidr.map(|pods| pods.prefix()))
     });
-    let mut spoken = false;
-    for policy in ordered(world) {
-        let Some(exposure) = &policy.exposure else { continue };
-        if !speaks(policy, &service) {
-            continue;
-        }
-        spoken = true;
-        let shown = came_from.is_some_and(|cluster| {
-            exposure.value.iter().any(|pattern| matches(&pattern.value, cluster.network.as_str()))
+    for policy in policies {
+        let exposure = policy.exposure.as_ref().expect("an exposure");
+        let network = came_from.is_some_and(|cluster| {
+            exposure
+                .networks
+                .as_ref()
+                .is_some_and(|networks| clause(networks, Some(cluster.network.as_str()), false))
         });
-        if !shown {
+        let ports: Vec<u16> = exposure.ports.iter().map(|port| port.value.number()).collect();
+        let port = ports.is_empty() || request.port.is_some_and(|port| ports.contains(&port));
+        if !(network && port) {
             return deny(policy, "not-exposed");
         }
     }
-    allow(if spoken { "not-denied" } else { "no-policy" })
+    allow(if policies.is_empty() { "no-policy" } else { "not-denied" })
 }
 
 /// The policies that hold for a workload: for each service that it is behind, those that speak of the service;
 /// if no policy names any of its services, those that speak of its whole namespace.
 ///
 /// With each policy, whether it closes the service here.
-fn holding<'w>(world: &'w Compiled, request: &Request, here: &Cluster) -> Vec<Vec<(&'w Policy, bool)>> {
-    let saying: Vec<&Policy> = ordered(world)
-        .into_iter()
-        .filter(|policy| policy.access.is_some() || policy.boundary.is_some())
-        .collect();
+fn holding<'w>(
+    world: &'w Compiled,
+    policies: &[&'w Policy],
+    request: &Request,
+    here: &Cluster,
+) -> Vec<Vec<(&'w Policy, bool)>> {
+    let says = |policy: &Policy| policy.access.is_some() || policy.routing.boundary.is_some();
+    let saying: Vec<&Policy> = policies.iter().copied().filter(|policy| says(policy)).collect();
     let mut services = BTreeSet::new();
     for scope in saying.iter().flat_map(|policy| &policy.services) {
         if let Scope::Service(service) = &scope.value
@@ -162,12 +260,25 @@ struct Known<'w> {
 impl<'w> Known<'w> {
     fn of(world: &'w Compiled, request: &Request) -> Self {
         let (peer, issuer, tag) = request.evidence(world);
-        let signed =
-            |cluster: &&Cluster| cluster.issuers.iter().any(|name| Some(name.as_str()) == issuer.as_deref());
-        let proven = world.mesh.clusters().find(signed).filter(|_| peer);
-        let claimed =
-            world.mesh.clusters().find(|cluster| Some(cluster.name.as_str()) == tag).filter(|_| peer);
-        Self { proven, claimed: proven.or(claimed) }
+        let nothing = Self { proven: None, claimed: None };
+        if !peer {
+            return nothing;
+        }
+        let mut signed = world
+            .mesh
+            .clusters()
+            .filter(|cluster| cluster.issuers.iter().any(|name| Some(name.as_str()) == issuer.as_deref()));
+        if let Some(cluster) = signed.next() {
+            // Where there are several trust domains, the identity must be of the cluster's own.
+            let domains: BTreeSet<&str> =
+                world.mesh.clusters().map(|cluster| cluster.trust_domain.as_str()).collect();
+            let own =
+                request.identity().is_some_and(|identity| identity.trust_domain == cluster.trust_domain);
+            let proven = domains.len() == 1 || own;
+            return if proven { Self { proven: Some(cluster), claimed: Some(cluster) } } else { nothing };
+        }
+        let claimed = world.mesh.clusters().find(|cluster| Some(cluster.name.as_str()) == tag);
+        Self { proven: None, claimed }
     }
 
     fn well_enough(self, demand: Demand) -> Option<&'w Cluster> {
@@ -179,24 +290,31 @@ impl<'w> Known<'w> {
 }
 
 /// What the destination's sidecar says.
-pub(crate) fn inbound(world: &Compiled, request: &Request) -> Words {
+pub(crate) fn inbound(world: &Compiled, request: &Request) -> Both {
+    let here = request.cluster(world);
+    let all = holding(world, &ordered(world), request, here);
+    let shadow = all.iter().flatten().any(|(policy, _)| in_shadow(policy));
+    let verdict = arriving(world, request, holding(world, &acting(&ordered(world)), request, here));
+    (verdict, shadow.then(|| arriving(world, request, all)))
+}
+
+fn arriving(world: &Compiled, request: &Request, groups: Vec<Vec<(&Policy, bool)>>) -> Words {
     let here = request.cluster(world);
     let known = Known::of(world, request);
-    let groups = holding(world, request, here);
     let boundaries: Vec<(Boundary, &Policy)> = groups
         .iter()
         .filter_map(|group| binding(&group.iter().map(|(policy, _)| *policy).collect::<Vec<_>>()))
         .collect();
-    let mut owned: Vec<(&Policy, Access)> = Vec::new();
+    let mut sections: Vec<(&Policy, Access)> = Vec::new();
     for (policy, closes) in groups.into_iter().flatten() {
         let Some(mut access) = policy.access.clone() else { continue };
         if closes {
             access.deny.clear();
             access.allow = Some(Vec::new());
         }
-        owned.push((policy, access));
+        sections.push((policy, access));
     }
-    let sections: Vec<(&Policy, &Access)> = owned.iter().map(|(policy, access)| (*policy, access)).collect();
+    sections.sort_by_key(|(policy, _)| (policy.namespace.to_string(), policy.name.value.to_string()));
     if boundaries.is_empty() && sections.is_empty() {
         return allow("no-policy");
     }
@@ -210,7 +328,7 @@ pub(crate) fn inbound(world: &Compiled, request: &Request) -> Words {
     access(here, known, request, &sections)
 }
 
-fn access(here: &Cluster, known: Known<'_>, request: &Request, sections: &[(&Policy, &Access)]) -> Words {
+fn access(here: &Cluster, known: Known<'_>, request: &Request, sections: &[(&Policy, Access)]) -> Words {
     let is_judged = |access: &Access| {
         access.scope == Judged::All
             || known.well_enough(access.source).is_none_or(|source| source.name != here.name)
@@ -219,57 +337,85 @@ fn access(here: &Cluster, known: Known<'_>, request: &Request, sections: &[(&Pol
     if judged.is_empty() {
         return allow(if sections.is_empty() { "not-denied" } else { "same-cluster" });
     }
-    let holding = |access: &Access, rules: &[Rule]| {
-        let source = known.well_enough(access.source)?;
-        let names =
-            rules.iter().filter(|rule| holds(rule, source, request)).map(|rule| rule.name.value.as_str());
-        names.min().map(str::to_owned)
-    };
     for (policy, access) in &judged {
         if known.well_enough(access.source).is_none() {
             return deny(policy, "source-unverified");
         }
-        if let Some(rule) = holding(access, &access.deny) {
+    }
+    let first = |access: &Access, rules: &[Rule], denying: bool| {
+        let source = known.well_enough(access.source)?;
+        let holding = rules.iter().filter(|rule| holds(rule, source, request, denying));
+        holding.map(|rule| rule.name.value.to_string()).min()
+    };
+    for (policy, access) in &judged {
+        if let Some(rule) = first(access, &access.deny, true) {
             return deny(policy, &rule);
         }
     }
-    let demanding =
-        || judged.iter().filter_map(|(policy, access)| Some((policy, access, access.allow.as_ref()?)));
-    let allowed = demanding().find_map(|(policy, access, rules)| {
-        Some(format!("{}/{}", policy.name.value, holding(access, rules)?))
-    });
-    match (allowed, demanding().next()) {
-        (Some(reason), _) => (true, reason),
-        (None, Some((policy, ..))) => deny(policy, "no-rule-matched"),
-        (None, None) => allow("not-denied"),
+    let mut listing = None;
+    for (policy, access) in &judged {
+        let Some(rules) = &access.allow else { continue };
+        listing = listing.or(Some(*policy));
+        if let Some(rule) = first(access, rules, false) {
+            return (true, format!("{}/{rule}", policy.name.value));
+        }
+    }
+    match listing {
+        Some(policy) => deny(policy, "no-rule-matched"),
+        None => allow("not-denied"),
     }
 }
 
-fn holds(rule: &Rule, source: &Cluster, request: &Request) -> bool {
-    let identity = request.identity();
-    let path = request.path.split_once('?').map_or(request.path, |(path, _query)| path);
-    let from = rule.from.iter().any(|from| {
-        let patterns = |located: &[policy::document::Located<Pattern>]| {
-            located.iter().map(|pattern| pattern.value.clone()).collect::<Vec<_>>()
-        };
-        let namespace = identity.as_ref().map(|identity| identity.namespace.to_string());
-        let principal = identity.as_ref().map(Identity::principal);
-        says(&patterns(&from.clusters), Some(source.name.as_str()))
-            && says(&patterns(&from.networks), Some(source.network.as_str()))
-            && says(&patterns(&from.namespaces), namespace.as_deref())
-            && says(&patterns(&from.principals), principal.as_deref())
-    });
-    let to = rule.to.iter().any(|to| {
-        (to.ports.is_empty() || to.ports.contains(&request.port))
-            && says(&to.methods, Some(request.method))
-            && says(&to.paths, Some(path))
-    });
-    from && (rule.to.is_empty() || to)
+/// Whether a rule takes a request in. What is not known never helps the peer.
+fn holds(rule: &Rule, source: &Cluster, request: &Request, denying: bool) -> bool {
+    let from = rule.from.iter().any(|from| from_holds(from, source, request, denying));
+    let to = rule.to.is_empty() || rule.to.iter().any(|to| to_holds(to, request, denying));
+    from && to
 }
 
-/// A field that is said holds when any of its values does; nothing holds of what is not known.
-fn says(patterns: &[Pattern], text: Option<&str>) -> bool {
-    patterns.is_empty() || text.is_some_and(|text| patterns.iter().any(|pattern| matches(pattern, text)))
+fn from_holds(from: &From, source: &Cluster, request: &Request, denying: bool) -> bool {
+    let identity = request.identity();
+    let namespace = identity.as_ref().map(|identity| identity.namespace.to_string());
+    let principal = identity.as_ref().map(Identity::principal);
+    let domain = identity.as_ref().map(|identity| identity.trust_domain.to_string());
+    // A cluster without a region is in none: not in those that are named, nor in those that are left out.
+    let region = match &source.region {
+        Some(region) => clause(&from.regions, Some(region.as_str()), denying),
+        None => from.regions.any.is_empty(),
+    };
+    region
+        && clause(&from.clusters, Some(source.name.as_str()), denying)
+        && clause(&from.networks, Some(source.network.as_str()), denying)
+        && clause(&from.namespaces, namespace.as_deref(), denying)
+        && clause(&from.principals, principal.as_deref(), denying)
+        && clause(&from.trust_domains, domain.as_deref(), denying)
+}
+
+fn to_holds(to: &To, request: &Request, denying: bool) -> bool {
+    let numbers = |ports: &[Located<policy::name::Port>]| -> Vec<u16> {
+        ports.iter().map(|port| port.value.number()).collect()
+    };
+    let (any, none) = (numbers(&to.ports.any), numbers(&to.ports.none));
+    let ports = match request.port.filter(|port| *port != 0) {
+        _ if any.is_empty() && none.is_empty() => true,
+        None => denying,
+        Some(port) => (any.is_empty() || any.contains(&port)) && !none.contains(&port),
+    };
+    let method = Some(request.method).filter(|method| !method.is_empty());
+    ports
+        && clause(&to.methods, method, denying)
+        && clause(&to.paths, request.path.1, denying)
+        && clause(&to.hosts, request.host.1, denying)
+}
+
+/// A field and its twin: one value of the one if it is said, and no value of the other.
+fn clause(clause: &Clause<Pattern>, text: Option<&str>, denying: bool) -> bool {
+    if clause.any.is_empty() && clause.none.is_empty() {
+        return true;
+    }
+    let Some(text) = text else { return denying };
+    let any = |patterns: &[Located<Pattern>]| patterns.iter().any(|pattern| matches(&pattern.value, text));
+    (clause.any.is_empty() || any(&clause.any)) && !any(&clause.none)
 }
 
 fn matches(pattern: &Pattern, text: &str) -> bool {

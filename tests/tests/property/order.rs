@@ -1,13 +1,14 @@
 //! Order never shows.
 
-use policy::Plan;
+use policy::compile::ClusterPlans;
 use proptest::prelude::*;
 
 use super::world::{Compiled, world};
 use super::yaml::Dice;
 
 fn bytes(world: &Compiled) -> Vec<String> {
-    world.plans.values().map(|plan: &Plan| plan.to_json().expect("a plan is JSON")).collect()
+    let parts = world.plans.values().flat_map(ClusterPlans::parts);
+    parts.map(|(_, plan)| plan.to_json().expect("a plan is JSON")).collect()
 }
 
 proptest! {

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use policy::compile::Plans;
+use policy::compile::{ClusterPlans, Plans};
 use policy::finding::has_errors;
-use policy::{Mesh, Plan, Policy, compile};
+use policy::plan::{GatewayPlan, InboundPlan, OutboundPlan, PlanError};
+use policy::{Mesh, Policy, compile};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use super::spec::{PolicyDraft, policy, settle};
 use super::yaml::{Dice, Yaml};
 
-const CLUSTERS: [&str; 5] = ["eu-1", "us-1", "eu-2", "asia", "us-2"];
+pub(crate) const CLUSTERS: [&str; 5] = ["eu-1", "us-1", "eu-2", "asia", "us-2"];
 pub(crate) const NETWORKS: [&str; 4] = ["net-eu", "lan", "net-us", "far"];
 const REGIONS: [&str; 3] = ["eu", "us", "asia"];
 /// Not in order of name, so that the order of files is not that of names.
@@ -55,37 +57,64 @@ impl World {
         assert_eq!(policies.len(), self.policies.len());
         let (plans, findings) = compile(&mesh, &policies);
         let plans = plans.unwrap_or_else(|| panic!("{findings:?} in\n{documents:?}\nfor\n{text}"));
-        let plans = plans.into_iter().map(|(cluster, plan)| {
-            let json = plan.to_json().expect("a plan is JSON");
-            (cluster, Plan::read(json.as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}")))
-        });
+        let plans = plans.into_iter().map(|(cluster, plans)| (cluster, read_again(plans)));
         Compiled { mesh, policies, plans: plans.collect() }
+    }
+}
+
+/// The plans as the filter reads them.
+fn read_again(plans: ClusterPlans) -> ClusterPlans {
+    fn again<T>(json: Result<String, PlanError>, read: impl Fn(&[u8]) -> Result<T, PlanError>) -> T {
+        let json = json.expect("a plan is JSON");
+        read(json.as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}"))
+    }
+    let apart = plans.apart.into_iter();
+    ClusterPlans {
+        outbound: again(plans.outbound.to_json(), OutboundPlan::read),
+        inbound: again(plans.inbound.to_json(), InboundPlan::read),
+        apart: apart.map(|(namespace, plan)| (namespace, again(plan.to_json(), InboundPlan::read))).collect(),
+        gateway: again(plans.gateway.to_json(), GatewayPlan::read),
     }
 }
 
 /// Where a cluster of a world is.
 #[derive(Debug, Clone)]
-struct Site {
-    network: &'static str,
-    region: Option<&'static str>,
+pub(crate) struct Site {
+    pub(crate) network: &'static str,
+    pub(crate) region: Option<&'static str>,
+    domain: Option<&'static str>,
     issuers: bool,
 }
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    let site = (select(&NETWORKS[..]), option::of(select(&REGIONS[..])), any::<bool>())
-        .prop_map(|(network, region, issuers)| Site { network, region, issuers });
+    let domain = option::weighted(0.15, Just("two.example"));
+    let site = (select(&NETWORKS[..]), option::of(select(&REGIONS[..])), domain, any::<bool>())
+        .prop_map(|(network, region, domain, issuers)| Site { network, region, domain, issuers });
     let listing = (option::of(vec(any::<Index>(), 1..4)), select(&SELECTORS[..]));
     let listings = vec(option::of(listing), SERVICES.len());
     (vec(site, 1..=CLUSTERS.len()), listings).prop_flat_map(|(sites, listings)| {
         let mesh = mesh(&sites, &listings);
-        vec(policy(&sites), 0..=POLICIES.len()).prop_map(move |specs| {
-            let named = POLICIES.iter().zip(specs);
-            World {
-                mesh: mesh.clone(),
-                policies: named.map(|(name, (namespace, spec))| document(name, namespace, spec)).collect(),
-            }
+        let hosts: Vec<Vec<&'static str>> = listings.iter().map(|listing| hosts(&sites, listing)).collect();
+        let steered = any::<bool>();
+        (vec(policy(&sites), 0..=POLICIES.len()), steered).prop_map(move |(drafts, steered)| {
+            let mut policies: Vec<PolicyDraft> = drafts
+                .into_iter()
+                .map(|draft| if steered { draft.unexposed() } else { draft.unsteered() })
+                .collect();
+            settle(&mut policies, &hosts);
+            let named = POLICIES.iter().zip(policies);
+            World { mesh: mesh.clone(), policies: named.map(|(name, draft)| draft.document(name)).collect() }
         })
     })
+}
+
+/// The clusters that run a service.
+fn hosts(sites: &[Site], listing: &Option<Listing>) -> Vec<&'static str> {
+    let all = &CLUSTERS[..sites.len()];
+    match listing {
+        Some((Some(hosts), _)) => hosts.iter().map(|host| *host.get(all)).collect(),
+        Some((None, _)) | None => all.to_vec(),
+    }
 }
 
 type Listing = (Option<Vec<Index>>, &'static [(&'static str, &'static str)]);
@@ -99,6 +128,7 @@ fn mesh(sites: &[Site], listings: &[Option<Listing>]) -> Yaml {
             ("gateway", Yaml::Map(vec![("address", Yaml::text(format!("192.0.2.{number}")))])),
         ];
         fields.extend(site.region.map(|region| ("region", Yaml::text(region))));
+        fields.extend(site.domain.map(|domain| ("trustDomain", Yaml::text(domain))));
         if site.issuers {
             let names = [format!("CN={name}\\, new\\+,O=x"), format!("CN={name}-old,O=x")];
             fields.push(("issuers", Yaml::texts(names)));
@@ -134,134 +164,6 @@ pub(crate) fn document(name: &str, namespace: &str, spec: Vec<(&'static str, Yam
         ("metadata", Yaml::Map(vec![("name", Yaml::text(name)), ("namespace", Yaml::text(namespace))])),
         ("spec", Yaml::Map(spec)),
     ])
-}
-
-type Spec = (&'static str, Vec<(&'static str, Yaml)>);
-
-fn policy(sites: &[Site]) -> impl Strategy<Value = Spec> + use<> {
-    let scopes = select(&["payments", "shop", "istio-system"][..])
-        .prop_flat_map(|namespace| (Just(namespace), vec(select(scopes(namespace)), 1..3)));
-    let boundary = select(&["Cluster", "Network", "Region", "Mesh"][..]);
-    let networks: Vec<&'static str> = sites.iter().map(|site| site.network).collect();
-    let exposure = vec(select(networks).prop_flat_map(pattern_of), 0..3);
-    let sections = (
-        option::weighted(0.7, access(sites)),
-        option::weighted(0.3, boundary),
-        option::weighted(0.3, exposure),
-    );
-    (scopes, sections).prop_map(|((namespace, scopes), (access, boundary, exposure))| {
-        let mut spec = vec![("services", Yaml::texts(scopes))];
-        spec.extend(access.map(|access| ("access", access)));
-        let routing = |boundary: &str| ("routing", Yaml::Map(vec![("boundary", Yaml::text(boundary))]));
-        spec.extend(boundary.map(routing));
-        let shown = |networks: Vec<String>| {
-            let to = Yaml::Map(vec![("networks", Yaml::texts(networks))]);
-            ("exposure", Yaml::Map(vec![("to", to)]))
-        };
-        spec.extend(exposure.map(shown));
-        (namespace, spec)
-    })
-}
-
-/// What a policy of a namespace can speak of.
-fn scopes(namespace: &str) -> Vec<String> {
-    if namespace == "istio-system" {
-        let hosts = SERVICES.iter().map(|(name, namespace)| format!("{name}.{namespace}.svc.cluster.local"));
-        return hosts.chain(["*".to_owned(), "*.shop.svc.cluster.local".to_owned()]).collect();
-    }
-    let own = SERVICES.iter().filter(|(_, of)| *of == namespace).map(|(name, _)| (*name).to_owned());
-    own.chain(["*".to_owned()]).collect()
-}
-
-/// A pattern that holds of a name.
-fn pattern_of(name: &'static str) -> impl Strategy<Value = String> {
-    let end = name.len() - 1;
-    select(vec![
-        "*".to_owned(),
-        name.to_owned(),
-        name.to_owned(),
-        format!("{}*", &name[..2]),
-        format!("*{}", &name[end..]),
-    ])
-}
-
-fn access(sites: &[Site]) -> impl Strategy<Value = Yaml> + use<> {
-    let source = option::of(select(&["Verified", "Claimed"][..]));
-    let scope = option::of(select(&["Remote", "All"][..]));
-    let deny = vec(rule(sites), 0..3);
-    let allow = option::of(vec(rule(sites), 0..4));
-    (source, scope, deny, allow).prop_map(|(source, scope, deny, allow)| {
-        // Names fall against the order of the file, and are unique in the policy.
-        let name = |prefix: &'static str| {
-            move |(number, mut rule): (usize, Vec<(&'static str, Yaml)>)| {
-                rule.push(("name", Yaml::text(format!("{prefix}-{}", 9 - number))));
-                Yaml::Map(rule)
-            }
-        };
-        let mut access = vec![("deny", Yaml::List(deny.into_iter().enumerate().map(name("no")).collect()))];
-        access.extend(source.map(|source| ("source", Yaml::text(source))));
-        access.extend(scope.map(|scope| ("scope", Yaml::text(scope))));
-        access
-            .extend(allow.map(|rules| {
-                ("allow", Yaml::List(rules.into_iter().enumerate().map(name("yes")).collect()))
-            }));
-        Yaml::Map(access)
-    })
-}
-
-fn rule(sites: &[Site]) -> impl Strategy<Value = Vec<(&'static str, Yaml)>> + use<> {
-    let from = vec(source(sites), 1..3).prop_map(Yaml::List);
-    let to = option::weighted(0.4, vec(target(), 1..3).prop_map(Yaml::List));
-    (from, to).prop_map(|(from, to)| {
-        let mut rule = vec![("from", from)];
-        rule.extend(to.map(|to| ("to", to)));
-        rule
-    })
-}
-
-/// An entry of `from` that takes in one cluster at least.
-fn source(sites: &[Site]) -> impl Strategy<Value = Yaml> + use<> {
-    const NAMESPACES: [&str; 4] = ["checkout", "batch", "ch*", "*t"];
-    const PRINCIPALS: [&str; 5] =
-        ["cluster.local/ns/checkout/sa/web", "cluster.local/ns/batch/*", "*/sa/web", "cluster.*", "*"];
-    let places: Vec<(&'static str, &'static str)> =
-        CLUSTERS.into_iter().zip(sites).map(|(name, site)| (name, site.network)).collect();
-    let place = select(places).prop_flat_map(|(cluster, network)| {
-        (vec(pattern_of(cluster), 1..3), vec(pattern_of(network), 1..3), 0..3_u8)
-    });
-    let namespaces = option::weighted(0.3, vec(select(&NAMESPACES[..]), 1..3));
-    let principals = option::weighted(0.3, vec(select(&PRINCIPALS[..]), 1..3));
-    (place, namespaces, principals).prop_map(|((clusters, networks, which), namespaces, principals)| {
-        let mut from = Vec::new();
-        if which != 1 {
-            from.push(("clusters", Yaml::texts(clusters)));
-        }
-        if which != 0 {
-            from.push(("networks", Yaml::texts(networks)));
-        }
-        from.extend(namespaces.map(|patterns| ("namespaces", Yaml::texts(patterns))));
-        from.extend(principals.map(|patterns| ("principals", Yaml::texts(patterns))));
-        Yaml::Map(from)
-    })
-}
-
-/// An entry of `to`.
-fn target() -> impl Strategy<Value = Yaml> {
-    let ports = vec(select(&[80_u16, 8080][..]), 1..3)
-        .prop_map(|ports| ("ports", Yaml::List(ports.into_iter().map(Yaml::Number).collect())));
-    let methods =
-        vec(select(&["GET", "POST", "P*", "*"][..]), 1..3).prop_map(|m| ("methods", Yaml::texts(m)));
-    let paths =
-        vec(select(&["/v1/*", "/health", "*.json", "*"][..]), 1..3).prop_map(|p| ("paths", Yaml::texts(p)));
-    (ports, option::of(methods), option::of(paths), any::<bool>()).prop_map(
-        |(ports, methods, paths, any_port)| {
-            let mut to: Vec<_> = methods.into_iter().chain(paths).collect();
-            if to.is_empty() || !any_port {
-                to.push(ports);
-            }
-            Yaml::Map(to)
-        },
-    )
 }
 
 /// The labels of a workload.

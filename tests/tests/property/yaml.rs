@@ -33,7 +33,7 @@ impl Yaml {
         lines.concat()
     }
 
-    fn flow(&self, dice: &mut Dice) -> String {
+    pub(crate) fn flow(&self, dice: &mut Dice) -> String {
         let entry = |key: &str, value: &Self, dice: &mut Dice| format!("{key}: {}", value.flow(dice));
         match self {
             Self::Text(text) => format!("{text:?}"),
