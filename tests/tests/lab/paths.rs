@@ -1,4 +1,4 @@
-//! Tricky paths, sent raw through two real sidecars, and what `policy::path::normalise` makes of the same.
+//! Tricky paths and hosts, sent raw through two real sidecars, and what `policy::path::normalise` makes of the paths.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -91,17 +91,21 @@ enum Protocol {
 }
 
 impl Protocol {
-    /// Sends one request on a connection of its own; whether it came to the application and back.
-    async fn send(self, to: SocketAddr, path: &str, id: &str) -> std::io::Result<bool> {
-        let request = match self {
-            Http1 => format!(
-                "GET {path} HTTP/1.1\r\nhost: {HOST}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n"
-            )
-            .into_bytes(),
-            Http2 => http2_request(path, id),
-        };
+    /// One request for a path, as this protocol writes it.
+    fn request(self, path: &str, host: &str, id: &str) -> Vec<u8> {
+        match self {
+            Http1 => {
+                let fields = format!("host: {host}\r\nx-request-id: {id}\r\nconnection: close\r\n");
+                format!("GET {path} HTTP/1.1\r\n{fields}\r\n").into_bytes()
+            }
+            Http2 => http2_request(path, host, id),
+        }
+    }
+
+    /// Sends a request on a connection of its own; whether it came to the application and back.
+    async fn send(self, to: SocketAddr, request: &[u8]) -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(to).await?;
-        stream.write_all(&request).await?;
+        stream.write_all(request).await?;
         let mut answer = Vec::new();
         while !self.is_whole(&answer) && stream.read_buf(&mut answer).await? > 0 {}
         Ok(self.is_ok(&answer))
@@ -121,13 +125,13 @@ impl Protocol {
         match self {
             Http1 => answer.starts_with(b"HTTP/1.1 200 "),
             // HEADERS; 0x88 is `:status: 200` of HPACK's static table.
-            Http2 => frames(answer).any(|(kind, _, payload)| kind == 1 && payload.contains(&0x88)),
+            Http2 => frames(answer).any(|(kind, _, payload)| kind == 1 && payload.first() == Some(&0x88)),
         }
     }
 }
 
 /// A connection of one request, with every header written out in full.
-fn http2_request(path: &str, id: &str) -> Vec<u8> {
+fn http2_request(path: &str, host: &str, id: &str) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u16::try_from(payload.len()).expect("a short frame").to_be_bytes();
         [&[0], &length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
@@ -139,7 +143,7 @@ fn http2_request(path: &str, id: &str) -> Vec<u8> {
     let headers = [
         (":method", "GET"),
         (":scheme", "http"),
-        (":authority", HOST),
+        (":authority", host),
         (":path", path),
         ("x-request-id", id),
     ];
@@ -178,7 +182,10 @@ async fn through(lab: &Lab, paths: &[(Protocol, &str)]) -> Vec<[Option<String>; 
     let mut sent = BTreeMap::new();
     for (number, (protocol, path)) in paths.iter().enumerate() {
         let id = format!("path-{number:06}");
-        let served = protocol.send(to, path, &id).await.expect("an answer, or the end of the connection");
+        let served = protocol
+            .send(to, &protocol.request(path, HOST, &id))
+            .await
+            .expect("an answer, or the end of the connection");
         sent.insert(id, served);
     }
     let first = handed_on(lab, "cluster1/sleep.sample", &sent).await;
@@ -232,6 +239,34 @@ async fn a_path_is_what_envoy_hands_on_under_istios_defaults() {
         assert_eq!(first.as_deref(), *expected, "{protocol:?} {path:?}");
         assert!((difference.takes_in)(*protocol, path), "{path:?} is no case of: {}", difference.why);
         assert_ne!(normalise(path).as_deref(), *expected, "{path:?} agrees, in spite of: {}", difference.why);
+    }
+    lab.down().await.expect("all processes ended");
+}
+
+/// What a filter sees as the host proves nothing, and is not even what stands in `Host`.
+#[tokio::test]
+async fn a_host_is_handed_on_as_the_peer_wrote_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lab = up(dir.path()).await;
+    let to = lab.client(&sleep()).expect("a client");
+    let hosts = [
+        (Http1, "/", "ledger.sample", "ledger.sample"),
+        (Http2, "/", "Ledger.SAMPLE:5000", "Ledger.SAMPLE:5000"),
+        (Http1, "/", "LEDGER.sample.svc.cluster.local:5000", "LEDGER.sample.svc.cluster.local:5000"),
+        (Http1, "http://ledger.sample:5000/", "helloworld.sample", "ledger.sample:5000"),
+    ];
+    for (number, (protocol, path, host, _)) in hosts.iter().enumerate() {
+        let request = protocol.request(path, host, &format!("host-{number}"));
+        assert!(protocol.send(to, &request).await.expect("an answer"), "{host} is not served");
+    }
+    let seen = eventually(async || {
+        let log = lab.access_log("cluster2/ledger-v1.sample").map_err(|error| error.to_string())?;
+        if log.len() < hosts.len() { Err(format!("{} lines", log.len())) } else { Ok(log) }
+    })
+    .await;
+    for (number, (.., expected)) in hosts.iter().enumerate() {
+        let line = seen.iter().find(|line| line["request_id"] == format!("host-{number}"));
+        assert_eq!(line.map(|line| &line["authority"]), Some(&serde_json::json!(expected)));
     }
     lab.down().await.expect("all processes ended");
 }
