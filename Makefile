@@ -3,7 +3,7 @@
 ISTHMUS := $(or $(CARGO_TARGET_DIR),target)/debug/isthmus
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo host setup build demo test nightly bench lint clean
+.PHONY: help cargo host setup build demo test nightly bench fuzz lint clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ nightly: cargo ## Judge a million random requests by two evaluators; PAIRS=n and
 
 bench: build ## Measure; the figures also go to target/bench.json
 	cargo bench --locked --package isthmus-tests --bench figures
+
+fuzz: cargo ## Try each fuzz target for SECONDS_EACH seconds (60); needs a nightly compiler
+	.ci/fuzz
 
 lint: cargo ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check

@@ -6,6 +6,8 @@
 mod differential;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/paths.rs"]
+mod paths;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -22,6 +22,11 @@ pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
     json!({
         "node": node(site, own),
         "admin": {"address": address(own.address, ADMIN_PORT)},
+        // As Istio's agent starts Envoy: a fragment is dropped, where Envoy by itself refuses the request.
+        "layered_runtime": {"layers": [{
+            "name": "global config",
+            "static_layer": {"envoy.reloadable_features.http_reject_path_with_fragment": false},
+        }]},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     })
 }
@@ -119,6 +124,9 @@ fn connection_manager(own: &Workload<'_>, name: &str, routes: &Value, filters: &
         "stat_prefix": name,
         "route_config": routes,
         "http_filters": filters,
+        // What istiod makes of MeshConfig.pathNormalization, DEFAULT or BASE.
+        "normalize_path": true,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "use_remote_address": false,
         "generate_request_id": true,
         "preserve_external_request_id": true,

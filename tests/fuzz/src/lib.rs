@@ -1,0 +1,102 @@
+//! What must hold of every input, however it came to be: a function for each target, which panics where it does not.
+
+#![forbid(unsafe_code)]
+
+mod request;
+
+use std::sync::LazyLock;
+
+use isthmus_filter::place;
+use isthmus_filter::settings::Settings;
+use policy::finding::{Finding, has_errors};
+use policy::plan::Configuration;
+use policy::{Mesh, Plan, Policy, certificate, compile, path::normalise};
+
+pub use request::Request;
+
+/// The mesh that policies are compiled against.
+pub const MESH: &str = include_str!("../../golden/access/mesh.yaml");
+
+static SOUND: LazyLock<Mesh> = LazyLock::new(|| {
+    let (mesh, findings) = Mesh::read("mesh.yaml", MESH);
+    mesh.unwrap_or_else(|| panic!("the mesh of the golden tests is sound: {findings:?}"))
+});
+
+/// Every finding is of a line that there is, as YAML counts lines: a carriage return ends one too.
+fn placed(text: &str, findings: &[Finding]) {
+    let lines = 1 + text.matches(['\r', '\n']).count();
+    for finding in findings {
+        let line = finding.at.line;
+        assert!((1..=lines).contains(&line), "line {line} of {lines}: {finding:?}");
+    }
+}
+
+/// A text as `mesh.yaml`: it is a mesh or there is an error, and what it was once it is again.
+pub fn mesh(text: &str) {
+    let (mesh, findings) = Mesh::read("mesh.yaml", text);
+    assert_eq!(mesh.is_none(), has_errors(&findings), "{findings:?}");
+    placed(text, &findings);
+    if let Some(mesh) = &mesh {
+        let (plans, _) = compile(mesh, &[]);
+        assert!(plans.is_some(), "a sound mesh without policies does not compile");
+    }
+    assert_eq!(Mesh::read("mesh.yaml", text), (mesh, findings));
+}
+
+/// A text as a file of policies: it compiles or there is an error, its plans come back from their JSON, and the
+/// order of policies does not show in them.
+pub fn policy(text: &str) {
+    let mesh = &*SOUND;
+    let (mut policies, read) = Policy::read("policy.yaml", text, mesh.root_namespace());
+    placed(text, &read);
+    let (plans, findings) = compile(mesh, &policies);
+    assert_eq!(plans.is_none(), has_errors(&findings), "{findings:?}");
+    placed(text, &findings);
+    for (_, plan) in plans.iter().flat_map(|plans| plans.values()).flat_map(|plans| plans.parts()) {
+        comes_back(&plan);
+    }
+    policies.reverse();
+    assert_eq!(compile(mesh, &policies).0, plans);
+}
+
+fn comes_back(plan: &Plan) {
+    let json = plan.to_json().expect("a plan is JSON");
+    match Plan::read(plan.role(), json.as_bytes()) {
+        Ok(again) => assert_eq!(again, *plan, "{json}"),
+        Err(error) => panic!("{error:?}: {json}"),
+    }
+}
+
+/// A plugin's configuration on the first line, and on the lines after it what a [`Request`] shows: what was read
+/// comes back from its JSON, and the filter runs on it.
+pub fn plan(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let json = lines.next().unwrap_or_default();
+    let Ok(configuration) = Configuration::read(json) else { return };
+    comes_back(&configuration.plan);
+    let request = Request::new(configuration.plan.home(), lines.collect());
+    if let Ok(settings) = Settings::read(json, &request) {
+        for _ in 0..2 {
+            let _either = place::request(&settings, &request);
+            let _either = place::connection(&settings, &request);
+            place::answer(&settings, &request);
+        }
+    }
+}
+
+/// A raw path: what comes out is a path without query, in visible ASCII, without dot segments, and final.
+pub fn path(text: &str) {
+    let Some(normal) = normalise(text) else { return };
+    assert!(normal.starts_with('/') && normal.bytes().all(|byte| byte.is_ascii_graphic()), "{normal}");
+    assert!(!normal.contains(['?', '#', '\\']), "{normal}");
+    let dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    assert!(!normal.split('/').any(dots), "{normal}");
+    assert_eq!(normalise(&normal).as_deref(), Some(&*normal));
+}
+
+/// A certificate in DER: an issuer is read, or an error says why not.
+pub fn certificate(der: &[u8]) {
+    if let Ok(issuer) = certificate::issuer(der) {
+        assert!(issuer.is_empty() || issuer.contains('='), "{issuer}");
+    }
+}
