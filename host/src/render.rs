@@ -40,8 +40,13 @@ pub fn findings(findings: &[Finding], sources: &BTreeMap<String, String>) -> Str
 /// How many errors and warnings there are, as one line says it.
 pub fn summary(findings: &[Finding]) -> String {
     let count = |severity| findings.iter().filter(|finding| finding.code.severity() == severity).count();
-    let said = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    format!("{}, {}", said(count(Severity::Error), "error"), said(count(Severity::Warning), "warning"))
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"))
+}
+
+/// A number of things, with the word for them.
+pub fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Findings as JSON, for programs.

@@ -20,10 +20,14 @@ impl Check {
                     out.print("");
                 }
                 let what = project.mesh.as_ref().map_or_else(String::new, |mesh| {
-                    let clusters = mesh.clusters().count();
+                    let (clusters, policies) = (mesh.clusters().count(), project.policies.len());
                     // One cluster is no way yet of building a mesh of several.
                     let model = if clusters > 1 { format!(", {}", mesh.model()) } else { String::new() };
-                    format!(" ({clusters} clusters{model}; {} policies)", project.policies.len())
+                    format!(
+                        " ({}{model}; {})",
+                        render::counted(clusters, "cluster"),
+                        if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") }
+                    )
                 });
                 out.print(&format!(
                     "{}: {}{what}",
