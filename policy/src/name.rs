@@ -48,7 +48,7 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn is_dns_name(text: &str) -> bool {
+pub(crate) fn is_dns_name(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.split('.').all(is_label)
 }
 

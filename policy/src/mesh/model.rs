@@ -52,16 +52,27 @@ impl fmt::Display for Model {
     }
 }
 
-/// A text is not a version of Istio.
+/// A text is not a version of Istio that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a version of Istio: write it in quotes, such as \"1.30\" or \"1.30.3\"")]
-pub struct IstioVersionError(String);
+pub enum IstioVersionError {
+    /// Not a version at all.
+    #[error("{0:?} is not a version of Istio: write it in quotes, such as \"1.30\" or \"1.30.3\"")]
+    NotAVersion(String),
+    /// A version that takes no WasmPlugin.
+    #[error("{0:?} is too old: the filter comes as a WasmPlugin, which Istio has since 1.12")]
+    TooOld(String),
+}
 
 /// A version of Istio, as far as it changes what its proxies can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IstioVersion {
     pub(super) major: u16,
     pub(super) minor: u16,
+}
+
+impl IstioVersion {
+    /// The first that takes a WasmPlugin.
+    const OLDEST: Self = Self { major: 1, minor: 12 };
 }
 
 impl fmt::Display for IstioVersion {
@@ -74,12 +85,17 @@ impl FromStr for IstioVersion {
     type Err = IstioVersionError;
 
     fn from_str(text: &str) -> Result<Self, IstioVersionError> {
-        let refused = || IstioVersionError(text.to_owned());
         let mut parts =
             text.splitn(3, '.').map(|part| part.split('-').next().and_then(|part| part.parse().ok()));
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(Some(major)), Some(Some(minor)), None | Some(Some(_))) => Ok(Self { major, minor }),
-            _ => Err(refused()),
+            (Some(Some(major)), Some(Some(minor)), None | Some(Some(_))) => {
+                let version = Self { major, minor };
+                if version < Self::OLDEST {
+                    return Err(IstioVersionError::TooOld(text.to_owned()));
+                }
+                Ok(version)
+            }
+            _ => Err(IstioVersionError::NotAVersion(text.to_owned())),
         }
     }
 }
@@ -97,7 +113,16 @@ mod tests {
             assert_eq!((read.major, read.minor), version, "{text}");
         }
         for text in ["", "1", "1.x", "v1.30", "latest", "1.30.x"] {
-            assert!(text.parse::<IstioVersion>().is_err(), "{text}");
+            let error = IstioVersionError::NotAVersion(text.to_owned());
+            assert_eq!(text.parse::<IstioVersion>(), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_version_without_wasm_plugins_is_too_old() {
+        assert!("1.12".parse::<IstioVersion>().is_ok());
+        for text in ["1.11.8", "1.7", "0.8"] {
+            assert_eq!(text.parse::<IstioVersion>(), Err(IstioVersionError::TooOld(text.to_owned())));
         }
     }
 }

@@ -3,16 +3,17 @@
 mod addresses;
 mod check;
 mod federation;
+mod services;
 
-use std::collections::{BTreeMap, BTreeSet};
+use federation::Meshes;
 
 use super::{
-    Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Listing, Mesh, Target,
+    Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Mesh, Target,
 };
 use crate::cidr::Cidr;
 use crate::document::{self, Fields, Located, Node};
 use crate::finding::{Code, Finding, Place};
-use crate::name::{ClusterName, MeshName, Namespace, NetworkName, Port, RootName, Service, TrustDomain};
+use crate::name::{ClusterName, MeshName, Namespace, NetworkName, Port, RootName, TrustDomain};
 
 /// A cluster with the places that findings about it point at.
 struct Draft {
@@ -27,13 +28,6 @@ struct Draft {
     remote_of: Option<Located<ClusterName>>,
     issuers: Vec<Located<IssuerName>>,
     cluster: Cluster,
-}
-
-struct DraftListing {
-    service: Service,
-    clusters: Option<Located<Vec<Located<ClusterName>>>>,
-    port: u16,
-    selector: BTreeMap<String, String>,
 }
 
 pub(super) fn draft(file: &str, text: &str) -> (Option<Mesh>, Vec<Finding>) {
@@ -81,39 +75,48 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     let mut spec = Fields::open(node, "spec", findings)?;
     let trust_domain = spec.optional_value::<TrustDomain>("trustDomain");
     let root = spec.optional_value::<RootName>("root");
-    let home = federation::home(name, trust_domain, root);
     let others = spec.optional_list("meshes").map(|list| list.value).unwrap_or_default();
-    let others: Vec<_> =
-        others.into_iter().filter_map(|node| federation::other(node, spec.findings())).collect();
+    let meshes = Meshes::read((name, trust_domain, root), others, spec.findings());
     let (root_namespace, version) = spec.optional_fields("istio").map(istio).unwrap_or_default();
-    let clusters = match spec.required("clusters") {
-        Some(node) => {
-            document::list(node, "clusters", spec.findings()).map(|list| list.value).unwrap_or_default()
-        }
-        None => Vec::new(),
-    };
+    let clusters = clusters(&mut spec);
     let count = clusters.len();
     let mut drafts: Vec<Draft> =
-        clusters.into_iter().filter_map(|node| cluster(node, &home.mesh, spec.findings())).collect();
+        clusters.into_iter().filter_map(|node| cluster(node, meshes.home(), spec.findings())).collect();
     let listings = match spec.optional_fields("services") {
-        Some(mut services) => services_of(&mut services),
+        Some(mut services) => services::read(&mut services),
         None => Vec::new(),
     };
     spec.close();
-    let others = federation::join(&home, others, &mut drafts, findings);
-    check::clusters(&drafts, findings);
-    let services = listings.into_iter().filter_map(|draft| listing(draft, &drafts, findings)).collect();
-    if drafts.len() < count {
-        return None; // every mention of a cluster that could not be read would be a finding, and a wrong one
+    // Every mention of a cluster that could not be read would be a finding, and a wrong one.
+    let whole = drafts.len() == count;
+    let (home, others) = meshes.join(&mut drafts, whole, findings);
+    check::clusters(&drafts, whole, findings);
+    let services = services::place(listings, &drafts, whole, findings);
+    if !whole {
+        return None;
     }
     Some(Mesh {
-        home: home.mesh,
+        home,
         others,
         root_namespace: root_namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value),
         istio: version.map(|version| version.value),
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
     })
+}
+
+fn clusters(spec: &mut Fields<'_>) -> Vec<Node> {
+    let list = spec.required("clusters").and_then(|node| document::list(node, "clusters", spec.findings()));
+    let Some(list) = list else { return Vec::new() };
+    if list.value.is_empty() {
+        spec.findings().push(Finding {
+            at: list.at,
+            code: Code::BadValue,
+            message: "a mesh without clusters".to_owned(),
+            hint: "list one at least: {name: ..., network: ...}".to_owned(),
+        });
+    }
+    list.value
 }
 
 type Istio = (Option<Located<Namespace>>, Option<Located<IstioVersion>>);
@@ -137,14 +140,13 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
     let api_server = fields.optional_value::<String>("apiServer");
     let remote_of = fields.optional_fields("controlPlane").and_then(control_plane);
     let gateway = fields.optional_fields("gateway").and_then(gateway);
-    let pod_cidr = fields.optional_value::<Cidr>("podCidr");
-    let issuers = fields.optional_values::<IssuerName>("issuers");
+    let pod_cidr = addresses::pods(&mut fields);
+    let issuers = issuers(&mut fields);
     fields.close();
     let (name, network) = (name?, network?);
-    let issuers = match issuers {
-        Some(issuers) if !issuers.value.is_empty() => issuers.value,
-        _ => vec![Located { at: name.at.clone(), value: IssuerName::of_intermediate(&name.value) }],
-    };
+    let issuers = issuers.unwrap_or_else(|| {
+        vec![Located { at: name.at.clone(), value: IssuerName::of_intermediate(&name.value) }]
+    });
     let cluster = Cluster {
         name: name.value.clone(),
         mesh: mesh.as_ref().map_or_else(|| home.name.clone(), |mesh| mesh.value.clone()),
@@ -178,8 +180,8 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
 
 /// How objects reach the cluster, and where that is said.
 fn target(fields: &mut Fields<'_>) -> (Option<Target>, Option<Located<String>>) {
-    let context = fields.optional_value::<String>("context");
-    let directory = fields.optional_value::<String>("directory");
+    let context = filled(fields, "context");
+    let directory = filled(fields, "directory");
     if let (Some(_), Some(directory)) = (&context, &directory) {
         fields.findings().push(Finding {
             at: directory.at.clone(),
@@ -194,6 +196,40 @@ fn target(fields: &mut Fields<'_>) -> (Option<Target>, Option<Located<String>>) 
         (None, None) => None,
     };
     (target, context.or(directory))
+}
+
+/// A text that says something, if it is there.
+fn filled(fields: &mut Fields<'_>, key: &'static str) -> Option<Located<String>> {
+    let text = fields.optional_value::<String>(key)?;
+    if !text.value.trim().is_empty() {
+        return Some(text);
+    }
+    fields.findings().push(Finding {
+        at: text.at,
+        code: Code::BadValue,
+        message: format!("{key} is empty"),
+        hint: format!("say which, or leave {key} out"),
+    });
+    None
+}
+
+/// The names of the CAs that sign for the cluster, if they are said.
+fn issuers(fields: &mut Fields<'_>) -> Option<Vec<Located<IssuerName>>> {
+    let list = fields.optional_list("issuers")?;
+    if list.value.is_empty() {
+        fields.findings().push(Finding {
+            at: list.at,
+            code: Code::BadValue,
+            message: "no CA signs for this cluster".to_owned(),
+            hint: "name its intermediate CA, or leave issuers out where `isthmus mesh certs` makes it"
+                .to_owned(),
+        });
+        return None;
+    }
+    let issuers = list.value.into_iter();
+    let issuers: Vec<_> =
+        issuers.filter_map(|node| document::parse(node, "issuers", fields.findings())).collect();
+    (!issuers.is_empty()).then_some(issuers)
 }
 
 fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
@@ -225,74 +261,6 @@ fn gateway(mut fields: Fields<'_>) -> Option<Located<Gateway>> {
         at,
         value: Gateway { address, port: port.map_or(GATEWAY_PORT, |port| port.value.number()) },
     })
-}
-
-fn services_of(services: &mut Fields<'_>) -> Vec<DraftListing> {
-    let mut drafts = Vec::new();
-    for (key, node) in services.rest() {
-        let findings = services.findings();
-        let service = match key.text.parse::<Service>() {
-            Ok(service) => service,
-            Err(error) => {
-                findings.push(Finding {
-                    at: key.at,
-                    code: Code::BadValue,
-                    message: error.to_string(),
-                    hint: "the keys of services are NAME.NAMESPACE".to_owned(),
-                });
-                continue;
-            }
-        };
-        let Some(mut fields) = Fields::open(node, "service", findings) else { continue };
-        let port = fields.required_value::<Port>("port");
-        let clusters = fields.optional_values::<ClusterName>("clusters");
-        let mut selector = BTreeMap::new();
-        if let Some(mut labels) = fields.optional_fields("selector") {
-            for (label, value) in labels.rest() {
-                if let Some(value) = document::text(value, "a label", labels.findings()) {
-                    selector.insert(label.text, value.value);
-                }
-            }
-        }
-        fields.close();
-        if let Some(port) = port {
-            drafts.push(DraftListing { service, clusters, port: port.value.number(), selector });
-        }
-    }
-    drafts
-}
-
-fn listing(draft: DraftListing, drafts: &[Draft], findings: &mut Vec<Finding>) -> Option<(Service, Listing)> {
-    let known: BTreeSet<ClusterName> = drafts.iter().map(|draft| draft.name.value.clone()).collect();
-    let clusters = match draft.clusters {
-        None => known,
-        Some(list) => {
-            if list.value.is_empty() {
-                findings.push(Finding {
-                    at: list.at,
-                    code: Code::BadValue,
-                    message: format!("no cluster runs {}", draft.service),
-                    hint: "name the clusters that run it, or leave clusters out when all do".to_owned(),
-                });
-                return None;
-            }
-            let (here, elsewhere): (Vec<_>, Vec<_>) =
-                list.value.into_iter().partition(|cluster| known.contains(&cluster.value));
-            findings.extend(elsewhere.into_iter().map(|cluster| not_in_mesh(&cluster, &known)));
-            here.into_iter().map(|cluster| cluster.value).collect()
-        }
-    };
-    Some((draft.service, Listing { port: draft.port, clusters, selector: draft.selector }))
-}
-
-fn not_in_mesh(cluster: &Located<ClusterName>, known: &BTreeSet<ClusterName>) -> Finding {
-    let names: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
-    Finding {
-        at: cluster.at.clone(),
-        code: Code::NotInMesh,
-        message: format!("cluster {:?} is not in the mesh", cluster.value.as_str()),
-        hint: format!("the mesh has {}", names.join(", ")),
-    }
 }
 
 #[cfg(test)]

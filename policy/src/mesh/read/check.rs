@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Draft, addresses};
+use crate::document::Located;
 use crate::finding::{Code, Finding, Place};
+use crate::mesh::IssuerName;
 use crate::name::NetworkName;
 
-/// Checks clusters against each other.
-pub(super) fn clusters(drafts: &[Draft], findings: &mut Vec<Finding>) {
+/// Checks clusters against each other; `whole`: all of them could be read, so that what is missing is missing.
+pub(super) fn clusters(drafts: &[Draft], whole: bool, findings: &mut Vec<Finding>) {
     for (index, draft) in drafts.iter().enumerate() {
         let before = drafts.get(..index).unwrap_or_default();
         if let Some(first) = before.iter().find(|other| other.name.value == draft.name.value) {
@@ -21,11 +23,13 @@ pub(super) fn clusters(drafts: &[Draft], findings: &mut Vec<Finding>) {
         }
         check_addresses(draft, before, findings);
         check_issuers(draft, before, findings);
-        check_control_plane(draft, drafts, findings);
-        addresses::check(draft, before, findings);
+        check_control_plane(draft, drafts, whole, findings);
+        addresses::check(draft, drafts, before, findings);
     }
-    check_ways_in(drafts, findings);
-    check_idle_gateways(drafts, findings);
+    if whole {
+        check_ways_in(drafts, findings);
+        check_idle_gateways(drafts, findings);
+    }
 }
 
 fn check_addresses(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
@@ -50,13 +54,18 @@ fn check_addresses(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>)
 
 /// X.509 compares names without regard to case, so two issuers must differ by more than that.
 fn check_issuers(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
-    for issuer in &draft.issuers {
-        let same = |other: &&Draft| {
-            other
-                .issuers
-                .iter()
-                .any(|theirs| theirs.value.as_str().eq_ignore_ascii_case(issuer.value.as_str()))
-        };
+    for (index, issuer) in draft.issuers.iter().enumerate() {
+        let is_it =
+            |other: &Located<IssuerName>| other.value.as_str().eq_ignore_ascii_case(issuer.value.as_str());
+        if draft.issuers.iter().take(index).any(is_it) {
+            findings.push(Finding {
+                at: issuer.at.clone(),
+                code: Code::Duplicate,
+                message: format!("issuer {:?} stands twice", issuer.value.as_str()),
+                hint: "keep one of them: names of CAs differ by more than case".to_owned(),
+            });
+        }
+        let same = |other: &&Draft| other.issuers.iter().any(is_it);
         if let Some(other) = before.iter().find(same) {
             findings.push(Finding {
                 at: issuer.at.clone(),
@@ -74,11 +83,12 @@ fn check_issuers(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_control_plane(draft: &Draft, drafts: &[Draft], findings: &mut Vec<Finding>) {
+fn check_control_plane(draft: &Draft, drafts: &[Draft], whole: bool, findings: &mut Vec<Finding>) {
     let Some(primary) = &draft.remote_of else { return };
     let (name, theirs) = (&draft.name.value, &primary.value);
     let (code, message, hint) = match drafts.iter().find(|other| other.name.value == *theirs) {
         _ if name == theirs => (Code::NoControlPlane, format!("{name} is a remote of itself"), PRIMARY),
+        None if !whole => return,
         None => (
             Code::NoControlPlane,
             format!("{name} is a remote of {theirs}, which is not in the mesh"),

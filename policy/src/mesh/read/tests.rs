@@ -184,6 +184,31 @@ fn a_cluster_has_the_trust_domain_of_its_mesh_unless_it_says_another() {
 }
 
 #[test]
+fn a_remote_has_the_trust_domain_of_its_primary() {
+    let text = GOOD
+        .replace("name: cluster1,", "name: cluster1, trustDomain: one.example,")
+        .replace("name: cluster2,", "name: cluster2, controlPlane: {remoteOf: cluster1},");
+    let mesh = Mesh::read("mesh.yaml", &text).0.unwrap();
+    let remote = mesh.cluster(&"cluster2".parse().unwrap()).unwrap();
+    assert_eq!(remote.trust_domain.as_str(), "one.example");
+    check(
+        &text.replace("name: cluster2,", "name: cluster2, trustDomain: two.example,"),
+        &[
+            "mesh.yaml:7:35: error[ISM005]: trustDomain: cluster2 is a remote of cluster1, which gives identities of one.example",
+        ],
+    );
+}
+
+#[test]
+fn what_could_not_be_read_is_not_missed_too() {
+    let remote = GOOD.replace("name: cluster2,", "name: cluster2, controlPlane: {remoteOf: cluster1},");
+    check(
+        &remote.replace("name: cluster1, network: network1", "name: cluster1, network: Network1"),
+        &["mesh.yaml:6:31: error[ISM005]: network: \"Network1\" is not a DNS label"],
+    );
+}
+
+#[test]
 fn the_version_of_istio_says_whether_proxies_show_certificates() {
     for (version, gives) in [("\"1.29.6\"", Some(false)), ("\"1.30\"", Some(true)), ("\"2.0\"", Some(true))] {
         let text = GOOD.replace("spec:\n", &format!("spec:\n  istio: {{version: {version}}}\n"));

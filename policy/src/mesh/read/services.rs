@@ -1,0 +1,150 @@
+//! What a `mesh.yaml` says of services.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Draft;
+use crate::document::{self, Fields, Key, Located};
+use crate::finding::{Code, Finding};
+use crate::mesh::Listing;
+use crate::name::{ClusterName, Port, Service};
+
+/// The longest that Kubernetes takes the name, or the value, of a label.
+const LABEL_LENGTH: usize = 63;
+
+/// A service with the places that findings about it point at.
+pub(super) struct DraftListing {
+    service: Service,
+    clusters: Option<Located<Vec<Located<ClusterName>>>>,
+    port: u16,
+    selector: BTreeMap<String, String>,
+}
+
+/// Reads the services, as far as they say of themselves what is wrong.
+pub(super) fn read(services: &mut Fields<'_>) -> Vec<DraftListing> {
+    let mut drafts = Vec::new();
+    for (key, node) in services.rest() {
+        let findings = services.findings();
+        let service = match key.text.parse::<Service>() {
+            Ok(service) => service,
+            Err(error) => {
+                findings.push(Finding {
+                    at: key.at,
+                    code: Code::BadValue,
+                    message: error.to_string(),
+                    hint: "the keys of services are NAME.NAMESPACE".to_owned(),
+                });
+                continue;
+            }
+        };
+        let Some(mut fields) = Fields::open(node, "service", findings) else { continue };
+        let port = fields.required_value::<Port>("port");
+        let clusters = fields.optional_values::<ClusterName>("clusters");
+        let selector = fields.optional_fields("selector").map(labels).unwrap_or_default();
+        fields.close();
+        if let Some(port) = port {
+            drafts.push(DraftListing { service, clusters, port: port.value.number(), selector });
+        }
+    }
+    drafts
+}
+
+fn labels(mut labels: Fields<'_>) -> BTreeMap<String, String> {
+    let mut selector = BTreeMap::new();
+    for (label, value) in labels.rest() {
+        let Some(value) = document::text(value, "a label", labels.findings()) else { continue };
+        labels.findings().extend(no_label(&label, &value));
+        selector.insert(label.text, value.value);
+    }
+    selector
+}
+
+/// No workload carries a label that Kubernetes would not take, so who selects by it means another.
+fn no_label(label: &Key, value: &Located<String>) -> Option<Finding> {
+    let name = label.text.rsplit_once('/').map_or(label.text.as_str(), |(_prefix, name)| name);
+    let prefix = label.text.rsplit_once('/').map(|(prefix, _name)| prefix);
+    let (at, what, text) =
+        if !is_label(name) || prefix.is_some_and(|prefix| !crate::name::is_dns_name(prefix)) {
+            (&label.at, "name", &label.text)
+        } else if !value.value.is_empty() && !is_label(&value.value) {
+            (&value.at, "value", &value.value)
+        } else {
+            return None;
+        };
+    Some(Finding {
+        at: at.clone(),
+        code: Code::BadValue,
+        message: format!("{text:?} is not the {what} of a label"),
+        hint: format!(
+            "write at most {LABEL_LENGTH} letters, digits and -_. between a letter or digit at either end{}",
+            if what == "name" { ", after a DNS name and / where there is one" } else { "" }
+        ),
+    })
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    text.len() <= LABEL_LENGTH && text.bytes().all(inner) && outer(bytes.first()) && outer(bytes.last())
+}
+
+/// Gives every service the clusters that run it; `whole`: all clusters could be read.
+pub(super) fn place(
+    listings: Vec<DraftListing>,
+    drafts: &[Draft],
+    whole: bool,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<Service, Listing> {
+    let known: BTreeSet<ClusterName> = drafts.iter().map(|draft| draft.name.value.clone()).collect();
+    let mut placed = BTreeMap::new();
+    for listing in listings {
+        let DraftListing { service, clusters, port, selector } = listing;
+        let clusters = match clusters {
+            None => known.clone(),
+            Some(list) if list.value.is_empty() => {
+                findings.push(Finding {
+                    at: list.at,
+                    code: Code::BadValue,
+                    message: format!("no cluster runs {service}"),
+                    hint: "name the clusters that run it, or leave clusters out when all do".to_owned(),
+                });
+                continue;
+            }
+            Some(list) => running(&list.value, &known, whole, findings),
+        };
+        placed.insert(service, Listing { port, clusters, selector });
+    }
+    placed
+}
+
+fn running(
+    list: &[Located<ClusterName>],
+    known: &BTreeSet<ClusterName>,
+    whole: bool,
+    findings: &mut Vec<Finding>,
+) -> BTreeSet<ClusterName> {
+    let mut running = BTreeSet::new();
+    for cluster in list {
+        if !known.contains(&cluster.value) {
+            findings.extend(whole.then(|| not_in_mesh(cluster, known)));
+        } else if !running.insert(cluster.value.clone()) {
+            findings.push(Finding {
+                at: cluster.at.clone(),
+                code: Code::Duplicate,
+                message: format!("cluster {:?} stands twice", cluster.value.as_str()),
+                hint: "keep one of them, or mend the name of the one that was meant".to_owned(),
+            });
+        }
+    }
+    running
+}
+
+fn not_in_mesh(cluster: &Located<ClusterName>, known: &BTreeSet<ClusterName>) -> Finding {
+    let names: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
+    Finding {
+        at: cluster.at.clone(),
+        code: Code::NotInMesh,
+        message: format!("cluster {:?} is not in the mesh", cluster.value.as_str()),
+        hint: format!("the mesh has {}", names.join(", ")),
+    }
+}
