@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod lab;
 mod out;
+mod page;
 mod rollout;
 mod setup;
 mod test;
@@ -73,7 +74,7 @@ enum Verb {
     Build(build::Build),
     /// Run cases through the real module, offline
     Test(test::Test),
-    /// Walk one request through the plans and say why each step decides as it does
+    /// Walk one request through the plans and say why each step decides as it does; or say what a finding means
     Explain(explain::Explain),
     /// What a mesh of several clusters needs
     #[command(subcommand)]

@@ -292,3 +292,51 @@ fn a_lab_takes_a_rollout_and_ends_when_it_is_told_or_interrupted() {
         assert_eq!(envoys_of(Path::new(&place)), 0, "{way}");
     }
 }
+
+#[test]
+fn every_page_of_a_finding_can_be_read_on_the_command_line() {
+    let pages = repository().join("docs/findings");
+    let mut count = 0;
+    for entry in std::fs::read_dir(pages).expect("pages") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().to_lowercase();
+        if name.starts_with("ism") {
+            let output = run(&["explain", &name]);
+            assert!(output.status.success(), "{name}");
+            let page = std::fs::read_to_string(&path).expect("a page");
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), page.trim_end());
+            count += 1;
+        }
+    }
+    assert_eq!(count, policy::finding::Code::ALL.len());
+}
+
+#[test]
+fn an_explanation_says_which_clause_of_which_rule_failed_on_what() {
+    let explain = |from: &str, more: &[&str]| {
+        let example = repository().join("examples/two-clusters");
+        let mut arguments = vec!["explain", "-f", example.to_str().expect("text"), "--from", from];
+        arguments.push("ledger.payments:8080/v1/accounts");
+        arguments.extend(more);
+        let output = run(&arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = explain("cluster2/sample/sleep", &[]);
+    assert_eq!(code, Some(1));
+    for line in [
+        "arrives in cluster1, from cluster2, verified by certificate",
+        "allow treasury-reads: does not hold",
+        "namespaces: sample, and wanted is treasury",
+        "deny by ledger/no-rule-matched, at the destination",
+    ] {
+        assert!(said.contains(line), "{line} in\n{said}");
+    }
+    let (code, said) = explain("cluster2/treasury/batch", &["-o", "json"]);
+    assert_eq!(code, Some(0));
+    let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(json["items"][0]["reason"], "ledger/treasury-reads");
+    let rules = "/items/0/steps/2/walk/sections/0/rules/1/holds";
+    assert_eq!(json.pointer(rules), Some(&serde_json::Value::Bool(true)), "{json:#}");
+    let (code, _) = explain("cluster2/treasury/batch", &["--level", "unknown"]);
+    assert_eq!(code, Some(1));
+}

@@ -18,6 +18,9 @@ impl Check {
                 if !shown.is_empty() {
                     out.print(shown.trim_end());
                     out.print("");
+                    if let Some(first) = project.findings.first() {
+                        out.say(&format!("`isthmus explain {}` says more of a finding", first.code));
+                    }
                 }
                 let what = project.mesh.as_ref().map_or_else(String::new, |mesh| {
                     let (clusters, policies) = (mesh.clusters().count(), project.policies.len());

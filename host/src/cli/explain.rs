@@ -18,7 +18,7 @@ use crate::walk::{self, NoPath};
 pub(super) struct Explain {
     /// Who sends it, as CLUSTER/NAMESPACE/SERVICE-ACCOUNT
     #[arg(long, value_name = "SENDER")]
-    from: String,
+    from: Option<String>,
     /// The cluster that answers; by default every one that could
     #[arg(long, value_name = "CLUSTER")]
     to: Option<ClusterName>,
@@ -31,13 +31,17 @@ pub(super) struct Explain {
     /// How well the destination knows the source
     #[arg(long, default_value = "verified")]
     level: Level,
-    /// What is asked for, such as ledger.payments:8080/v1/accounts
-    #[arg(value_name = "HOST[:PORT][/PATH]")]
+    /// What is asked for, such as ledger.payments:8080/v1/accounts; or the code of a finding, such as ISM012
+    #[arg(value_name = "HOST[:PORT][/PATH]|CODE")]
     request: String,
 }
 
 impl Explain {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        if let Some(page) = super::page::about(&self.request) {
+            out.print(page.trim_end());
+            return Ok(Exit::Yes);
+        }
         let Some(call) = self.call().map_err(|error| out.say(&format!("error: {error:#}"))).ok() else {
             return Ok(Exit::Usage);
         };
@@ -73,12 +77,11 @@ impl Explain {
     }
 
     fn call(&self) -> anyhow::Result<Call> {
-        let parts: Vec<&str> = self.from.split('/').collect();
+        let from = self.from.as_deref();
+        let from = from.context("say who sends it: --from CLUSTER/NAMESPACE/SERVICE-ACCOUNT")?;
+        let parts: Vec<&str> = from.split('/').collect();
         let &[cluster, namespace, account] = parts.as_slice() else {
-            bail!(
-                "--from {:?} is not CLUSTER/NAMESPACE/SERVICE-ACCOUNT, such as eu-1/checkout/web",
-                self.from
-            );
+            bail!("--from {from:?} is not CLUSTER/NAMESPACE/SERVICE-ACCOUNT, such as eu-1/checkout/web");
         };
         let (host, path) = match self.request.find('/') {
             Some(slash) => self.request.split_at(slash),
