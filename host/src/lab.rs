@@ -38,7 +38,7 @@ use process::Process;
 use proxy::{Role, Workload};
 
 /// How long a lab may take to come up; a Wasm module is compiled once per proxy.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 /// How often a condition is looked at while waiting.
 const TICK: Duration = Duration::from_millis(20);
 /// How often the clusters' plugins are looked at.

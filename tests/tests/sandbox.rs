@@ -13,6 +13,7 @@ use isthmus::sandbox::{
 };
 use isthmus::walk::{self, Offline, pure};
 use isthmus_tests::example::{Example, module};
+use policy::Policy;
 use policy::plan::Role;
 use serde_json::{Value, json};
 
@@ -357,4 +358,86 @@ fn a_boundary_without_endpoints_ends_the_request_at_its_source() {
         send(&vm, &from(None), &[(":authority", b"helloworld.sample"), ("x-isthmus-route", b"cluster")]);
     let passed = passed.expect("no policy");
     assert_eq!((passed.text("x-source-cluster"), passed.value("x-isthmus-route")), (Some("cluster1"), None));
+}
+
+/// The configuration of a role in cluster1 for these policies of namespace `sample`.
+fn configured(role: Role, specs: &[&str]) -> Value {
+    let document = |(number, spec): (usize, &&str)| {
+        format!(
+            "---\napiVersion: isthmus.dev/v1alpha1\nkind: CrossClusterPolicy\nmetadata: {{name: p{number}, namespace: sample}}\nspec: {{services: [helloworld], {spec}}}\n"
+        )
+    };
+    let text: String = specs.iter().enumerate().map(document).collect();
+    let mesh = example().mesh();
+    let (policies, findings) = Policy::read("p.yaml", &text, mesh.root_namespace());
+    assert_eq!(findings, []);
+    let (plans, findings) = policy::compile(mesh, &policies);
+    let plans = plans.unwrap_or_else(|| panic!("{findings:?}"));
+    let plan = plans[&"cluster1".parse().expect("a name")].at(role, &"sample".parse().expect("a name"));
+    serde_json::to_value(plugin::configuration(&plan).expect("a configuration")).expect("JSON")
+}
+
+#[test]
+fn a_pin_and_a_split_become_the_header_that_routes_match() {
+    let steering = "routing: {pin: {header: x-cell, to: {a: cluster1, b: cluster2}}, \
+        split: [{cluster: cluster1, weight: 50}, {cluster: cluster2, weight: 50}], hashOn: {cookie: session}}";
+    let vm = start(&node(), &configured(Role::Outbound, &[steering])).expect("a VM");
+    let route = |headers: &[(&str, &[u8])]| {
+        let host: (&str, &[u8]) = (":authority", b"helloworld.sample:5000");
+        let (passed, state) = send(&vm, &from(None), &[&[host], headers].concat());
+        let route = passed.expect("it may go").text("x-isthmus-route").map(str::to_owned);
+        (route.unwrap_or_default(), state["reason"].clone())
+    };
+    let forged: (&str, &[u8]) = ("x-isthmus-route", b"cluster=cluster1");
+    assert_eq!(route(&[("x-cell", b"b"), forged]), ("cluster=cluster2".to_owned(), "p0/pin".to_owned()));
+    assert_eq!(route(&[("x-cell", b"a")]).0, "cluster=cluster1");
+    let mut shares: BTreeMap<String, u32> = BTreeMap::new();
+    for user in 0..400 {
+        let cookie = format!("theme=dark; session=user-{user}");
+        let (first, reason) = route(&[("cookie", cookie.as_bytes())]);
+        assert_eq!(reason, "p0/split");
+        assert_eq!(route(&[("cookie", cookie.as_bytes()), ("x-cell", b"z")]).0, first, "a session stays");
+        *shares.entry(first).or_default() += 1;
+    }
+    // 400 throws of a fair coin stray by 60 once in a billion times.
+    assert!(shares.len() == 2 && shares.values().all(|share| (140..=260).contains(share)), "{shares:?}");
+    let mut drawn: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..400 {
+        *drawn.entry(route(&[]).0).or_default() += 1;
+    }
+    assert!(drawn.len() == 2 && drawn.values().all(|share| (140..=260).contains(share)), "{drawn:?}");
+}
+
+#[test]
+fn a_policy_in_shadow_changes_nothing_and_says_what_it_would_do() {
+    let shadow = "mode: Shadow, access: {allow: []}";
+    let own = Node {
+        metadata: json!({
+            "CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "sample", "LABELS": {"app": "helloworld"},
+        }),
+        ..Node::default()
+    };
+    let vm = start(&own, &configured(Role::Inbound, &[shadow])).expect("a VM");
+    let (passed, state) = send(&vm, &from(Some(peer("cluster2", "treasury"))), &[]);
+    assert!(passed.is_some(), "{state:?}");
+    let told = ["verdict", "reason", "shadow_verdict", "shadow_reason"].map(|key| state[key].as_str());
+    assert_eq!(told, ["allow", "no-policy", "deny", "p0/no-rule-matched"]);
+    let (_, state) = send(&vm, &from(Some(peer("cluster1", "sample"))), &[]);
+    assert!(
+        !state.contains_key("shadow_verdict"),
+        "where it would change nothing it says nothing: {state:?}"
+    );
+    let enforced = start(&own, &configured(Role::Inbound, &[shadow, "access: {allow: []}"])).expect("a VM");
+    let (passed, state) = send(&enforced, &from(Some(peer("cluster2", "treasury"))), &[]);
+    assert!(passed.is_none() && state["reason"] == "p1/no-rule-matched", "{state:?}");
+}
+
+#[test]
+fn a_plan_that_leaves_a_namespace_to_another_does_nothing_there() {
+    let mut leaving = configuration(Role::Inbound, "cluster1");
+    leaving["plan"]["apart"] = json!(["payments"]);
+    let vm = start(&node(), &leaving).expect("a VM");
+    let (passed, state) = send(&vm, &from(None), &[("x-source-cluster", b"kept")]);
+    let passed = passed.expect("the other plugin judges it");
+    assert_eq!((passed.text("x-source-cluster"), state.len()), (Some("kept"), 0), "{state:?}");
 }
