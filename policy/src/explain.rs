@@ -1,7 +1,7 @@
 //! The walk to a verdict, as data: every rule that was considered, and which clause of it failed on which value.
 //!
-//! Made by asking the same rules the same questions as [`evaluate`](crate::evaluate), one after the other and
-//! without stopping; the verdict is [`evaluate`](crate::evaluate)'s own.
+//! Made by asking the same rules the same questions as [`evaluate`], one after the other and
+//! without stopping; the verdict is [`evaluate`]'s own.
 //!
 //! ```
 //! # use policy::{Guard, Mesh, Policy, compile, evaluate::Arrival, explain, source::{Evidence, Source}};

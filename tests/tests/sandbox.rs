@@ -373,7 +373,8 @@ fn configured(role: Role, specs: &[&str]) -> Value {
     assert_eq!(findings, []);
     let (plans, findings) = policy::compile(mesh, &policies);
     let plans = plans.unwrap_or_else(|| panic!("{findings:?}"));
-    let plan = plans[&"cluster1".parse().expect("a name")].at(role, &"sample".parse().expect("a name"));
+    let plans = plans.get(&"cluster1".parse().expect("a name")).expect("plans of the cluster");
+    let plan = plans.at(role, &"sample".parse().expect("a name"));
     serde_json::to_value(plugin::configuration(&plan).expect("a configuration")).expect("JSON")
 }
 
@@ -435,7 +436,8 @@ fn a_policy_in_shadow_changes_nothing_and_says_what_it_would_do() {
 #[test]
 fn a_plan_that_leaves_a_namespace_to_another_does_nothing_there() {
     let mut leaving = configuration(Role::Inbound, "cluster1");
-    leaving["plan"]["apart"] = json!(["payments"]);
+    let plan = leaving.pointer_mut("/plan").and_then(Value::as_object_mut).expect("a plan");
+    plan.insert("apart".to_owned(), json!(["payments"]));
     let vm = start(&node(), &leaving).expect("a VM");
     let (passed, state) = send(&vm, &from(None), &[("x-source-cluster", b"kept")]);
     let passed = passed.expect("the other plugin judges it");
