@@ -123,20 +123,11 @@ fn running(
     whole: bool,
     findings: &mut Vec<Finding>,
 ) -> BTreeSet<ClusterName> {
-    let mut running = BTreeSet::new();
-    for cluster in list {
-        if !known.contains(&cluster.value) {
-            findings.extend(whole.then(|| not_in_mesh(cluster, known)));
-        } else if !running.insert(cluster.value.clone()) {
-            findings.push(Finding {
-                at: cluster.at.clone(),
-                code: Code::Duplicate,
-                message: format!("cluster {:?} stands twice", cluster.value.as_str()),
-                hint: "keep one of them, or mend the name of the one that was meant".to_owned(),
-            });
-        }
+    let (here, elsewhere): (Vec<_>, Vec<_>) = list.iter().partition(|cluster| known.contains(&cluster.value));
+    if whole {
+        findings.extend(elsewhere.into_iter().map(|cluster| not_in_mesh(cluster, known)));
     }
-    running
+    here.into_iter().map(|cluster| cluster.value.clone()).collect()
 }
 
 fn not_in_mesh(cluster: &Located<ClusterName>, known: &BTreeSet<ClusterName>) -> Finding {
