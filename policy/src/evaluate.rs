@@ -234,3 +234,6 @@ fn arriving<'g, 'r>(
         None => Verdict::Deny(DeniedBy::NoRuleMatched { policy: policy(first) }),
     }
 }
+
+#[cfg(test)]
+mod tests;
