@@ -57,22 +57,26 @@ fn address(ip: Ipv4Addr, port: u16) -> Value {
     json!({"socket_address": {"address": ip.to_string(), "port_value": port}})
 }
 
-/// The slot of the filter: filled by ECDS, and like Istio's either with Wasm or with the RBAC that lets all pass.
+/// The slots of the filter: each filled by ECDS, and like Istio's either with Wasm or with the RBAC that lets all pass.
 ///
 /// The wait is endless, as Istio's is: a proxy takes no request before it knows its policy.
-fn slot(own: &Workload<'_>) -> Value {
+fn slots(own: &Workload<'_>) -> Vec<Value> {
+    own.kind().slots().iter().map(|name| slot(own, name)).collect()
+}
+
+fn slot(own: &Workload<'_>, name: &str) -> Value {
     let layer = match own.kind() {
         ProxyKind::Client | ProxyKind::Server => "http",
         ProxyKind::Gateway => "network",
     };
     let ecds = own.ecds();
     json!({
-        "name": own.kind().slot(),
+        "name": name,
         "config_discovery": {
             "config_source": {
                 "path_config_source": {
-                    "path": ecds,
-                    "watched_directory": {"path": ecds.parent()},
+                    "path": ecds.join(format!("{name}.json")),
+                    "watched_directory": {"path": ecds},
                 },
                 "resource_api_version": "V3",
                 "initial_fetch_timeout": "0s",

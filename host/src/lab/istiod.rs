@@ -1,7 +1,8 @@
 //! Plays istiod: WasmPlugins of a cluster become the filters its proxies fetch.
 //!
 //! Translates as istiod does: plugins reach a proxy from its own namespace and from the root namespace, by
-//! selector and by direction. A proxy of the lab has one slot, so two plugins for one proxy are an error here.
+//! selector and by direction. A proxy of the lab has one slot for plugins of either, a server one for each of them:
+//! more plugins for one proxy are an error here.
 
 mod plugin;
 
@@ -52,7 +53,7 @@ pub enum PluginError {
         /// Its URL.
         url: String,
     },
-    /// Two plugins reach one proxy, which has one slot.
+    /// Two plugins of one namespace reach a proxy, which has one slot for them.
     #[error("plugins {first} and {second} both reach {proxy}")]
     TwoPlugins {
         /// The proxy.
@@ -111,13 +112,19 @@ impl Istiod {
         for (path, text) in &files {
             plugins.extend(plugin::parse(path, text)?);
         }
-        let filters: Vec<(&Target, Value)> = self
-            .proxies
-            .iter()
-            .map(|target| Ok((target, target.translate(&plugins)?)))
-            .collect::<Result<_, PluginError>>()?;
-        for (target, filter) in filters {
-            publish(&target.ecds, target.kind.slot(), &filter)?;
+        let mut filters = Vec::new();
+        for target in &self.proxies {
+            for (number, slot) in target.kind.slots().iter().enumerate() {
+                filters.push((
+                    target.ecds.join(format!("{slot}.json")),
+                    slot,
+                    target.translate(number, &plugins)?,
+                ));
+            }
+        }
+        // The last slot first: what a plugin of the root namespace leaves to another is there before it does.
+        for (path, slot, filter) in filters.iter().rev() {
+            publish(path, slot, filter)?;
         }
         self.seen = Some(files);
         Ok(())
@@ -145,8 +152,10 @@ impl Target {
         }
     }
 
-    fn translate(&self, plugins: &[Plugin]) -> Result<Value, PluginError> {
-        let mut reaching = plugins.iter().filter(|plugin| self.is_reached_by(plugin));
+    fn translate(&self, slot: usize, plugins: &[Plugin]) -> Result<Value, PluginError> {
+        let is_own = |plugin: &Plugin| plugin.namespace() != ROOT_NAMESPACE;
+        let fills = |plugin: &&Plugin| self.kind.slots().len() == 1 || usize::from(is_own(plugin)) == slot;
+        let mut reaching = plugins.iter().filter(|plugin| self.is_reached_by(plugin)).filter(fills);
         match (reaching.next(), reaching.next()) {
             (None, _) => Ok(pass_through(self.kind)),
             (Some(plugin), None) => plugin.filter(),

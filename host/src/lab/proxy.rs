@@ -36,12 +36,13 @@ pub enum ProxyKind {
 }
 
 impl ProxyKind {
-    /// The name of its one filter slot, and of the ECDS resource that fills it.
-    pub(super) fn slot(self) -> &'static str {
+    /// The names of its filter slots, and of the ECDS resources that fill them. A server has a second one, for a
+    /// plugin of its own namespace beside the one of the root namespace.
+    pub(super) fn slots(self) -> &'static [&'static str] {
         match self {
-            Self::Client => "isthmus-outbound",
-            Self::Server => "isthmus-inbound",
-            Self::Gateway => "isthmus-gateway",
+            Self::Client => &["isthmus-outbound"],
+            Self::Server => &["isthmus-inbound", "isthmus-inbound-own"],
+            Self::Gateway => &["isthmus-gateway"],
         }
     }
 }
@@ -164,9 +165,9 @@ impl<'b> Workload<'b> {
         format!("spiffe://{trust_domain}/ns/{}/sa/{}", self.namespace(), self.service_account())
     }
 
-    /// Where Envoy finds its filter; a directory of its own, as Envoy watches the whole of it.
+    /// Where Envoy finds its filters, a file for each slot; a directory of its own, as Envoy watches the whole of it.
     pub(super) fn ecds(&self) -> PathBuf {
-        self.dir.join("ecds").join("isthmus.json")
+        self.dir.join("ecds")
     }
 
     pub(super) fn proxy(&self) -> Proxy {

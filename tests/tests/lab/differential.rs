@@ -230,3 +230,48 @@ async fn a_hidden_service_is_never_dialled() {
     assert_eq!((dialled("reports").await, dialled("ledger").await > 0), (0, true));
     lab.down().await.expect("all processes ended");
 }
+
+#[tokio::test]
+async fn a_plan_that_is_cut_holds_in_envoy_and_so_does_the_whole_one_after_it() {
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab) = staged(&example, dir.path()).await;
+    let asking = example
+        .suite
+        .clients()
+        .find(|client| client.cluster == "cluster2" && client.namespace == "sample")
+        .expect("a client");
+    let status = async |path: &str| {
+        lab.get(&asking, &Get::new("ledger.payments", path)).await.expect("an answer").status
+    };
+    assert_eq!(status("/v9/x").await, 403);
+    // More rules than one plan takes, and among them one for this client.
+    let rules: Vec<String> = (0..3_000)
+        .map(|n| format!("{{name: r{n}, from: [{{clusters: [cluster2], namespaces: [team-{n}]}}], to: [{{paths: [/v{n}/*]}}]}}"))
+        .chain(["{name: sample, from: [{clusters: [cluster2], namespaces: [sample]}], to: [{paths: [/v9/*]}]}".to_owned()])
+        .collect();
+    let text = format!(
+        "apiVersion: isthmus.dev/v1alpha1\nkind: CrossClusterPolicy\nmetadata: {{name: crowd, namespace: payments}}\nspec: {{services: [ledger], access: {{allow: [{}]}}}}\n",
+        rules.join(", ")
+    );
+    let root = stage.mesh().root_namespace();
+    let (crowd, findings) = Policy::read("crowd.yaml", &text, root);
+    assert_eq!(findings, []);
+    let all: Vec<Policy> = example.project.policies.iter().cloned().chain(crowd).collect();
+    let part = lab.site().plugins("cluster1").join("isthmus-inbound@payments.yaml");
+    let wait = async |wanted: u16| {
+        eventually(async || {
+            let now = status("/v9/x").await;
+            if now == wanted { Ok(()) } else { Err(format!("/v9/x gets {now}")) }
+        })
+        .await;
+    };
+    stage.roll_out(&all).expect("a rollout");
+    assert!(part.is_file(), "the plan is cut");
+    wait(200).await;
+    assert_eq!(status("/v10/x").await, 403);
+    stage.roll_out(&example.project.policies).expect("a rollout");
+    assert!(!part.exists(), "the plan is whole again");
+    wait(403).await;
+    lab.down().await.expect("all processes ended");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{access_log, address, inbound_address, slot, static_cluster, tls_inspector};
+use super::{access_log, address, inbound_address, slots, static_cluster, tls_inspector};
 use crate::lab::blueprint::{GATEWAY_PORT, LabService};
 use crate::lab::proxy::{Role, Workload};
 
@@ -43,16 +43,18 @@ fn listener(own: &Workload<'_>, chains: &[Value]) -> Value {
 }
 
 fn chain(own: &Workload<'_>, service: &LabService) -> Value {
+    let mut filters = slots(own);
+    filters.push(json!({
+        "name": "envoy.filters.network.tcp_proxy",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": service.sni(),
+            "cluster": service.sni(),
+        },
+    }));
     json!({
         "name": service.sni(),
         "filter_chain_match": {"server_names": [service.sni()], "application_protocols": ALPN},
-        "filters": [slot(own), {
-            "name": "envoy.filters.network.tcp_proxy",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                "stat_prefix": service.sni(),
-                "cluster": service.sni(),
-            },
-        }],
+        "filters": filters,
     })
 }

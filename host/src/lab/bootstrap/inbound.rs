@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{address, connection_manager, router, slot, static_cluster, tls_context, tls_inspector};
+use super::{address, connection_manager, router, slots, static_cluster, tls_context, tls_inspector};
 use crate::lab::blueprint::{INBOUND_PORT, LabService};
 use crate::lab::proxy::{Role, Workload};
 use crate::lab::site::Site;
@@ -27,7 +27,9 @@ fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
         "name": "inbound",
         "virtual_hosts": [{"name": "inbound|http", "domains": ["*"], "routes": [route]}],
     });
-    let mut manager = connection_manager(own, "inbound", &routes, &json!([slot(own), router()]));
+    let mut filters = slots(own);
+    filters.push(router());
+    let mut manager = connection_manager(own, "inbound", &routes, &Value::Array(filters));
     if let Some(fields) = manager.as_object_mut() {
         fields.insert("forward_client_cert_details".to_owned(), json!("APPEND_FORWARD"));
         fields.insert(

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{address, connection_manager, inbound_address, router, slot, static_cluster, tls_context};
+use super::{address, connection_manager, inbound_address, router, slots, static_cluster, tls_context};
 use crate::lab::blueprint::{GATEWAY_PORT, LabService, OUTBOUND_PORT};
 use crate::lab::proxy::{Role, Workload};
 use crate::lab::site::Site;
@@ -20,7 +20,9 @@ pub(super) fn resources(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
         })
         .collect();
     let routes = json!({"name": "outbound", "virtual_hosts": hosts});
-    let manager = connection_manager(own, "outbound", &routes, &json!([slot(own), router()]));
+    let mut filters = slots(own);
+    filters.push(router());
+    let manager = connection_manager(own, "outbound", &routes, &Value::Array(filters));
     let listener = json!({
         "name": "virtualOutbound",
         "address": address(own.address, OUTBOUND_PORT),

@@ -25,7 +25,7 @@ fn target(kind: ProxyKind) -> Target {
 }
 
 fn translate(kind: ProxyKind, text: &str) -> Result<Value, PluginError> {
-    target(kind).translate(&plugin::parse(Path::new("a.yaml"), text)?)
+    target(kind).translate(0, &plugin::parse(Path::new("a.yaml"), text)?)
 }
 
 #[test]
@@ -109,8 +109,8 @@ fn one_clusters_mistake_keeps_what_its_proxies_had() {
     let dir = tempfile::tempdir().expect("dir");
     let plugins = dir.path().join("plugins");
     fs::create_dir_all(&plugins).expect("plugins");
-    let ecds = dir.path().join("proxy/ecds/isthmus.json");
-    let server = Target { ecds: ecds.clone(), ..target(ProxyKind::Server) };
+    let ecds = dir.path().join("proxy/ecds/isthmus-inbound.json");
+    let server = Target { ecds: dir.path().join("proxy/ecds"), ..target(ProxyKind::Server) };
     let mut istiod = Istiod { dir: plugins.clone(), proxies: vec![server], seen: None };
     fs::write(plugins.join("a.yaml"), PLUGIN).expect("plugin");
     istiod.reconcile().expect("good");
