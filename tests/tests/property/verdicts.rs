@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::oracle;
-use super::request::request;
+use super::request::{Both, request};
 use super::world::{document, world};
 use super::yaml::{Dice, Yaml};
 
@@ -98,6 +98,17 @@ fn the_random_worlds_show_every_kind_of_verdict() {
     assert_eq!(missing, [""; 0], "seen: {seen:?}");
 }
 
+type Fields = Vec<(&'static str, Yaml)>;
+
+/// Changes what a policy says.
+fn edit(policy: &mut Yaml, change: &mut dyn FnMut(&mut Fields)) {
+    let Yaml::Map(document) = policy else { panic!("a document is a mapping") };
+    for (_, spec) in document.iter_mut().filter(|(key, _)| *key == "spec") {
+        let Yaml::Map(spec) = spec else { panic!("a spec is a mapping") };
+        change(spec);
+    }
+}
+
 /// A policy of the root namespace that denies everyone everything.
 fn no_one() -> Yaml {
     let everyone = Yaml::Map(vec![("clusters", Yaml::texts(["*"]))]);
@@ -154,6 +165,42 @@ proptest! {
             prop_assert_eq!((departure.0, route), (without.0.0, without.1));
             prop_assert_eq!(request.gateway(&world).0, request.gateway(&acting).0);
             prop_assert_eq!(request.inbound(&world).0, request.inbound(&acting).0);
+        }
+    }
+
+    #[test]
+    fn what_shadow_foretells_comes_when_it_acts(world in world(), requests in vec(request(), 6)) {
+        let mut acting = world.clone();
+        acting.policies.iter_mut().for_each(|policy| edit(policy, &mut |spec| spec.retain(|(key, _)| *key != "mode")));
+        let (world, acting) = (world.compiled(Dice::still()), acting.compiled(Dice::still()));
+        for request in requests {
+            let foretold = |(verdict, shadow): Both| shadow.unwrap_or(verdict);
+            prop_assert_eq!(foretold(request.outbound(&world).0), request.outbound(&acting).0.0);
+            prop_assert_eq!(foretold(request.gateway(&world)), request.gateway(&acting).0);
+            prop_assert_eq!(foretold(request.inbound(&world)), request.inbound(&acting).0);
+        }
+    }
+
+    #[test]
+    fn one_more_allow_rule_refuses_no_one(world in world(), requests in vec(request(), 6)) {
+        let mut wider = world.clone();
+        for policy in &mut wider.policies {
+            edit(policy, &mut |spec| {
+                let access = spec.iter_mut().filter(|(key, _)| *key == "access");
+                for (_, access) in access {
+                    let Yaml::Map(access) = access else { continue };
+                    for (_, allow) in access.iter_mut().filter(|(key, _)| *key == "allow") {
+                        let Yaml::List(rules) = allow else { continue };
+                        let from = Yaml::List(vec![Yaml::Map(vec![("clusters", Yaml::texts(["*"]))])]);
+                        rules.push(Yaml::Map(vec![("name", Yaml::text("yes-all")), ("from", from)]));
+                    }
+                }
+            });
+        }
+        let (world, wider) = (world.compiled(Dice::still()), wider.compiled(Dice::still()));
+        for request in requests {
+            let ((before, _), (after, reason)) = (request.inbound(&world).0, request.inbound(&wider).0);
+            prop_assert!(after || !before, "{} for {:?}", reason, request);
         }
     }
 
