@@ -175,7 +175,7 @@ impl<'l> Line<'l> {
             Way::Leaves => format!("{left}  for {}", places(&shares)),
             Way::At(cluster) => self.arrive(world, world.cluster(cluster)),
             Way::To(_) if shares.is_empty() => left,
-            Way::To(cluster) if !shares.contains_key(cluster) => "unreachable".to_owned(),
+            Way::To(cluster) if !shares.contains_key(cluster) => "not sent".to_owned(),
             Way::To(cluster) => {
                 let cluster = world.cluster(cluster);
                 self.refused_by_gateway(world, cluster).unwrap_or_else(|| self.arrive(world, cluster))
