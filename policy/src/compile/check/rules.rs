@@ -80,6 +80,20 @@ fn source(ground: &Ground<'_>, known: &Known, rule: &Rule, from: &From, findings
                 .to_owned(),
         });
     }
+    let region = from.regions.iter().next().filter(|_| findings.len() == before);
+    let without = region.map(|_| ground.members(|cluster| cluster.region.is_none()));
+    if let Some((region, without)) = region.zip(without).filter(|(_, without)| without.last().is_some()) {
+        findings.push(Finding {
+            at: region.at.clone(),
+            code: Code::NoRegion,
+            message: format!(
+                "rule {:?} asks for a region, and mesh.yaml gives {} none",
+                rule.name.value.as_str(),
+                ground.names(&without)
+            ),
+            hint: "a cluster without a region is in none: say region at every cluster".to_owned(),
+        });
+    }
     for domain in from.trust_domains.iter() {
         findings.extend(foreign_domain(ground, domain));
     }
