@@ -38,7 +38,8 @@
 //! | exposures | all show it | allow, `not-denied` |
 //!
 //! Where several policies give a reason, it is that of the first by namespace and name, and of its first rule by
-//! name; whether one allows or denies never hangs on that. Policies in shadow never decide: what they would decide,
+//! name; of the boundaries of a workload behind several services, that of the first service by name. Whether one
+//! allows or denies never hangs on that. Policies in shadow never decide: what they would decide,
 //! together with all others, stands beside the verdict.
 
 use std::cell::LazyCell;
@@ -47,9 +48,10 @@ use std::net::IpAddr;
 pub use crate::facts::Arrival;
 use crate::facts::Facts;
 use crate::guard::{Group, Guard, Judge};
-use crate::name::{ClusterName, Port, Service};
+use crate::name::{ClusterName, NetworkName, Port, Service};
 use crate::plan::{Exposure, GatewayPlan, Outbound, OutboundPlan, Split};
 use crate::rule::{Boundary, HashOn, Judged};
+use crate::set::Set;
 use crate::source::Source;
 use crate::verdict::{AllowedBy, DeniedBy, Judgement, Verdict};
 
@@ -164,7 +166,8 @@ pub fn gateway<'p>(
     let network = source.and_then(|address| plan.network_of(address));
     let port = port.and_then(Port::new);
     let shows = |exposure: &&Exposure| {
-        network.is_some_and(|network| exposure.networks.contains(network))
+        let seen = |networks: &Set<NetworkName>| network.is_some_and(|network| networks.contains(network));
+        exposure.networks.as_ref().is_none_or(seen)
             && (exposure.ports.is_empty() || port.is_some_and(|port| exposure.ports.contains(&port)))
     };
     let judge = |exposures: &'p Vec<Exposure>| match exposures.iter().find(|exposure| !shows(exposure)) {

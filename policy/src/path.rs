@@ -38,7 +38,8 @@
 //! `MeshConfig.pathNormalization.normalization` set to `MERGE_SLASHES` makes Envoy fold `//`, and
 //! `DECODE_AND_MERGE_SLASHES` also decode `%2f` and `%5c` first; the filter then sees the path so folded. With
 //! `NONE` the server gets the path as the peer wrote it, though it is judged by the table above: do not match on paths
-//! in such a mesh. An allow rule fails safe in all of this: list what may be asked for.
+//! in such a mesh. An allow rule of exact paths fails safe in all of this: list what may be asked for. One for
+//! `/books/*` takes in `/books/..%2fadmin` too, which is `/admin` to a server that decodes `%2f`.
 
 use std::borrow::Cow;
 

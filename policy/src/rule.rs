@@ -313,6 +313,11 @@ pub struct Exposure {
 }
 
 impl Exposure {
+    /// Whether nothing is said of networks: only ports are limited.
+    pub fn is_for_everyone(&self) -> bool {
+        self.networks.as_ref().is_some_and(Clause::is_empty)
+    }
+
     /// Whether a network sees the service.
     pub fn shows(&self, network: &NetworkName) -> bool {
         self.networks.as_ref().is_some_and(|networks| networks.holds(network.as_str()))

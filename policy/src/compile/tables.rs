@@ -197,7 +197,8 @@ impl Here<'_> {
             let seeing = networks.iter().filter(|network| said.shows(network));
             Some(Exposure {
                 policy: policy.name.value.to_string(),
-                networks: seeing.map(|network| (*network).clone()).collect(),
+                networks: (!said.is_for_everyone())
+                    .then(|| seeing.map(|network| (*network).clone()).collect()),
                 ports: said.ports.iter().map(|port| port.value).collect(),
             })
         };

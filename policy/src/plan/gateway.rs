@@ -38,8 +38,9 @@ pub struct Range {
 pub struct Exposure {
     /// Who says so.
     pub policy: String,
-    /// The networks that see it.
-    pub networks: Set<NetworkName>,
+    /// The networks that see it; `None`: it is shown wherever a connection comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Set<NetworkName>>,
     /// The ports that they see; empty: all.
     #[serde(default, skip_serializing_if = "Set::is_empty")]
     pub ports: Set<Port>,

@@ -187,12 +187,15 @@ fn passing(world: &Compiled, request: &Request, policies: &[&Policy]) -> Words {
     });
     for policy in policies {
         let exposure = policy.exposure.as_ref().expect("an exposure");
-        let network = came_from.is_some_and(|cluster| {
-            exposure
-                .networks
-                .as_ref()
-                .is_some_and(|networks| clause(networks, Some(cluster.network.as_str()), false))
-        });
+        let only_ports =
+            exposure.networks.as_ref().is_some_and(|said| said.any.is_empty() && said.none.is_empty());
+        let network = only_ports
+            || came_from.is_some_and(|cluster| {
+                exposure
+                    .networks
+                    .as_ref()
+                    .is_some_and(|networks| clause(networks, Some(cluster.network.as_str()), false))
+            });
         let ports: Vec<u16> = exposure.ports.iter().map(|port| port.value.number()).collect();
         let port = ports.is_empty() || request.port.is_some_and(|port| ports.contains(&port));
         if !(network && port) {

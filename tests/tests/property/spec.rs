@@ -158,7 +158,9 @@ fn exposure(sites: &[Site]) -> impl Strategy<Value = Yaml> + use<> {
     (named, twin, ports).prop_map(|(networks, twin, ports)| {
         let mut to = vec![("networks", Yaml::texts(networks))];
         to.extend(twin.map(|network| ("notNetworks", Yaml::texts([network]))));
-        let mut exposure = vec![("to", Yaml::Map(to))];
+        // Of every second exposure with ports and no twin, only the ports are said.
+        let only_ports = ports.as_ref().is_some_and(|ports| ports.len() == 1) && to.len() == 1;
+        let mut exposure = if only_ports { Vec::new() } else { vec![("to", Yaml::Map(to))] };
         exposure.extend(ports.map(|ports| ("ports", numbers(ports))));
         Yaml::Map(exposure)
     })

@@ -11,8 +11,7 @@ pub(super) fn check(ground: &Ground<'_>, known: &Known, policy: &Policy, finding
     let said = exposure.networks.iter().flat_map(|networks| networks.iter());
     findings.extend(said.filter_map(|pattern| known.networks.unmet(pattern)));
     let shown = |cluster: &Cluster| exposure.shows(&cluster.network);
-    let everyone = exposure.networks.as_ref().is_some_and(crate::rule::Clause::is_empty);
-    if everyone {
+    if exposure.is_for_everyone() {
         return; // only ports are limited, and those an SNI tells
     }
     findings.extend(indistinct(ground, &exposure.at, shown));
