@@ -15,9 +15,10 @@ use std::fmt;
 
 use policy::Mesh;
 use policy::compile::{ClusterPlans, Plans};
-use policy::evaluate::Route;
+use policy::evaluate::{Arrival, Route};
 use policy::mesh::Cluster;
 use policy::name::{ClusterName, Identity, Service};
+use policy::source::Source;
 
 use crate::case::{Call, Case, Expectation};
 
@@ -173,6 +174,19 @@ impl Journey<'_> {
         labels
             .extend(mesh.service(&self.service).map(|listing| listing.selector.clone()).unwrap_or_default());
         labels
+    }
+
+    /// What the destination's sidecar knows of the request.
+    fn arrival<'a>(&'a self, source: Source<'a>, identity: Option<&'a Identity>) -> Arrival<'a> {
+        let request = &self.call.request;
+        Arrival {
+            source,
+            identity,
+            port: Some(self.port),
+            method: &request.method,
+            path: &request.path,
+            host: Some(&request.host.value),
+        }
     }
 
     /// An address that the request may come from, where the mesh says its cluster's.

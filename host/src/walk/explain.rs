@@ -3,7 +3,7 @@
 use std::fmt;
 
 use policy::compile::Plans;
-use policy::evaluate::{self, Arrival, Route};
+use policy::evaluate::{self, Route};
 use policy::explain::{self, Outcome, RuleWalk, SectionWalk, Walk};
 use policy::plan::Location;
 use policy::source::{Evidence, Source};
@@ -150,15 +150,7 @@ pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>, level: Level) -> 
             tag: Some(journey.source.name.as_str()),
         },
     );
-    let request = &journey.call.request;
-    let arrival = Arrival {
-        source,
-        identity,
-        port: Some(journey.port),
-        method: &request.method,
-        path: &request.path,
-        host: Some(&request.host.value),
-    };
+    let arrival = journey.arrival(source, identity);
     let walk = explain::inbound(plan, &guard, &arrival);
     let decision =
         Decision { verdict: walk.verdict.clone(), reason: walk.reason.clone(), shadow: walk.shadow.clone() };

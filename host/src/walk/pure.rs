@@ -1,7 +1,7 @@
 //! The walk as [`policy::evaluate`] sees it: no module, no proxy.
 
 use policy::compile::Plans;
-use policy::evaluate::{self, Arrival};
+use policy::evaluate;
 use policy::source::{Evidence, Source};
 use policy::verdict::Verdict;
 use policy::{Guard, Mesh};
@@ -28,15 +28,7 @@ pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>) -> Result<Outcome
     let issuer = journey.source.issuers.first().map(policy::mesh::IssuerName::as_str);
     let identity = Some(&journey.identity);
     let source = Source::of(plan, Evidence { peer: true, issuer, identity, tag: None });
-    let request = &journey.call.request;
-    let arrival = Arrival {
-        source,
-        identity,
-        port: Some(journey.port),
-        method: &request.method,
-        path: &request.path,
-        host: Some(&request.host.value),
-    };
+    let arrival = journey.arrival(source, identity);
     let verdict = evaluate::inbound(&guard, &arrival).verdict;
     Ok(Outcome {
         source: source.named().map(ToString::to_string),
