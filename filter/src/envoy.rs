@@ -1,17 +1,20 @@
-//! [`Host`] over raw hostcalls: the only unsafe code of the project.
+//! The ABI of proxy-wasm 0.2.1: [`Host`] over raw hostcalls, and the callbacks that Envoy calls. The only unsafe
+//! code of the project.
 //!
-//! The SDK's own wrappers panic on any status that they do not expect, and a panic kills the VM with every
-//! request in it. These give `None`, or nothing, instead.
+//! A callback that is not exported is not called, and each that is costs every request; so there are no more than
+//! do something. The SDK exports them all, and its hostcalls panic on any status that they do not expect, and a
+//! panic kills the VM with every request in it. These give `None`, or nothing, instead
+//! (docs/adr/0007-our-own-hostcalls-and-callbacks.md).
 #![expect(unsafe_code, reason = "hostcalls are foreign functions, and what they hand back is raw memory")]
 
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ptr::null_mut;
 
-use crate::host::{Headers, Host, Level, Reply};
-
-const OK: u32 = 0;
-const PLUGIN_CONFIGURATION: u32 = 7;
-const DOWNSTREAM: u32 = 2;
-const NO_GRPC_STATUS: i32 = -1;
+use crate::abi;
+use crate::contexts::Contexts;
+use crate::host::{Headers, Host, Kind, Level, Metric, Reply};
+use crate::pairs;
+use crate::place::Next;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -23,6 +26,7 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_header_map_value(
         map: u32,
         key: *const u8,
@@ -37,9 +41,19 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, size: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -54,43 +68,117 @@ unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
 }
 
-/// The Envoy that runs this module.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Envoy;
-
-/// What the plugin is configured with, while `on_configure` runs.
-pub(crate) fn configuration() -> Vec<u8> {
-    let given = taken(|data, size| {
-        // SAFETY: both pointers are to locals of `taken`, valid for writes.
-        unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) }
-    });
-    given.unwrap_or_default()
+/// The memory that the host copies into: taken bit by bit from one block, and all free again when the next callback
+/// begins, so that a value read from the host costs no allocation.
+struct Arena {
+    block: UnsafeCell<[u8; Arena::SIZE]>,
+    used: Cell<usize>,
+    /// What did not fit.
+    large: RefCell<Vec<Box<[u8]>>>,
+    /// How many callbacks are under way. One calls no other, but if it did, nothing would be taken from it.
+    depth: Cell<usize>,
 }
 
-/// Takes over what a hostcall hands out. The empty value, for which Envoy allocates nothing, is `None`.
-fn taken(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
-    let mut data: *mut u8 = null_mut();
-    let mut size = 0_usize;
-    if call(&raw mut data, &raw mut size) != OK || data.is_null() || size == 0 {
-        return None;
+// SAFETY: a module has one thread; wasm32-unknown-unknown without atomics knows no other.
+unsafe impl Sync for Arena {}
+
+static ARENA: Arena = Arena {
+    block: UnsafeCell::new([0; Arena::SIZE]),
+    used: Cell::new(0),
+    large: RefCell::new(Vec::new()),
+    depth: Cell::new(0),
+};
+
+impl Arena {
+    /// More than the headers of nearly every request take.
+    const SIZE: usize = 16 * 1024;
+
+    fn take(&self, size: usize) -> *mut u8 {
+        let used = self.used.get();
+        match used.checked_add(size).filter(|end| *end <= Self::SIZE) {
+            Some(end) => {
+                self.used.set(end);
+                // SAFETY: `used` is within the block.
+                unsafe { self.block.get().cast::<u8>().add(used) }
+            }
+            None => {
+                let Ok(mut large) = self.large.try_borrow_mut() else { return null_mut() };
+                let mut memory = vec![0; size].into_boxed_slice();
+                let start = memory.as_mut_ptr();
+                large.push(memory);
+                start
+            }
+        }
     }
-    // SAFETY: the host got this memory from the module's exported allocator, a `Vec<u8>` of exactly this
-    // capacity that was forgotten there, and wrote all of it; it is handed over once.
-    Some(unsafe { Vec::from_raw_parts(data, size, size) })
+
+    fn reset(&self) {
+        self.used.set(0);
+        if let Ok(mut large) = self.large.try_borrow_mut() {
+            large.clear();
+        }
+    }
+}
+
+/// The Envoy that runs this module, for the length of one callback: what it hands out is good for as long.
+struct Envoy(());
+
+impl Envoy {
+    /// Begins a callback.
+    fn enter() -> Self {
+        if ARENA.depth.replace(ARENA.depth.get() + 1) == 0 {
+            ARENA.reset();
+        }
+        Self(())
+    }
+
+    /// What the plugin is configured with, while `on_configure` runs.
+    fn configuration(&self) -> &[u8] {
+        let given = self.taken(|data, size| {
+            // SAFETY: both pointers are to locals of `taken`, valid for writes.
+            unsafe { proxy_get_buffer_bytes(abi::PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) }
+        });
+        given.unwrap_or_default()
+    }
+
+    /// Takes over what a hostcall hands out. The empty value, for which Envoy allocates nothing, is `None`.
+    fn taken(&self, call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<&[u8]> {
+        let mut data: *mut u8 = null_mut();
+        let mut size = 0_usize;
+        if call(&raw mut data, &raw mut size) != abi::OK || data.is_null() || size == 0 {
+            return None;
+        }
+        // SAFETY: the host got this memory from `malloc`, which gives every byte of the arena once, and wrote all of
+        // it. Nothing writes there again before the arena is reset, which no callback does while `self` lives.
+        Some(unsafe { std::slice::from_raw_parts(data, size) })
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        ARENA.depth.set(ARENA.depth.get().saturating_sub(1));
+    }
 }
 
 impl Headers {
     fn id(self) -> u32 {
         match self {
-            Self::Request => 0,
-            Self::Response => 2,
+            Self::Request => abi::REQUEST_HEADERS,
+            Self::Response => abi::RESPONSE_HEADERS,
         }
     }
 }
 
 impl Host for Envoy {
-    fn header(&self, map: Headers, name: &str) -> Option<Vec<u8>> {
-        taken(|data, size| {
+    fn headers(&self, map: Headers) -> &[u8] {
+        let given = self.taken(|data, size| {
+            // SAFETY: both pointers are to locals of `taken`, valid for writes.
+            unsafe { proxy_get_header_map_pairs(map.id(), data, size) }
+        });
+        given.unwrap_or_default()
+    }
+
+    fn header(&self, map: Headers, name: &str) -> Option<&[u8]> {
+        self.taken(|data, size| {
             // SAFETY: the name is valid for reads of its length, the pointers are to locals of `taken`.
             unsafe { proxy_get_header_map_value(map.id(), name.as_ptr(), name.len(), data, size) }
         })
@@ -103,6 +191,13 @@ impl Host for Envoy {
         }
     }
 
+    fn add_header(&self, map: Headers, name: &str, value: &str) {
+        // SAFETY: both texts are valid for reads of their lengths.
+        unsafe {
+            proxy_add_header_map_value(map.id(), name.as_ptr(), name.len(), value.as_ptr(), value.len());
+        }
+    }
+
     fn remove_header(&self, map: Headers, name: &str) {
         // SAFETY: the name is valid for reads of its length.
         unsafe {
@@ -110,8 +205,8 @@ impl Host for Envoy {
         }
     }
 
-    fn property(&self, path: &str) -> Option<Vec<u8>> {
-        taken(|data, size| {
+    fn property(&self, path: &str) -> Option<&[u8]> {
+        self.taken(|data, size| {
             // SAFETY: the path is valid for reads of its length, the pointers are to locals of `taken`.
             unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }
         })
@@ -124,8 +219,35 @@ impl Host for Envoy {
         }
     }
 
+    fn metric(&self, kind: Kind, name: &str) -> Option<Metric> {
+        let kind = match kind {
+            Kind::Counter => abi::COUNTER,
+            Kind::Gauge => abi::GAUGE,
+        };
+        let mut id = 0;
+        // SAFETY: the name is valid for reads of its length, `id` for a write.
+        let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) };
+        (status == abi::OK).then_some(Metric(id))
+    }
+
+    fn count(&self, metric: Metric) {
+        // SAFETY: no memory is handed over.
+        unsafe {
+            proxy_increment_metric(metric.0, 1);
+        }
+    }
+
+    fn gauge(&self, metric: Metric, value: u64) {
+        // SAFETY: no memory is handed over.
+        unsafe {
+            proxy_record_metric(metric.0, value);
+        }
+    }
+
     fn reply(&self, reply: &Reply) {
-        let headers = pairs(&reply.headers);
+        let headers: Vec<(&str, &str)> =
+            reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers = pairs::encode(&headers);
         // SAFETY: all four are valid for reads of their lengths; Envoy copies them before it returns.
         unsafe {
             proxy_send_local_response(
@@ -136,7 +258,7 @@ impl Host for Envoy {
                 reply.body.len(),
                 headers.as_ptr(),
                 headers.len(),
-                NO_GRPC_STATUS,
+                reply.grpc.map_or(abi::NO_GRPC_STATUS, i32::from),
             );
         }
     }
@@ -153,14 +275,15 @@ impl Host for Envoy {
     fn close(&self) {
         // SAFETY: no memory is handed over.
         unsafe {
-            proxy_close_stream(DOWNSTREAM);
+            proxy_close_stream(abi::DOWNSTREAM);
         }
     }
 
     fn log(&self, level: Level, message: &str) {
         let level = match level {
-            Level::Info => 2,
-            Level::Error => 4,
+            Level::Info => abi::INFO,
+            Level::Warn => abi::WARN,
+            Level::Error => abi::ERROR,
         };
         // SAFETY: the message is valid for reads of its length.
         unsafe {
@@ -169,19 +292,63 @@ impl Host for Envoy {
     }
 }
 
-/// Header pairs as the ABI encodes them: the count, all lengths, then every name and value with a NUL after it.
-fn pairs(headers: &[(&'static str, String)]) -> Vec<u8> {
-    let word = |length: usize| u32::try_from(length).unwrap_or_default().to_le_bytes();
-    let mut out = word(headers.len()).to_vec();
-    for (name, value) in headers {
-        out.extend(word(name.len()));
-        out.extend(word(value.len()));
+thread_local! {
+    static CONTEXTS: RefCell<Contexts> = RefCell::default();
+}
+
+/// Runs a callback on what the module knows. Callbacks never meet, so it is always there.
+fn with<T: Default>(callback: impl FnOnce(&mut Contexts, &Envoy) -> T) -> T {
+    let envoy = Envoy::enter();
+    CONTEXTS.with(|contexts| match contexts.try_borrow_mut() {
+        Ok(mut contexts) => callback(&mut contexts, &envoy),
+        Err(_under_way) => T::default(),
+    })
+}
+
+fn action(next: Next) -> u32 {
+    match next {
+        Next::Continue => abi::CONTINUE,
+        Next::Stop => abi::PAUSE,
     }
-    for (name, value) in headers {
-        for text in [name.as_bytes(), value.as_bytes()] {
-            out.extend(text);
-            out.push(0);
-        }
-    }
-    out
+}
+
+/// The ABI that this module speaks; never called.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_2_1() {}
+
+/// Memory for the host to write into.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+    ARENA.take(size)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
+    with(|contexts, _| contexts.create(id, parent));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_configure(id: u32, _size: u32) -> u32 {
+    with(|contexts, envoy| u32::from(contexts.configure(id, envoy.configuration(), envoy)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_headers(id: u32, _count: u32, _end: u32) -> u32 {
+    with(|contexts, envoy| action(contexts.request(id, envoy)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_headers(id: u32, _count: u32, _end: u32) -> u32 {
+    with(|contexts, envoy| contexts.answer(id, envoy));
+    action(Next::Continue)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_new_connection(id: u32) -> u32 {
+    with(|contexts, envoy| action(contexts.connection(id, envoy)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_delete(id: u32) {
+    with(|contexts, _| contexts.delete(id));
 }

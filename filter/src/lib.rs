@@ -1,14 +1,19 @@
 //! The filter that Envoy loads: it proves which cluster a request comes from, tags it, and holds the plan.
 //!
-//! Every decision is made by [`policy`]; this crate brings in what Envoy shows ([`facts`]) and carries out what
-//! was decided, at one of three places ([`place`]). [`host::Host`] is all it knows of Envoy.
+//! Every decision is made by [`policy`]; this crate brings in what Envoy shows, at whichever [`place`] it stands,
+//! carries out what was decided, and tells of it. [`host::Host`] is all that it knows of Envoy.
 
-// Hostcalls exist only inside a host, so native tests do without these two; clippy reads them all the same.
+pub mod abi;
+pub mod contexts;
+// Hostcalls exist only inside a host, so native tests do without; clippy reads them all the same.
 #[cfg(any(target_family = "wasm", clippy))]
 mod envoy;
-pub mod facts;
+mod hash;
 pub mod host;
+pub mod pairs;
+pub mod peer;
 pub mod place;
-#[cfg(any(target_family = "wasm", clippy))]
-mod plugin;
+pub mod refusal;
+pub mod seen;
 pub mod settings;
+pub mod tell;

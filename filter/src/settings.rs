@@ -1,15 +1,18 @@
 //! A plugin's configuration, checked against the proxy that it arrived in.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::rc::Rc;
 
 use policy::Guard;
-use policy::name::Namespace;
-use policy::plan::{Configuration, GatewayPlan, Home, InboundPlan, OutboundPlan, Plan, PlanError};
+use policy::name::{Namespace, Service};
+use policy::plan::{Configuration, GatewayPlan, Home, InboundPlan, OutboundPlan, Plan, PlanError, Role};
 
-use crate::facts::Peers;
 use crate::host::Host;
+use crate::peer::Peers;
+use crate::seen::text;
+use crate::tell::Teller;
 
 /// What a plugin runs on until the next configuration is taken.
 #[derive(Debug)]
@@ -18,29 +21,21 @@ pub struct Settings {
     pub place: Place,
     /// The proxy that it stands in.
     pub home: Home,
-    /// The namespace of this proxy's workload.
-    pub namespace: Namespace,
+    /// Whom it tells.
+    pub teller: Teller,
 }
 
 /// One of the filter's places, with all that it needs there.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of them for each configuration")]
 pub enum Place {
-    /// The sidecar that a request leaves by.
-    Outbound {
+    /// The proxy that a request leaves by.
+    Outbound(Outward),
+    /// The sidecar that a request arrives at.
+    Inbound(Inward),
+    /// Behind the load balancer of the proxy that a request leaves by.
+    Upstream {
         /// Where requests may go.
         plan: OutboundPlan,
-        /// For splits that are not sticky.
-        draws: Draws,
-    },
-    /// The sidecar that a request arrives at.
-    Inbound {
-        /// What a source is told by.
-        plan: InboundPlan,
-        /// What requests to this proxy's own workload are judged by.
-        guard: Guard,
-        /// The peers whose certificates were read.
-        peers: Peers,
     },
     /// The east-west gateway.
     Gateway {
@@ -51,10 +46,96 @@ pub enum Place {
     Elsewhere,
 }
 
-impl Place {
-    /// Whether connections pass it, and not requests.
-    pub fn is_gateway(&self) -> bool {
-        matches!(self, Self::Gateway { .. })
+/// A proxy that requests leave by.
+#[derive(Debug)]
+pub struct Outward {
+    /// Where requests may go.
+    pub plan: OutboundPlan,
+    /// For splits that are not sticky.
+    pub draws: Draws,
+    /// Which proxy it is.
+    pub door: Door,
+    /// The namespace of its workload: hosts are completed with it.
+    namespace: Namespace,
+    /// The services that hosts name, as far as they were asked for.
+    services: RefCell<Services>,
+}
+
+/// The service that a host names, if it names one.
+type Services = BTreeMap<Box<[u8]>, Option<Rc<Service>>>;
+
+/// A sidecar that requests arrive at.
+#[derive(Debug)]
+pub struct Inward {
+    /// What a source is told by.
+    pub plan: InboundPlan,
+    /// What requests to this proxy's own workload are judged by.
+    pub guard: Guard,
+    /// The connections and certificates that were read.
+    pub peers: Peers,
+}
+
+/// Where requests come from before they leave: Istio gives one plugin to sidecars and gateways alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// From the proxy's own application.
+    Sidecar,
+    /// From outside the mesh.
+    Ingress,
+    /// From the mesh, to the outside.
+    Egress,
+}
+
+impl Outward {
+    fn new(plan: OutboundPlan, namespace: Namespace, host: &impl Host) -> Self {
+        let draws = Draws::from(host.now());
+        Self { plan, draws, door: Door::of(host), namespace, services: RefCell::default() }
+    }
+
+    /// The service that a request is for: the one that its host names, else the one that its route leads to.
+    pub fn service(&self, authority: Option<&[u8]>, host: &impl Host) -> Option<Rc<Service>> {
+        self.named(authority?).or_else(|| service_of_cluster(host).map(Rc::new))
+    }
+
+    fn named(&self, authority: &[u8]) -> Option<Rc<Service>> {
+        /// More hosts, or longer ones, are not remembered: an application may ask for any.
+        const REMEMBERED: usize = 1024;
+        const LONG: usize = 256;
+        if let Some(known) = self.services.try_borrow().ok()?.get(authority) {
+            return known.clone();
+        }
+        let service = text(authority).and_then(|host| Service::from_authority(host, &self.namespace).ok());
+        let service = service.map(Rc::new);
+        let mut known = self.services.try_borrow_mut().ok()?;
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        if authority.len() <= LONG {
+            known.insert(authority.into(), service.clone());
+        }
+        service
+    }
+}
+
+/// The service that the chosen route leads to, from the name that istiod gives its cluster:
+/// `outbound|PORT|SUBSET|HOST`.
+pub fn service_of_cluster(host: &impl Host) -> Option<Service> {
+    let cluster = ["xds\0cluster_name", "cluster_name"].into_iter().find_map(|path| host.property(path));
+    let mut parts = cluster.and_then(text)?.split('|');
+    (parts.next() == Some("outbound")).then_some(())?;
+    Service::from_host(parts.nth(2)?).ok()
+}
+
+impl Door {
+    /// Istio begins the id of a gateway's node with `router~`, and labels an egress gateway `istio: egressgateway`.
+    fn of(host: &impl Host) -> Self {
+        if !node(host, "id").is_some_and(|id| id.starts_with("router~")) {
+            return Self::Sidecar;
+        }
+        match metadata(host, "LABELS\0istio").as_deref() {
+            Some("egressgateway") => Self::Egress,
+            Some(_) | None => Self::Ingress,
+        }
     }
 }
 
@@ -115,8 +196,7 @@ impl Display for Refusal {
 impl Settings {
     /// Reads a configuration and checks it against the proxy's own metadata.
     pub fn read(json: &[u8], host: &impl Host) -> Result<Self, Refusal> {
-        let Configuration { role: _, digest: _, plan } =
-            Configuration::read(json).map_err(Refusal::Unreadable)?;
+        let Configuration { role, digest, plan } = Configuration::read(json).map_err(Refusal::Unreadable)?;
         let home = plan.home().clone();
         let cluster = metadata(host, "CLUSTER_ID").ok_or(Refusal::Silent { key: "CLUSTER_ID" })?;
         if cluster != home.cluster.as_str() {
@@ -129,28 +209,36 @@ impl Settings {
         let namespace: Namespace = metadata(host, "NAMESPACE")
             .and_then(|namespace| namespace.parse().ok())
             .ok_or(Refusal::Silent { key: "NAMESPACE" })?;
+        let teller = Teller::new(role);
         let place = match plan {
-            Plan::Outbound(plan) => Place::Outbound { plan, draws: Draws::from(host.now()) },
+            Plan::Outbound(plan) if role == Role::Upstream => Place::Upstream { plan },
+            Plan::Outbound(plan) => Place::Outbound(Outward::new(plan, namespace, host)),
             Plan::Inbound(plan) if plan.leaves(&namespace) => Place::Elsewhere,
             Plan::Inbound(plan) => {
                 let label =
                     |label: &str| Some((label.to_owned(), metadata(host, &format!("LABELS\0{label}"))?));
                 let labels: BTreeMap<String, String> = plan.labels().into_iter().filter_map(label).collect();
                 let guard = Guard::new(&plan, &namespace, &labels);
-                Place::Inbound { plan, guard, peers: Peers::default() }
+                Place::Inbound(Inward { plan, guard, peers: Peers::default() })
             }
             Plan::Gateway(plan) => Place::Gateway { plan },
         };
-        Ok(Self { place, home, namespace })
+        teller.plan(host, &digest);
+        Ok(Self { place, home, teller })
     }
 }
 
-/// A text of the node's metadata. Envoy 1.33 and later have it under `xds` only, those before under `node` only.
+/// A text of the node's metadata.
 fn metadata(host: &impl Host, key: &str) -> Option<String> {
+    node(host, &format!("metadata\0{key}"))
+}
+
+/// A text of the node. Envoy 1.33 and later have it under `xds` only, those before under `node` only.
+fn node(host: &impl Host, key: &str) -> Option<String> {
     let mut path = String::with_capacity(64);
     ["xds\0node", "node"].into_iter().find_map(|root| {
         path.clear();
-        let _infallible = write!(path, "{root}\0metadata\0{key}");
-        String::from_utf8(host.property(&path)?).ok()
+        let _infallible = write!(path, "{root}\0{key}");
+        host.property(&path).and_then(text).map(str::to_owned)
     })
 }

@@ -33,9 +33,9 @@ pub fn digest(plan: &Plan) -> Result<String, PlanError> {
     Ok(sha256(plan.to_json()?))
 }
 
-/// What the plugin that runs a plan is configured with.
-pub fn configuration(plan: &Plan) -> Result<Configuration, PlanError> {
-    Ok(Configuration { role: plan.role(), digest: digest(plan)?, plan: plan.clone() })
+/// What the plugin of a role that runs a plan is configured with.
+pub fn configuration(role: Role, plan: &Plan) -> Result<Configuration, PlanError> {
+    Ok(Configuration { role, digest: digest(plan)?, plan: plan.clone() })
 }
 
 /// The name of the plugin of a role, in every cluster.
@@ -48,10 +48,12 @@ pub fn name(role: Role) -> String {
 ///
 /// `phase` and `priority` are said because leaving them out means something else in each Istio; FAIL_RELOAD
 /// because with FAIL_OPEN a trap would let everything pass.
-pub fn wasm_plugin(plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
-    let role = plan.role();
+pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
     let (phase, kind, (attach, to)) = match role {
-        Role::Outbound => ("UNSPECIFIED_PHASE", "HTTP", ("match", json!([{"mode": "CLIENT"}]))),
+        // No WasmPlugin puts a filter behind the load balancer: an EnvoyFilter does.
+        Role::Outbound | Role::Upstream => {
+            ("UNSPECIFIED_PHASE", "HTTP", ("match", json!([{"mode": "CLIENT"}])))
+        }
         Role::Inbound => ("AUTHZ", "HTTP", ("match", json!([{"mode": "SERVER"}]))),
         Role::Gateway => {
             ("AUTHN", "NETWORK", ("selector", json!({"matchLabels": {"istio": "eastwestgateway"}})))
@@ -64,7 +66,7 @@ pub fn wasm_plugin(plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Valu
         "priority": 100,
         "type": kind,
         "failStrategy": "FAIL_RELOAD",
-        "pluginConfig": serde_json::to_value(configuration(plan)?)?,
+        "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
         attach: to,
     });
     Ok(json!({

@@ -108,13 +108,13 @@ fn objects(
     let plan_error = |source| RolloutError::Plan { cluster: cluster.clone(), source };
     let mut digests = String::new();
     let mut files = Vec::new();
-    for (namespace, plan) in plans.parts() {
+    for (role, namespace, plan) in plans.parts() {
         let object =
-            plugin::wasm_plugin(&plan, namespace.unwrap_or(root).as_str(), url).map_err(plan_error)?;
+            plugin::wasm_plugin(role, &plan, namespace.unwrap_or(root).as_str(), url).map_err(plan_error)?;
         let yaml = serde_saphyr::to_string(&object)
             .map_err(|source| RolloutError::Yaml { cluster: cluster.clone(), source: Box::new(source) })?;
         let place = namespace.map_or_else(String::new, |namespace| format!("{NAMESPACE}{namespace}"));
-        files.push((namespace.is_none(), (format!("{}{place}.yaml", plugin::name(plan.role())), yaml)));
+        files.push((namespace.is_none(), (format!("{}{place}.yaml", plugin::name(role)), yaml)));
         digests += &plugin::digest(&plan).map_err(plan_error)?;
     }
     files.sort();

@@ -41,19 +41,21 @@ impl ClusterPlans {
     /// The plan that a proxy of a namespace runs at one of its places.
     pub fn at(&self, role: Role, namespace: &Namespace) -> Plan {
         match role {
-            Role::Outbound => Plan::Outbound(self.outbound.clone()),
+            Role::Outbound | Role::Upstream => Plan::Outbound(self.outbound.clone()),
             Role::Inbound => Plan::Inbound(self.inbound_of(namespace).clone()),
             Role::Gateway => Plan::Gateway(self.gateway.clone()),
         }
     }
 
-    /// Every plan, with the namespace whose proxies alone run it; `None`: those of all namespaces do.
-    pub fn parts(&self) -> Vec<(Option<&Namespace>, Plan)> {
-        let apart = self.apart.iter().map(|(namespace, plan)| (Some(namespace), Plan::Inbound(plan.clone())));
+    /// What each plugin runs, with the namespace whose proxies alone have it; `None`: those of all namespaces do.
+    pub fn parts(&self) -> Vec<(Role, Option<&Namespace>, Plan)> {
+        let inbound = |plan: &InboundPlan| Plan::Inbound(plan.clone());
+        let apart =
+            self.apart.iter().map(|(namespace, plan)| (Role::Inbound, Some(namespace), inbound(plan)));
         let everywhere = [
-            (None, Plan::Outbound(self.outbound.clone())),
-            (None, Plan::Inbound(self.inbound.clone())),
-            (None, Plan::Gateway(self.gateway.clone())),
+            (Role::Outbound, None, Plan::Outbound(self.outbound.clone())),
+            (Role::Inbound, None, inbound(&self.inbound)),
+            (Role::Gateway, None, Plan::Gateway(self.gateway.clone())),
         ];
         everywhere.into_iter().chain(apart).collect()
     }

@@ -72,11 +72,13 @@ pub enum Role {
     Inbound,
     /// An east-west gateway, connections by SNI.
     Gateway,
+    /// Behind the load balancer of a proxy that requests leave by, once the endpoint is chosen.
+    Upstream,
 }
 
 impl Role {
     /// Every role there is.
-    pub const ALL: [Self; 3] = [Self::Outbound, Self::Inbound, Self::Gateway];
+    pub const ALL: [Self; 4] = [Self::Outbound, Self::Inbound, Self::Gateway, Self::Upstream];
 
     /// As plugins and files name it.
     pub fn as_str(self) -> &'static str {
@@ -84,6 +86,7 @@ impl Role {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
             Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
         }
     }
 }
@@ -92,7 +95,7 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Plan {
-    /// At the sidecar that a request leaves by.
+    /// At the proxy that a request leaves by, before its load balancer and behind it.
     Outbound(OutboundPlan),
     /// At the sidecar that a request arrives at.
     Inbound(InboundPlan),
@@ -141,7 +144,7 @@ impl Plan {
     /// Reads the plan of a role and checks its references.
     pub fn read(role: Role, json: &[u8]) -> Result<Self, PlanError> {
         match role {
-            Role::Outbound => OutboundPlan::read(json).map(Self::Outbound),
+            Role::Outbound | Role::Upstream => OutboundPlan::read(json).map(Self::Outbound),
             Role::Inbound => InboundPlan::read(json).map(Self::Inbound),
             Role::Gateway => GatewayPlan::read(json).map(Self::Gateway),
         }
@@ -150,15 +153,6 @@ impl Plan {
     /// The plan as JSON: the same plan, the same bytes.
     pub fn to_json(&self) -> Result<String, PlanError> {
         Ok(serde_json::to_string(self)?)
-    }
-
-    /// The place that it is for.
-    pub fn role(&self) -> Role {
-        match self {
-            Self::Outbound(_) => Role::Outbound,
-            Self::Inbound(_) => Role::Inbound,
-            Self::Gateway(_) => Role::Gateway,
-        }
     }
 
     /// Whose plan it is.

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         held.map(|held| figure("compile.clusters200_rules10000_rss_bytes", held, "bytes", None, false)),
     );
     let sizes = plans.values().flat_map(ClusterPlans::parts);
-    let sizes = sizes.map(|(_, plan)| plan.to_json().map(|json| json.len()));
+    let sizes = sizes.map(|(_, _, plan)| plan.to_json().map(|json| json.len()));
     let largest = sizes.collect::<Result<Vec<usize>, _>>()?.into_iter().max().unwrap_or_default();
     figures.push(figure("plan.largest_part_bytes", largest as f64, "bytes", Some(262_144.0), false));
     drop(plans);
@@ -264,8 +264,10 @@ fn requests_per_second(wasm: &[u8], plans: &ClusterPlans) -> Result<f64, Box<dyn
         metadata: json!({"CLUSTER_ID": "c0", "NETWORK": "n0", "NAMESPACE": "shop0", "LABELS": {"app": "s0"}}),
         ..Node::default()
     };
-    let configuration =
-        serde_json::to_vec(&plugin::configuration(&plans.at(Role::Inbound, &"shop0".parse()?))?)?;
+    let configuration = serde_json::to_vec(&plugin::configuration(
+        Role::Inbound,
+        &plans.at(Role::Inbound, &"shop0".parse()?),
+    )?)?;
     let vm = Module::compile(wasm)?.start(&node, Plugin { configuration, ..Plugin::default() })?;
     let peer = PeerCertificate { sha256: "0".repeat(64), valid: true, ..PeerCertificate::default() };
     let connection = Connection::new("127.0.0.1:1".parse()?, "127.0.0.1:2".parse()?)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
 use policy::name::Namespace;
+use policy::plan::Role;
 use policy::{Mesh, Plan, Policy, compile};
 
 /// What a case gives: the text of each file, by its path in the case.
@@ -52,10 +53,10 @@ fn outcome(case: &Path) -> Outcome {
         let (plans, found) = compile(&mesh, &policies);
         findings.extend(found);
         for (cluster, plans) in plans.filter(|_| !has_errors(&findings)).into_iter().flatten() {
-            let part = |(namespace, plan): (Option<&Namespace>, Plan)| {
+            let part = |(role, namespace, plan): (Role, Option<&Namespace>, Plan)| {
                 let apart = namespace.map_or_else(String::new, |namespace| format!("@{namespace}"));
                 let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
-                format!("{}{apart}: {json}\n", plan.role().as_str())
+                format!("{}{apart}: {json}\n", role.as_str())
             };
             outcome.insert(format!("plans/{cluster}.txt"), plans.parts().into_iter().map(part).collect());
         }

@@ -36,7 +36,7 @@ fn configuration(role: Role, cluster: &str) -> Value {
     let plans = example().project.plans.as_ref().expect("plans");
     let plans = plans.get(&cluster.parse().expect("a name")).expect("plans of the cluster");
     let plan = plans.at(role, &"payments".parse().expect("a name"));
-    serde_json::to_value(plugin::configuration(&plan).expect("a configuration")).expect("JSON")
+    serde_json::to_value(plugin::configuration(role, &plan).expect("a configuration")).expect("JSON")
 }
 
 /// The sidecar of the ledger in cluster1, or whatever the metadata says.
@@ -375,7 +375,7 @@ fn configured(role: Role, specs: &[&str]) -> Value {
     let plans = plans.unwrap_or_else(|| panic!("{findings:?}"));
     let plans = plans.get(&"cluster1".parse().expect("a name")).expect("plans of the cluster");
     let plan = plans.at(role, &"sample".parse().expect("a name"));
-    serde_json::to_value(plugin::configuration(&plan).expect("a configuration")).expect("JSON")
+    serde_json::to_value(plugin::configuration(role, &plan).expect("a configuration")).expect("JSON")
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the guest can learn about where it runs and whom it talks to.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ pub struct Plugin {
 /// A downstream connection, and where its streams are routed.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// `connection.id`.
+    /// `connection.id`: as in Envoy, no two connections of a process have the same.
     pub id: u64,
     /// `source.address` and `source.port`.
     pub source: SocketAddr,
@@ -65,8 +66,9 @@ impl Connection {
     /// A plain-text connection with nothing known but its ends.
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            id: 1,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             source,
             destination,
             requested_server_name: String::new(),

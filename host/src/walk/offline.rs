@@ -198,17 +198,19 @@ impl<'m> Offline<'m> {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
                 let plan = plans.at(role, namespace);
-                let configuration = plugin::configuration(&plan)?;
+                let configuration = plugin::configuration(role, &plan)?;
                 let plugin = Plugin {
                     name: plugin::name(role),
                     root_id: plugin::name(role),
                     configuration: serde_json::to_vec(&configuration).map_err(PlanError::Malformed)?,
                     ..Plugin::default()
                 };
-                let vm = self.module.start(&node(&plan, namespace, labels), plugin).map_err(|source| {
-                    let said: Vec<&str> = source.logs().iter().map(|line| line.message.as_str()).collect();
-                    OfflineError::Start { proxy: place.key().clone(), said: said.join("; "), source }
-                })?;
+                let vm =
+                    self.module.start(&node(role, &plan, namespace, labels), plugin).map_err(|source| {
+                        let said: Vec<&str> =
+                            source.logs().iter().map(|line| line.message.as_str()).collect();
+                        OfflineError::Start { proxy: place.key().clone(), said: said.join("; "), source }
+                    })?;
                 Ok(place.insert(vm))
             }
         }
@@ -241,7 +243,7 @@ impl<'m> Offline<'m> {
 }
 
 /// A proxy's node, as Istio's bootstrap describes it.
-fn node(plan: &Plan, namespace: &Namespace, labels: &Value) -> Node {
+fn node(role: Role, plan: &Plan, namespace: &Namespace, labels: &Value) -> Node {
     let home = plan.home();
     Node {
         id: format!("sidecar~192.0.2.1~app.{namespace}~{namespace}.svc.cluster.local"),
@@ -253,9 +255,9 @@ fn node(plan: &Plan, namespace: &Namespace, labels: &Value) -> Node {
             "NAMESPACE": namespace.as_str(),
             "LABELS": labels,
         }),
-        listener_direction: match plan.role() {
+        listener_direction: match role {
             Role::Inbound => Direction::Inbound,
-            Role::Outbound | Role::Gateway => Direction::Outbound,
+            Role::Outbound | Role::Upstream | Role::Gateway => Direction::Outbound,
         },
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn plans(
         network: cluster.network.clone(),
     };
     let (enforced, shadow) = both(&said.outbound, |scoped| here.outbound(scoped));
-    let outbound = OutboundPlan { schema: SCHEMA, home: home.clone(), enforced, shadow };
+    let outbound = here.outbound_plan(home.clone(), enforced, shadow);
     let mut sections = Sections::default();
     let (enforced, shadow) = both(&said.inbound, |scoped| here.inbound(scoped, &mut sections));
     let lengths = sections.values().map(|(_, length)| *length).collect();
@@ -89,6 +89,15 @@ impl Here<'_> {
             }
         }
         entries
+    }
+
+    fn outbound_plan(&self, home: Home, enforced: Table<Outbound>, shadow: Table<Outbound>) -> OutboundPlan {
+        let entries = || enforced.iter().chain(shadow.iter()).map(|(_, entry)| entry);
+        let drawn = entries().filter_map(|entry| entry.bound.as_ref().map(|bound| bound.within));
+        let inside = drawn.map(|within| (within, self.ground.inside(self.cluster, within))).collect();
+        let names = self.ground.clusters.iter().map(|cluster| cluster.name.clone());
+        let clusters = if entries().next().is_some() { names.collect() } else { Vec::new() };
+        OutboundPlan { schema: SCHEMA, home, clusters, inside, enforced, shadow }
     }
 
     /// What is said of requests to the services of a scope.

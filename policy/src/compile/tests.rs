@@ -131,7 +131,7 @@ fn order_never_shows_in_a_plan() {
         + &policy("a", &one([rules[1], &rules[0].replace("eu-1, us-1", "us-1, eu-1")]));
     for cluster in ["eu-1", "eu-2", "us-1"] {
         let bytes = |text: &str| -> Vec<String> {
-            plan_of(text, cluster).parts().iter().map(|(_, plan)| plan.to_json().unwrap()).collect()
+            plan_of(text, cluster).parts().iter().map(|(_, _, plan)| plan.to_json().unwrap()).collect()
         };
         assert_eq!(bytes(&left), bytes(&right));
     }
@@ -143,8 +143,8 @@ fn a_plan_is_read_back_as_it_was_written() {
         "p",
         "  services: [ledger]\n  access: {allow: [{name: a, from: [{clusters: [us-1], namespaces: [x]}], to: [{ports: [1], paths: [/a*]}]}]}\n  routing: {boundary: Region}\n  exposure: {to: {networks: [n2]}}",
     );
-    for (_, plan) in plan_of(&text, "eu-1").parts() {
-        assert_eq!(Plan::read(plan.role(), plan.to_json().unwrap().as_bytes()).unwrap(), plan);
+    for (role, _, plan) in plan_of(&text, "eu-1").parts() {
+        assert_eq!(Plan::read(role, plan.to_json().unwrap().as_bytes()).unwrap(), plan);
     }
 }
 

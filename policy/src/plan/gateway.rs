@@ -58,6 +58,12 @@ impl GatewayPlan {
         !self.enforced.is_empty() || !self.shadow.is_empty()
     }
 
+    /// Whether it matters which network a connection comes from.
+    pub fn limits_networks(&self) -> bool {
+        let mut exposures = self.enforced.iter().chain(self.shadow.iter()).flat_map(|(_, said)| said);
+        exposures.any(|exposure| exposure.networks.as_ref().is_some_and(|networks| !networks.is_empty()))
+    }
+
     /// The network that an address is of.
     pub fn network_of(&self, address: IpAddr) -> Option<&NetworkName> {
         self.ranges.iter().find(|range| range.cidr.contains(address)).map(|range| &range.network)

@@ -100,6 +100,13 @@ pub struct Section {
     pub allow: Option<Vec<Rule>>,
 }
 
+impl Location {
+    /// Its place in [`InboundPlan::clusters`].
+    pub fn number(&self) -> usize {
+        self.number
+    }
+}
+
 impl Section {
     /// The section as it judges a workload that nobody listed: no one comes in.
     pub(crate) fn closed(&self) -> Self {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Home, PlanError, Table};
-use crate::name::{ClusterName, HeaderName};
+use super::{Home, Members, PlanError, Table};
+use crate::name::{ClusterName, HeaderName, Service};
 use crate::rule::{Boundary, HashOn};
 
 /// Where requests of a cluster's applications may go.
@@ -14,6 +14,12 @@ use crate::rule::{Boundary, HashOn};
 pub struct OutboundPlan {
     pub(crate) schema: u32,
     pub(crate) home: Home,
+    /// The clusters of the mesh by name, where anything is said; [`Members`] are numbers of this list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) clusters: Vec<ClusterName>,
+    /// What lies inside the boundaries that are drawn.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) inside: BTreeMap<Boundary, Members>,
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub(crate) enforced: Table<Outbound>,
     /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
@@ -74,9 +80,46 @@ pub struct Split {
 }
 
 impl OutboundPlan {
-    /// Nothing in it refers to anything else in it.
-    #[expect(clippy::unnecessary_wraps, reason = "as the other plans have it")]
+    /// Checks that every cluster and boundary spoken of is there.
     pub(super) fn checked(self) -> Result<Self, PlanError> {
-        Ok(self)
+        if !self.clusters.is_sorted_by(|one, two| one < two) {
+            return Err(PlanError::Unordered);
+        }
+        let last = self.inside.values().filter_map(Members::last).max();
+        if let Some(last) = last.filter(|last| *last >= self.clusters.len()) {
+            return Err(PlanError::Unknown { what: format!("cluster number {last}") });
+        }
+        let bounds =
+            || self.enforced.iter().chain(self.shadow.iter()).filter_map(|(_, entry)| entry.bound.as_ref());
+        let missing = bounds().map(|bound| bound.within).find(|within| !self.inside.contains_key(within));
+        match missing {
+            Some(within) => Err(PlanError::Unknown { what: format!("boundary {within:?}") }),
+            None => Ok(self),
+        }
+    }
+
+    /// Whether nothing is said of any service.
+    pub fn is_empty(&self) -> bool {
+        self.enforced.is_empty() && self.shadow.is_empty()
+    }
+
+    /// What holds for requests to a service.
+    pub fn of(&self, service: &Service) -> Option<&Outbound> {
+        self.enforced.narrowest(service)
+    }
+
+    /// The cluster of this name, if the mesh has one.
+    pub fn cluster(&self, name: &str) -> Option<&ClusterName> {
+        self.number(name).and_then(|number| self.clusters.get(number))
+    }
+
+    /// Whether a cluster lies inside a boundary around this one.
+    pub fn has_inside(&self, boundary: Boundary, cluster: &ClusterName) -> bool {
+        let number = self.number(cluster.as_str());
+        number.is_some_and(|number| self.inside.get(&boundary).is_some_and(|inside| inside.contains(number)))
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.clusters.binary_search_by(|cluster| cluster.as_str().cmp(name)).ok()
     }
 }

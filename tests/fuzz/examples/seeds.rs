@@ -90,14 +90,14 @@ impl Seeds {
             }
         }
         let plans = mesh.and_then(|mesh| compile(&mesh, &policies).0).unwrap_or_default();
-        for (_, plan) in plans.values().flat_map(|plans| plans.parts()) {
+        for (role, _, plan) in plans.values().flat_map(|plans| plans.parts()) {
             self.of_plan(plan)?;
         }
         Ok(())
     }
 
     fn of_plan(&mut self, plan: Plan) -> std::io::Result<()> {
-        let role = plan.role().as_str();
+        let role = role.as_str();
         let plan = plan.to_json().map_err(std::io::Error::other)?;
         for request in REQUESTS {
             let seed = format!("{{\"role\":\"{role}\",\"digest\":\"\",\"plan\":{plan}}}\n{request}");

@@ -6,10 +6,9 @@ mod request;
 
 use std::sync::LazyLock;
 
-use isthmus_filter::place;
-use isthmus_filter::settings::Settings;
+use isthmus_filter::contexts::Contexts;
 use policy::finding::{Finding, has_errors};
-use policy::plan::Configuration;
+use policy::plan::{Configuration, Role};
 use policy::{Mesh, Plan, Policy, certificate, compile, path::normalise};
 
 pub use request::Request;
@@ -52,16 +51,16 @@ pub fn policy(text: &str) {
     let (plans, findings) = compile(mesh, &policies);
     assert_eq!(plans.is_none(), has_errors(&findings), "{findings:?}");
     placed(text, &findings);
-    for (_, plan) in plans.iter().flat_map(|plans| plans.values()).flat_map(|plans| plans.parts()) {
-        comes_back(&plan);
+    for (role, _, plan) in plans.iter().flat_map(|plans| plans.values()).flat_map(|plans| plans.parts()) {
+        comes_back(role, &plan);
     }
     policies.reverse();
     assert_eq!(compile(mesh, &policies).0, plans);
 }
 
-fn comes_back(plan: &Plan) {
+fn comes_back(role: Role, plan: &Plan) {
     let json = plan.to_json().expect("a plan is JSON");
-    match Plan::read(plan.role(), json.as_bytes()) {
+    match Plan::read(role, json.as_bytes()) {
         Ok(again) => assert_eq!(again, *plan, "{json}"),
         Err(error) => panic!("{error:?}: {json}"),
     }
@@ -73,13 +72,17 @@ pub fn plan(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let json = lines.next().unwrap_or_default();
     let Ok(configuration) = Configuration::read(json) else { return };
-    comes_back(&configuration.plan);
+    comes_back(configuration.role, &configuration.plan);
     let request = Request::new(configuration.plan.home(), lines.collect());
-    if let Ok(settings) = Settings::read(json, &request) {
-        for _ in 0..2 {
-            let _either = place::request(&settings, &request);
-            let _either = place::connection(&settings, &request);
-            place::answer(&settings, &request);
+    let mut contexts = Contexts::default();
+    contexts.create(1, 0);
+    if contexts.configure(1, json, &request) {
+        for stream in 2..4 {
+            contexts.create(stream, 1);
+            let _either = contexts.request(stream, &request);
+            let _either = contexts.connection(stream, &request);
+            contexts.answer(stream, &request);
+            contexts.delete(stream);
         }
     }
 }

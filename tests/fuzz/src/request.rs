@@ -1,6 +1,7 @@
 //! A request that shows the filter whatever it likes.
 
-use isthmus_filter::host::{Headers, Host, Level, Reply};
+use isthmus_filter::host::{Headers, Host, Kind, Level, Metric, Reply};
+use isthmus_filter::pairs;
 use policy::plan::Home;
 
 /// A leaf that the intermediate CA of `us-1` in [`MESH`](crate::MESH) has signed.
@@ -11,15 +12,18 @@ const LEAF: &[u8] = include_bytes!("../leaf.pem");
 pub struct Request<'a> {
     home: &'a Home,
     shown: Vec<&'a [u8]>,
+    headers: Vec<u8>,
 }
 
 impl<'a> Request<'a> {
     /// The headers and properties that a request shows, line by line; `*` is any other header.
-    pub const SHOWN: [&'static str; 11] = [
+    pub const SHOWN: [&'static str; 13] = [
         ":authority",
         ":method",
         ":path",
         "x-source-cluster",
+        "x-isthmus-route",
+        "content-type",
         "*",
         "NAMESPACE",
         "LABELS",
@@ -31,34 +35,42 @@ impl<'a> Request<'a> {
 
     /// A request to a proxy of `home`.
     pub fn new(home: &'a Home, shown: Vec<&'a [u8]>) -> Self {
-        Self { home, shown }
+        let named = Self::SHOWN.iter().zip(&shown).filter(|(name, _)| !name.contains(['\0', 'A']));
+        let headers = pairs::encode(&Vec::from_iter(named.map(|(name, value)| (name.as_bytes(), *value))));
+        Self { home, shown, headers }
     }
 
-    fn shown(&self, name: &str) -> Option<Vec<u8>> {
+    fn shown(&self, name: &str) -> Option<&[u8]> {
         let at = Self::SHOWN.iter().position(|shown| *shown == name)?;
-        self.shown.get(at).filter(|value| !value.is_empty()).map(|value| value.to_vec())
+        self.shown.get(at).copied().filter(|value| !value.is_empty())
     }
 }
 
 impl Host for Request<'_> {
-    fn header(&self, _: Headers, name: &str) -> Option<Vec<u8>> {
+    fn headers(&self, _: Headers) -> &[u8] {
+        &self.headers
+    }
+
+    fn header(&self, _: Headers, name: &str) -> Option<&[u8]> {
         self.shown(if Self::SHOWN.contains(&name) { name } else { "*" })
     }
 
     fn set_header(&self, _: Headers, _: &str, _: &str) {}
 
+    fn add_header(&self, _: Headers, _: &str, _: &str) {}
+
     fn remove_header(&self, _: Headers, _: &str) {}
 
-    fn property(&self, path: &str) -> Option<Vec<u8>> {
+    fn property(&self, path: &str) -> Option<&[u8]> {
         match path.strip_prefix("xds\0node\0metadata\0") {
-            Some("CLUSTER_ID") => Some(self.home.cluster.as_str().into()),
-            Some("NETWORK") => Some(self.home.network.as_str().into()),
-            Some("NAMESPACE") => self.shown("NAMESPACE").or_else(|| Some(b"payments".to_vec())),
+            Some("CLUSTER_ID") => Some(self.home.cluster.as_str().as_bytes()),
+            Some("NETWORK") => Some(self.home.network.as_str().as_bytes()),
+            Some("NAMESPACE") => self.shown("NAMESPACE").or(Some(b"payments")),
             Some(_) => self.shown("LABELS"),
             None => match path {
-                "connection\0peer_certificate" => Some(LEAF.to_vec()),
+                "connection\0peer_certificate" => Some(LEAF),
                 "connection\0sha256_peer_certificate_digest" | "connection\0peer_certificate_valid" => {
-                    Some(vec![1])
+                    Some(&[1])
                 }
                 _ => self.shown(path),
             },
@@ -66,6 +78,14 @@ impl Host for Request<'_> {
     }
 
     fn set_state(&self, _: &str, _: &str) {}
+
+    fn metric(&self, kind: Kind, _: &str) -> Option<Metric> {
+        Some(Metric(kind as u32))
+    }
+
+    fn count(&self, _: Metric) {}
+
+    fn gauge(&self, _: Metric, _: u64) {}
 
     fn reply(&self, reply: &Reply) {
         assert_eq!(reply.status, 403);

@@ -87,8 +87,7 @@ proptest! {
     fn a_spoilt_plan_is_refused_or_sound_and_never_a_panic(world in world(), spoils in spoils()) {
         let world = world.compiled(Dice::still());
         let plans = world.plans.into_values().next().expect("plans");
-        for (_, plan) in plans.parts() {
-            let role = plan.role();
+        for (role, _, plan) in plans.parts() {
             let json = plan.to_json().expect("a plan is JSON");
             let spoilt = spoils.iter().fold(json, |text, spoil| spoil.apply(&text));
             if let Ok(read) = Plan::read(role, spoilt.as_bytes()) {

@@ -8,7 +8,7 @@ use super::yaml::Dice;
 
 fn bytes(world: &Compiled) -> Vec<String> {
     let parts = world.plans.values().flat_map(ClusterPlans::parts);
-    parts.map(|(_, plan)| plan.to_json().expect("a plan is JSON")).collect()
+    parts.map(|(_, _, plan)| plan.to_json().expect("a plan is JSON")).collect()
 }
 
 proptest! {

@@ -1,0 +1,176 @@
+//! What Envoy shows of a peer, every byte of it taken as hostile.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use policy::certificate;
+use policy::name::Identity;
+use policy::plan::InboundPlan;
+use policy::source::{Evidence, Source};
+
+use crate::hash::NumberMap;
+use crate::host::Host;
+
+/// More connections, or certificates, than this are not remembered at once; then all are forgotten and read again.
+const REMEMBERED: usize = 4096;
+
+/// What the certificate of a peer says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// Its issuer; `None` where this Envoy does not give the certificate away, or it cannot be read.
+    pub issuer: Option<String>,
+    /// Its identity.
+    pub identity: Option<Identity>,
+}
+
+/// What holds for every request of a connection.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// The peer; `None` when it showed no certificate, or one that Envoy did not accept.
+    pub peer: Option<Rc<Peer>>,
+    /// The number of the cluster that its certificate proves.
+    proven: Option<usize>,
+    /// The workload's port.
+    pub port: Option<u16>,
+}
+
+impl Caller {
+    /// Where its requests come from; `tag` is what one of them claims.
+    pub fn source<'p>(&self, plan: &'p InboundPlan, tag: Option<&str>) -> Source<'p> {
+        match self.proven.and_then(|number| plan.clusters().get(number)) {
+            Some(location) => Source::Verified(location),
+            None => Source::of(plan, Evidence { tag, ..evidence(self.peer.as_deref()) }),
+        }
+    }
+}
+
+fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
+    Evidence {
+        peer: peer.is_some(),
+        issuer: peer.and_then(|peer| peer.issuer.as_deref()),
+        identity: peer.and_then(|peer| peer.identity.as_ref()),
+        tag: None,
+    }
+}
+
+/// The connections and certificates that were read: what is fixed for a connection is asked for once.
+///
+/// What a certificate says, and that its chain holds, is a fact about the certificate and not about a
+/// connection: a later connection that shows it has proven by its handshake that it owns the key.
+#[derive(Debug, Default)]
+pub struct Peers {
+    /// By the number that Envoy gives each, never to two.
+    connections: RefCell<NumberMap<u64, Rc<Caller>>>,
+    /// By SHA-256.
+    certificates: RefCell<BTreeMap<Box<[u8]>, Rc<Peer>>>,
+}
+
+impl Peers {
+    /// Who is at the other end of this connection; `port`: whether the workload's port is asked for.
+    pub fn caller(&self, plan: &InboundPlan, port: bool, host: &impl Host) -> Rc<Caller> {
+        let number = host.property("connection_id").and_then(|number| number.try_into().ok());
+        let number: Option<u64> = number.map(u64::from_le_bytes);
+        let known = self.connections.try_borrow().ok();
+        if let Some(known) = number.and_then(|number| known.as_ref()?.get(&number).cloned()) {
+            return known;
+        }
+        drop(known);
+        let peer = self.peer(host);
+        let proven = match Source::of(plan, evidence(peer.as_deref())) {
+            Source::Verified(location) => Some(location.number()),
+            Source::Claimed(_) | Source::Unknown => None,
+        };
+        let caller = Rc::new(Caller { peer, proven, port: if port { self::port(host) } else { None } });
+        if let (Some(number), Ok(mut known)) = (number, self.connections.try_borrow_mut()) {
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            known.insert(number, Rc::clone(&caller));
+        }
+        caller
+    }
+
+    fn peer(&self, host: &impl Host) -> Option<Rc<Peer>> {
+        let digest = host.property("connection\0sha256_peer_certificate_digest")?;
+        // Absent before Envoy 1.39; there the listener's own check is the only one, as it is in Istio.
+        if host.property("connection\0peer_certificate_valid").is_some_and(|valid| valid != [1]) {
+            return None;
+        }
+        if let Some(known) = self.certificates.try_borrow().ok()?.get(digest) {
+            return Some(Rc::clone(known));
+        }
+        let peer = Rc::new(Peer {
+            issuer: host.property("connection\0peer_certificate").and_then(issuer),
+            identity: host
+                .property("connection\0uri_san_peer_certificate")
+                .and_then(|uri| std::str::from_utf8(uri).ok()?.parse().ok()),
+        });
+        let mut known = self.certificates.try_borrow_mut().ok()?;
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(digest.into(), Rc::clone(&peer));
+        Some(peer)
+    }
+}
+
+/// The workload's port, from the name of the inbound cluster that Istio gives it: `inbound|PORT||`. It is fixed for a
+/// connection: Istio has a filter chain for each port, with one route.
+fn port(host: &impl Host) -> Option<u16> {
+    let cluster = ["xds\0cluster_name", "cluster_name"].into_iter().find_map(|path| host.property(path));
+    cluster.and_then(|name| std::str::from_utf8(name).ok()?.split('|').nth(1)?.parse().ok())
+}
+
+/// The issuer of a certificate in PEM, plain as Envoy gives it or URL-encoded as its documentation says.
+fn issuer(pem: &[u8]) -> Option<String> {
+    let decoded;
+    let pem = if pem.contains(&b'%') {
+        decoded = percent_decoded(pem)?;
+        &decoded
+    } else {
+        pem
+    };
+    let (label, der) = pem_rfc7468::decode_vec(pem).ok()?;
+    if label == "CERTIFICATE" { certificate::issuer(&der).ok() } else { None }
+}
+
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(&byte) = rest.next() {
+        out.push(match byte {
+            b'%' => {
+                let digits = [*rest.next()?, *rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            plain => plain,
+        });
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_has_no_issuer() {
+        for bad in [
+            &b""[..],
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            b"%",
+            b"%zz",
+            b"%2",
+            b"\xff\xfe",
+        ] {
+            assert_eq!(issuer(bad), None);
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_bytewise() {
+        assert_eq!(percent_decoded(b"a%20b%0A").unwrap(), b"a b\n");
+    }
+}

@@ -1,0 +1,143 @@
+//! The proxy that a request leaves by: the sidecar of its application, or a gateway at the edge of the mesh.
+
+use std::rc::Rc;
+
+use policy::evaluate::{self, Departure, Leaving, Route};
+use policy::name::{ClusterName, Service};
+use policy::plan::OutboundPlan;
+use policy::rule::Boundary;
+use policy::verdict::{DeniedBy, Judgement, Verdict};
+
+use super::{
+    DESTINATION_CLUSTER, DESTINATION_NETWORK, Next, OWN, ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK, act,
+};
+use crate::host::{Headers, Host, Level};
+use crate::refusal::Origin;
+use crate::seen::{Seen, text};
+use crate::settings::{Door, Outward, Settings};
+use crate::tell::{Count, Ends};
+
+/// What the answer to a request is looked at for.
+#[derive(Debug, Default)]
+pub enum Awaited {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Whether it comes from where its request was sent.
+    From {
+        /// The service asked.
+        service: Rc<Service>,
+        /// Where it was sent.
+        sent: Sent,
+    },
+}
+
+/// Where a request was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// Not out of this.
+    Within(Boundary),
+    /// To this cluster.
+    To(ClusterName),
+}
+
+pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited, host: &impl Host) -> Next {
+    let seen = Seen::of(host);
+    let home = &settings.home;
+    if out.door != Door::Egress || !shows_certificate(host) {
+        // Whatever an application, or anyone outside, says of the source, the proxy says it anew.
+        seen.cluster.replace(host, SOURCE_CLUSTER, Some(home.cluster.as_str()));
+        seen.network.replace(host, SOURCE_NETWORK, Some(home.network.as_str()));
+    }
+    let service = if out.plan.is_empty() { None } else { out.service(seen.authority, host) };
+    let Some(service) = service else {
+        seen.route.replace(host, ROUTE, None);
+        return Next::Continue;
+    };
+    let leaving = Leaving { header: &|name| seen.text(name).map(str::to_owned), draw: out.draws.next() };
+    let Departure { verdict, route, shadow } = evaluate::outbound(&out.plan, &service, &leaving);
+    let to;
+    let header = match route {
+        Route::Within(Boundary::Cluster) => Some("cluster"),
+        Route::Within(Boundary::Network) => Some("network"),
+        Route::Within(Boundary::Region) => Some("region"),
+        Route::Within(Boundary::Mesh) | Route::Anywhere => None,
+        Route::To(cluster) => {
+            to = format!("cluster={cluster}");
+            Some(to.as_str())
+        }
+    };
+    seen.route.replace(host, ROUTE, header);
+    *awaited = match route {
+        Route::Within(Boundary::Mesh) | Route::Anywhere => Awaited::Nothing,
+        Route::Within(boundary) => Awaited::From { service, sent: Sent::Within(boundary) },
+        Route::To(cluster) => Awaited::From { service, sent: Sent::To(cluster.clone()) },
+    };
+    let own = home.cluster.as_str();
+    let origin = Origin { cluster: Some(own), level: OWN };
+    let ends = Ends { source: Some(own), destination: None };
+    act(settings, host, (ends, origin), &Judgement { verdict, shadow })
+}
+
+/// Whether the peer is of the mesh: an egress gateway keeps what such a peer says of the source.
+fn shows_certificate(host: &impl Host) -> bool {
+    host.property("connection\0sha256_peer_certificate_digest").is_some()
+}
+
+pub(super) fn answer(settings: &Settings, out: &Outward, awaited: &Awaited, host: &impl Host) {
+    if let Awaited::From { service, sent } = awaited
+        && let Some(cluster) = served_by(&out.plan, host)
+    {
+        look(settings, out, (service, sent), cluster, host);
+    }
+    if out.door == Door::Ingress {
+        // Outside, nobody need know how the mesh is made.
+        host.remove_header(Headers::Response, DESTINATION_CLUSTER);
+        host.remove_header(Headers::Response, DESTINATION_NETWORK);
+    }
+}
+
+/// Notices an answer from where its request should never have come.
+fn look(
+    settings: &Settings,
+    out: &Outward,
+    (service, sent): (&Service, &Sent),
+    cluster: &ClusterName,
+    host: &impl Host,
+) {
+    let Some(said) = out.plan.of(service) else { return };
+    let (as_sent, policy) = match sent {
+        Sent::Within(boundary) => {
+            (out.plan.has_inside(*boundary, cluster), said.bound.as_ref().map(|bound| &bound.policy))
+        }
+        Sent::To(to) => {
+            let pin = said.pin.as_ref().map(|pin| &pin.policy);
+            (to == cluster, pin.or(said.split.as_ref().map(|split| &split.policy)))
+        }
+    };
+    let Some(policy) = policy.filter(|_| !as_sent) else { return };
+    let ends = Ends { source: Some(settings.home.cluster.as_str()), destination: Some(cluster.as_str()) };
+    let verdict = Verdict::Deny(DeniedBy::Boundary { policy });
+    let told = settings.teller.count(host, Count::Breaches, ends, &verdict);
+    host.set_state("isthmus.breach", cluster.as_str());
+    settings.teller.line(host, Level::Warn, || {
+        format!("breach: {service} was answered by {cluster}, against {}", told.reason)
+    });
+}
+
+/// The cluster of the endpoint that was chosen, as istiod describes it; else the one that the answer names.
+fn served_by<'p>(plan: &'p OutboundPlan, host: &impl Host) -> Option<&'p ClusterName> {
+    chosen(plan, host)
+        .or_else(|| plan.cluster(host.header(Headers::Response, DESTINATION_CLUSTER).and_then(text)?))
+}
+
+/// The cluster of the endpoint that was chosen: the last part of what istiod calls its workload,
+/// `NAME;NAMESPACE;SERVICE;VERSION;CLUSTER`.
+pub(super) fn chosen<'p>(plan: &'p OutboundPlan, host: &impl Host) -> Option<&'p ClusterName> {
+    const WORKLOAD: [&str; 2] = [
+        "xds\0upstream_host_metadata\0filter_metadata\0istio\0workload",
+        "upstream_host_metadata\0filter_metadata\0istio\0workload",
+    ];
+    let workload = WORKLOAD.into_iter().find_map(|path| host.property(path)).and_then(text)?;
+    plan.cluster(workload.rsplit(';').next()?)
+}
