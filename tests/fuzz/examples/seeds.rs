@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use policy::plan::Role;
 use policy::{Mesh, Plan, Policy, compile};
 
 /// What a request shows, in the order of `isthmus_fuzz::Request::SHOWN`.
@@ -91,12 +92,12 @@ impl Seeds {
         }
         let plans = mesh.and_then(|mesh| compile(&mesh, &policies).0).unwrap_or_default();
         for (role, _, plan) in plans.values().flat_map(|plans| plans.parts()) {
-            self.of_plan(plan)?;
+            self.of_plan(role, &plan)?;
         }
         Ok(())
     }
 
-    fn of_plan(&mut self, plan: Plan) -> std::io::Result<()> {
+    fn of_plan(&mut self, role: Role, plan: &Plan) -> std::io::Result<()> {
         let role = role.as_str();
         let plan = plan.to_json().map_err(std::io::Error::other)?;
         for request in REQUESTS {
