@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
+#[path = "sandbox/places.rs"]
+mod places;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -44,6 +47,16 @@ fn node() -> Node {
     Node {
         metadata: json!({
             "CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "payments", "LABELS": {"app": "ledger"},
+        }),
+        ..Node::default()
+    }
+}
+
+/// The sidecar of helloworld in cluster1.
+fn helloworld() -> Node {
+    Node {
+        metadata: json!({
+            "CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "sample", "LABELS": {"app": "helloworld"},
         }),
         ..Node::default()
     }
@@ -412,12 +425,7 @@ fn a_pin_and_a_split_become_the_header_that_routes_match() {
 #[test]
 fn a_policy_in_shadow_changes_nothing_and_says_what_it_would_do() {
     let shadow = "mode: Shadow, access: {allow: []}";
-    let own = Node {
-        metadata: json!({
-            "CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "sample", "LABELS": {"app": "helloworld"},
-        }),
-        ..Node::default()
-    };
+    let own = helloworld();
     let vm = start(&own, &configured(Role::Inbound, &[shadow])).expect("a VM");
     let (passed, state) = send(&vm, &from(Some(peer("cluster2", "treasury"))), &[]);
     assert!(passed.is_some(), "{state:?}");

@@ -49,10 +49,9 @@ fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {
         "connection" => wrapper(rest, |name| connection(stream, name)),
         "source" => wrapper(rest, |name| address(stream.connection.source, name)),
         "destination" => wrapper(rest, |name| address(stream.connection.destination, name)),
-        "upstream" => wrapper(rest, |name| match stream.phase {
-            Phase::Request => None,
-            Phase::Response | Phase::Log => address(stream.connection.upstream?, name),
-        }),
+        "upstream" => {
+            wrapper(rest, |name| address(stream.connection.upstream.filter(|_| chosen(stream))?, name))
+        }
         "request" => request(stream, rest),
         "response" => response(stream, rest),
         "metadata" => leaf(rest, text("")),
@@ -78,8 +77,16 @@ fn xds<'a>(state: &'a State, rest: &[&str]) -> Found<'a> {
         ["cluster_name"] if stream.http().is_some() || stream.phase > Phase::Request => {
             stream.connection.upstream_cluster.as_deref().map(text)
         }
+        ["upstream_host_metadata", path @ ..] if chosen(stream) => {
+            walk(&stream.connection.upstream_host_metadata, path)
+        }
         _ => None,
     }
+}
+
+/// Whether the load balancer has chosen an upstream host.
+fn chosen(stream: &Stream) -> bool {
+    stream.connection.upstream_filter || stream.phase > Phase::Request
 }
 
 fn walk<'a>(json: &'a Json, path: &[&str]) -> Found<'a> {

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::Value as Json;
+
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
@@ -11,7 +13,7 @@ pub struct Node {
     /// `xds.node.cluster`.
     pub cluster: String,
     /// `xds.node.metadata`, which guests walk key by key.
-    pub metadata: serde_json::Value,
+    pub metadata: Json,
     /// The direction of the listener that streams come through.
     pub listener_direction: Direction,
 }
@@ -60,6 +62,10 @@ pub struct Connection {
     pub upstream_cluster: Option<String>,
     /// `upstream.address` and `upstream.port`, from the response headers on.
     pub upstream: Option<SocketAddr>,
+    /// `xds.upstream_host_metadata`, from the response headers on.
+    pub upstream_host_metadata: Json,
+    /// Whether the filter stands behind the load balancer, where the upstream host is known from the start.
+    pub upstream_filter: bool,
 }
 
 impl Connection {
@@ -75,6 +81,8 @@ impl Connection {
             tls: None,
             upstream_cluster: None,
             upstream: None,
+            upstream_host_metadata: Json::Null,
+            upstream_filter: false,
         }
     }
 
@@ -96,6 +104,20 @@ impl Connection {
     #[must_use]
     pub fn with_upstream_cluster(mut self, name: impl Into<String>) -> Self {
         self.upstream_cluster = Some(name.into());
+        self
+    }
+
+    /// The same connection, on to an upstream host of this metadata: `{"filter_metadata": {"istio": ...}}`.
+    #[must_use]
+    pub fn with_upstream_host_metadata(mut self, metadata: Json) -> Self {
+        self.upstream_host_metadata = metadata;
+        self
+    }
+
+    /// The same connection, seen by a filter behind the load balancer.
+    #[must_use]
+    pub fn with_upstream_filter(mut self) -> Self {
+        self.upstream_filter = true;
         self
     }
 
