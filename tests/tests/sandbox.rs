@@ -4,6 +4,8 @@
 
 #[path = "sandbox/places.rs"]
 mod places;
+#[path = "sandbox/soak.rs"]
+mod soak;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -58,6 +60,14 @@ fn helloworld() -> Node {
         metadata: json!({
             "CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "sample", "LABELS": {"app": "helloworld"},
         }),
+        ..Node::default()
+    }
+}
+
+/// The east-west gateway of cluster1.
+fn gateway() -> Node {
+    Node {
+        metadata: json!({"CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "istio-system", "LABELS": {}}),
         ..Node::default()
     }
 }
@@ -251,11 +261,7 @@ fn nothing_that_a_peer_sends_traps_the_module() {
 
 #[test]
 fn no_sni_traps_the_gateway_and_only_what_is_hidden_is_closed() {
-    let gateway = Node {
-        metadata: json!({"CLUSTER_ID": "cluster1", "NETWORK": "network1", "NAMESPACE": "istio-system", "LABELS": {}}),
-        ..Node::default()
-    };
-    let vm = start(&gateway, &configuration(Role::Gateway, "cluster1")).expect("a VM");
+    let vm = start(&gateway(), &configuration(Role::Gateway, "cluster1")).expect("a VM");
     let long = "a.".repeat(10_000);
     let hidden = "outbound_.8080_._.reports.payments.svc.cluster.local";
     for (sni, closed) in [

@@ -71,6 +71,11 @@ impl Instance {
         self.store.data_mut()
     }
 
+    /// The size of the guest's memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.state().memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
     pub(crate) fn take_logs(&mut self) -> Vec<LogLine> {
         std::mem::take(&mut self.state_mut().logs)
     }
