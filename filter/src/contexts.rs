@@ -48,6 +48,10 @@ impl Contexts {
 
     /// The headers of a request.
     pub fn request(&mut self, id: u32, host: &impl Host) -> Next {
+        #[cfg(feature = "trap-on-demand")]
+        if host.header(crate::host::Headers::Request, "x-isthmus-trap").is_some() {
+            std::process::abort();
+        }
         match self.streams.get_mut(&id) {
             Some(stream) => place::request(&stream.settings, &mut stream.awaited, host),
             None => unknown(host),

@@ -9,7 +9,7 @@ use policy::name::{ClusterName, Namespace};
 use policy::plan::{PlanError, Role};
 
 use crate::digest::sha256;
-use crate::plugin::{self, ModuleUrl};
+use crate::plugin::{self, Deployed};
 
 /// Why a cluster did not get its objects. What was there before still is.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +64,13 @@ pub fn to_directories(
     plans: &Plans,
     directories: &BTreeMap<ClusterName, PathBuf>,
     namespace: &Namespace,
-    url: &ModuleUrl,
+    module: &Deployed,
     dry_run: bool,
 ) -> Result<Vec<Change>, RolloutError> {
     let mut wanted = Vec::new();
     for (cluster, plans) in plans {
         let Some(directory) = directories.get(cluster) else { continue };
-        let (digest, files) = objects(cluster, plans, namespace, url)?;
+        let (digest, files) = objects(cluster, plans, namespace, module)?;
         let files: Vec<(PathBuf, String)> =
             files.into_iter().map(|(name, text)| (directory.join(name), text)).collect();
         let stale = stale(directory, &files)?;
@@ -103,14 +103,14 @@ fn objects(
     cluster: &ClusterName,
     plans: &ClusterPlans,
     root: &Namespace,
-    url: &ModuleUrl,
+    module: &Deployed,
 ) -> Result<(String, Vec<(String, String)>), RolloutError> {
     let plan_error = |source| RolloutError::Plan { cluster: cluster.clone(), source };
     let mut digests = String::new();
     let mut files = Vec::new();
     for (role, namespace, plan) in plans.parts() {
-        let object =
-            plugin::wasm_plugin(role, &plan, namespace.unwrap_or(root).as_str(), url).map_err(plan_error)?;
+        let object = plugin::wasm_plugin(role, &plan, namespace.unwrap_or(root).as_str(), module)
+            .map_err(plan_error)?;
         let yaml = serde_saphyr::to_string(&object)
             .map_err(|source| RolloutError::Yaml { cluster: cluster.clone(), source: Box::new(source) })?;
         let place = namespace.map_or_else(String::new, |namespace| format!("{NAMESPACE}{namespace}"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::lab::Standing;
 use super::{Common, Exit, Out, Output};
-use crate::plugin::ModuleUrl;
+use crate::plugin::{Deployed, ModuleUrl};
 use crate::read::Project;
 use crate::rollout::{self, Change};
 use crate::stage;
@@ -42,9 +42,9 @@ impl Rollout {
             let (plans, findings) = policy::compile(&standing.relocate(mesh.clone())?, &project.policies);
             let Some(plans) = plans else { anyhow::bail!("the policies do not fit the lab: {findings:?}") };
             let module = super::module(self.module.clone())?;
-            let url = stage::place_module(&module, lab)?;
+            let module = Deployed { url: stage::place_module(&module, lab)?, on_failure: mesh.on_failure() };
             let directories = standing.directories(lab);
-            rollout::to_directories(&plans, &directories, mesh.root_namespace(), &url, self.dry_run)?
+            rollout::to_directories(&plans, &directories, mesh.root_namespace(), &module, self.dry_run)?
         } else {
             let (directories, without) = self.directories(&project);
             if !without.is_empty() {
@@ -54,8 +54,8 @@ impl Rollout {
                     names.join(", ")
                 );
             }
-            let url = self.module_url(&directories)?;
-            rollout::to_directories(plans, &directories, mesh.root_namespace(), &url, self.dry_run)?
+            let module = Deployed { url: self.module_url(&directories)?, on_failure: mesh.on_failure() };
+            rollout::to_directories(plans, &directories, mesh.root_namespace(), &module, self.dry_run)?
         };
         report(&changes, self.dry_run, common.output, out);
         Ok(Exit::Yes)
