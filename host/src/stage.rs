@@ -118,8 +118,7 @@ impl Stage {
     /// Compiles policies and rolls them out to every cluster of the lab.
     pub fn roll_out(&self, policies: &[Policy]) -> Result<Vec<Change>, StageError> {
         let plans = self.compile(policies)?;
-        let namespace = self.mesh.root_namespace();
-        Ok(rollout::to_directories(&plans, &self.directories, namespace, &self.url, false)?)
+        Ok(rollout::to_directories(&self.mesh, &plans, &self.directories, &self.url, false)?)
     }
 }
 
