@@ -74,7 +74,7 @@ pub fn to_directories(
     dry_run: bool,
 ) -> Result<Vec<Change>, RolloutError> {
     let mut objects = native::objects(mesh, plans);
-    let mut rollouts = Vec::new();
+    let (mut changes, mut all) = (Vec::new(), Vec::new());
     for (cluster, plans) in plans {
         let Some(directory) = directories.get(cluster) else { continue };
         let (digest, plugins) = plugins(cluster, plans, mesh.root_namespace(), url)?;
@@ -84,28 +84,34 @@ pub fn to_directories(
             let name = format!("{}{NAMESPACE}{}.{}.yaml", steps::stem(kind), service.namespace, service.name);
             (kind, directory.join(name), object)
         };
-        let wanted = Wanted { objects: objects.map(file).collect(), plugins };
-        rollouts.push((cluster.clone(), digest, steps::steps(directory, wanted)?));
+        let (steps, unchanged) =
+            steps::steps(directory, Wanted { objects: objects.map(file).collect(), plugins })?;
+        let mut change =
+            Change { cluster: cluster.clone(), digest, written: Vec::new(), removed: Vec::new(), unchanged };
+        for (_, step) in &steps {
+            change.note(step);
+        }
+        changes.push(change);
+        all.extend(steps);
     }
-    rollouts
-        .into_iter()
-        .map(|(cluster, digest, (steps, unchanged))| {
-            let mut change = Change { cluster, digest, written: Vec::new(), removed: Vec::new(), unchanged };
-            for step in steps {
-                if !dry_run {
-                    step.run()?;
-                }
-                let (paths, path) = match step {
-                    Step::Write(path, _) => (&mut change.written, path),
-                    Step::Remove(path) => (&mut change.removed, path),
-                };
-                if !paths.contains(&path) {
-                    paths.push(path);
-                }
-            }
-            Ok(change)
-        })
-        .collect()
+    all.sort_by_key(|(phase, _)| *phase);
+    if !dry_run {
+        all.iter().try_for_each(|(_, step)| step.run())?;
+    }
+    Ok(changes)
+}
+
+impl Change {
+    /// Notes a step; a file that is written twice on the way counts once.
+    fn note(&mut self, step: &Step) {
+        let (paths, path) = match step {
+            Step::Write(path, _) => (&mut self.written, path),
+            Step::Remove(path) => (&mut self.removed, path),
+        };
+        if !paths.contains(path) {
+            paths.push(path.clone());
+        }
+    }
 }
 
 impl Step {

@@ -11,6 +11,33 @@ use super::{NAMESPACE, RolloutError, yaml};
 use crate::native::{self, Kind};
 use crate::plugin;
 
+/// When a step is due: all clusters take theirs before any goes on to the next. A gateway of another cluster must know
+/// a subset before the first request for it arrives there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    SubsetsCome,
+    RoutesCome,
+    Filters,
+    RoutesGo,
+    SubsetsGo,
+}
+
+impl Phase {
+    fn coming(kind: Kind) -> Self {
+        match kind {
+            Kind::DestinationRule => Self::SubsetsCome,
+            Kind::VirtualService => Self::RoutesCome,
+        }
+    }
+
+    fn going(kind: Kind) -> Self {
+        match kind {
+            Kind::DestinationRule => Self::SubsetsGo,
+            Kind::VirtualService => Self::RoutesGo,
+        }
+    }
+}
+
 /// One change of a directory.
 pub(super) enum Step {
     Write(PathBuf, String),
@@ -29,9 +56,9 @@ pub(super) struct Wanted {
 ///
 /// A subset is there before a route leads to it, and a route before a filter asks for it; what goes, goes the other
 /// way round. So an object that loses something is written twice: wide before the filters change, narrow after.
-pub(super) fn steps(directory: &Path, wanted: Wanted) -> Result<(Vec<Step>, usize), RolloutError> {
+pub(super) fn steps(directory: &Path, wanted: Wanted) -> Result<(Vec<(Phase, Step)>, usize), RolloutError> {
     let stale = stale(directory, &wanted)?;
-    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let mut steps = Vec::new();
     let mut unchanged = 0;
     for (kind, path, object) in wanted.objects {
         let text = yaml(&object, &path)?;
@@ -43,24 +70,23 @@ pub(super) fn steps(directory: &Path, wanted: Wanted) -> Result<(Vec<Step>, usiz
         let before: Option<Value> = old.and_then(|old| serde_saphyr::from_str(&old).ok());
         let wide = before.map(|before| native::widened(&before, &object)).filter(|wide| *wide != object);
         if let Some(wide) = wide {
-            first.push(Step::Write(path.clone(), yaml(&wide, &path)?));
-            last.push((kind, Step::Write(path, text)));
+            steps.push((Phase::coming(kind), Step::Write(path.clone(), yaml(&wide, &path)?)));
+            steps.push((Phase::going(kind), Step::Write(path, text)));
         } else {
-            first.push(Step::Write(path, text));
+            steps.push((Phase::coming(kind), Step::Write(path, text)));
         }
     }
     for (path, text) in wanted.plugins {
         if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
             unchanged += 1;
         } else {
-            first.push(Step::Write(path, text));
+            steps.push((Phase::Filters, Step::Write(path, text)));
         }
     }
-    first.extend(stale.plugins.into_iter().map(Step::Remove));
-    last.extend(stale.objects.into_iter().map(|(kind, path)| (kind, Step::Remove(path))));
-    last.sort_by_key(|(kind, _)| std::cmp::Reverse(*kind));
-    first.extend(last.into_iter().map(|(_, step)| step));
-    Ok((first, unchanged))
+    steps.extend(stale.plugins.into_iter().map(|path| (Phase::Filters, Step::Remove(path))));
+    steps.extend(stale.objects.into_iter().map(|(kind, path)| (Phase::going(kind), Step::Remove(path))));
+    steps.sort_by_key(|(phase, _)| *phase);
+    Ok((steps, unchanged))
 }
 
 #[derive(Default)]

@@ -31,7 +31,7 @@ fn wanted(directory: &Path, routed: Option<&[&str]>, plugin: &str) -> Wanted {
 /// Takes the steps, each told in a line: what it does to which file, and the names that then stand there.
 fn take(directory: &Path, wanted: Wanted) -> Vec<String> {
     let (steps, _) = steps(directory, wanted).unwrap();
-    let told = steps.iter().map(|step| {
+    let told = steps.iter().map(|(_, step)| {
         step.run().unwrap();
         let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
         match step {
