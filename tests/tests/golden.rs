@@ -1,18 +1,27 @@
 //! The golden tier: meshes and policies with the findings, plans and objects of Istio that they give. `BLESS=1` writes
 //! them anew.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a case that cannot be read fails its test")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a case that cannot be read fails its test"
+)]
+
+#[path = "golden/schema.rs"]
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use isthmus::native;
+use isthmus::{native, plugin};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
-use policy::name::Namespace;
+use policy::name::{ClusterName, Namespace};
 use policy::plan::Role;
 use policy::{Mesh, Plan, Policy, compile};
+use serde_json::Value;
 
 /// What a case gives: the text of each file, by its path in the case.
 type Outcome = BTreeMap<String, String>;
@@ -54,10 +63,6 @@ fn outcome(case: &Path) -> Outcome {
     if let Some(mesh) = mesh {
         let (plans, found) = compile(&mesh, &policies);
         findings.extend(found);
-<<<<<<< HEAD
-        for (cluster, plans) in plans.filter(|_| !has_errors(&findings)).into_iter().flatten() {
-            let part = |(role, namespace, plan): (Role, Option<&Namespace>, Plan)| {
-=======
         let plans = plans.filter(|_| !has_errors(&findings));
         for (cluster, objects) in plans.iter().flat_map(|plans| native::objects(&mesh, plans)) {
             if !objects.is_empty() {
@@ -67,8 +72,7 @@ fn outcome(case: &Path) -> Outcome {
             }
         }
         for (cluster, plans) in plans.into_iter().flatten() {
-            let part = |(namespace, plan): (Option<&Namespace>, Plan)| {
->>>>>>> 49001cb (Generate the VirtualServices and DestinationRules that routing needs, and roll them out)
+            let part = |(role, namespace, plan): (Role, Option<&Namespace>, Plan)| {
                 let apart = namespace.map_or_else(String::new, |namespace| format!("@{namespace}"));
                 let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
                 format!("{}{apart}: {json}\n", role.as_str())
@@ -78,6 +82,26 @@ fn outcome(case: &Path) -> Outcome {
     }
     outcome.insert("findings.txt".to_owned(), findings.iter().map(shown).collect());
     outcome
+}
+
+/// Every object that a rollout would write for a case, if it has no errors, and in which cluster.
+fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
+    let Some(mesh) = Mesh::read("mesh.yaml", &read(&case.join("mesh.yaml"))).0 else { return Vec::new() };
+    let read_file = |file: PathBuf| Policy::read("policy.yaml", &read(&file), mesh.root_namespace()).0;
+    let policies: Vec<Policy> = listed(&case.join("policies")).into_iter().flat_map(read_file).collect();
+    let Some(plans) = compile(&mesh, &policies).0 else { return Vec::new() };
+    let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
+    let mut objects = Vec::new();
+    for (cluster, native) in native::objects(&mesh, &plans) {
+        objects.extend(native.into_values().map(|object| (cluster.clone(), object)));
+        for (role, _, plan) in plans[&cluster].parts() {
+            objects.push((
+                cluster.clone(),
+                plugin::wasm_plugin(role, &plan, "istio-system", &url).expect("a plugin"),
+            ));
+        }
+    }
+    objects
 }
 
 fn shown(finding: &Finding) -> String {

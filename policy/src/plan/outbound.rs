@@ -86,17 +86,12 @@ pub struct Split {
 }
 
 impl OutboundPlan {
-<<<<<<< HEAD
-    /// Checks that every cluster and boundary spoken of is there.
-=======
     /// The scopes that policies which act speak of, in no order.
     pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.enforced.iter().map(|(scope, _)| scope)
     }
 
-    /// Nothing in it refers to anything else in it.
-    #[expect(clippy::unnecessary_wraps, reason = "as the other plans have it")]
->>>>>>> 49001cb (Generate the VirtualServices and DestinationRules that routing needs, and roll them out)
+    /// Checks that every cluster and boundary spoken of is there.
     pub(super) fn checked(self) -> Result<Self, PlanError> {
         if !self.clusters.is_sorted_by(|one, two| one < two) {
             return Err(PlanError::Unordered);
