@@ -13,7 +13,7 @@ use crate::hash::NumberMap;
 use crate::host::Host;
 
 /// More connections, or certificates, than this are not remembered at once; then all are forgotten and read again.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 1024;
 
 /// What the certificate of a peer says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -24,7 +24,7 @@ pub const DESTINATION_CLUSTER: &str = "x-destination-cluster";
 pub const DESTINATION_NETWORK: &str = "x-destination-network";
 /// What the sidecar's routes match: `cluster`, `network` or `region` to keep a request inside a boundary,
 /// `cluster=NAME` to send it to one cluster.
-pub const ROUTE: &str = "x-isthmus-route";
+pub const ROUTE: &str = policy::evaluate::ROUTE_HEADER;
 
 /// How well a sidecar knows the source of what its own application sends.
 const OWN: &str = "own";

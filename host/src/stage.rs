@@ -10,7 +10,7 @@ use policy::{Finding, Mesh, Policy};
 
 use crate::digest::sha256;
 use crate::lab::{Blueprint, Client, LabCluster, LabError, LabService, Site};
-use crate::plugin::{Deployed, ModuleUrl, ModuleUrlError};
+use crate::plugin::{ModuleUrl, ModuleUrlError};
 use crate::rollout::{self, Change, RolloutError};
 
 /// Why a mesh did not get on stage.
@@ -48,7 +48,7 @@ pub enum StageError {
 #[derive(Debug)]
 pub struct Stage {
     mesh: Mesh,
-    module: Deployed,
+    url: ModuleUrl,
     directories: BTreeMap<ClusterName, PathBuf>,
 }
 
@@ -100,8 +100,8 @@ impl Stage {
             }
             directories.insert(cluster.name.clone(), site.plugins(name));
         }
-        let module = Deployed { url: place_module(module, site.dir())?, on_failure: mesh.on_failure() };
-        Ok(Self { mesh: mesh.clone().relocated(&addresses).with_own_ca(), module, directories })
+        let url = place_module(module, site.dir())?;
+        Ok(Self { mesh: mesh.clone().relocated(&addresses).with_own_ca(), url, directories })
     }
 
     /// The mesh with the lab's addresses.
@@ -118,8 +118,7 @@ impl Stage {
     /// Compiles policies and rolls them out to every cluster of the lab.
     pub fn roll_out(&self, policies: &[Policy]) -> Result<Vec<Change>, StageError> {
         let plans = self.compile(policies)?;
-        let namespace = self.mesh.root_namespace();
-        Ok(rollout::to_directories(&plans, &self.directories, namespace, &self.module, false)?)
+        Ok(rollout::to_directories(&self.mesh, &plans, &self.directories, &self.url, false)?)
     }
 }
 

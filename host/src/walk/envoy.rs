@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use policy::name::Service;
 use serde_json::Value;
 
 use super::{Journey, Outcome, Stop};
@@ -116,10 +117,12 @@ fn gateway(lab: &Lab, journey: &Journey<'_>) -> Option<String> {
 /// What the gateway has logged of connections for the service that the filter closed.
 fn closings(lab: &Lab, journey: &Journey<'_>) -> Result<Vec<Value>, LabError> {
     let Some(gateway) = gateway(lab, journey) else { return Ok(Vec::new()) };
-    let sni = journey.sni();
     let mut log = lab.access_log(&gateway)?;
     log.retain(|line| {
-        text(line, "requested_server_name") == Some(&sni) && text(line, "verdict") == Some("deny")
+        let sni = text(line, "requested_server_name").and_then(|sni| Service::from_sni(sni).ok());
+        let is_ours =
+            sni.is_some_and(|(service, port)| service == journey.service && port.number() == journey.port);
+        is_ours && text(line, "verdict") == Some("deny")
     });
     Ok(log)
 }
