@@ -223,6 +223,7 @@ fn access_log(own: &Workload<'_>) -> Value {
                 "verdict": "%FILTER_STATE(wasm.isthmus.verdict:PLAIN)%",
                 "reason": "%FILTER_STATE(wasm.isthmus.reason:PLAIN)%",
                 "source_cluster": "%FILTER_STATE(wasm.isthmus.source_cluster:PLAIN)%",
+                "claimed_cluster": "%FILTER_STATE(wasm.isthmus.claimed_cluster:PLAIN)%",
                 "source_level": "%FILTER_STATE(wasm.isthmus.source_level:PLAIN)%",
             }},
         },
