@@ -8,6 +8,8 @@ mod differential;
 mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/older.rs"]
+mod older;
 #[path = "lab/paths.rs"]
 mod paths;
 #[path = "lab/routes.rs"]
