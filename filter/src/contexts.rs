@@ -34,7 +34,8 @@ impl Contexts {
 
     /// Takes a plugin's configuration; `false` refuses it, and the host keeps the one before.
     pub fn configure(&mut self, id: u32, configuration: &[u8], host: &impl Host) -> bool {
-        match Settings::read(configuration, host) {
+        let before: Vec<Rc<Settings>> = self.roots.values().flatten().cloned().collect();
+        match Settings::read(configuration, &before, host) {
             Ok(settings) => {
                 self.roots.insert(id, Some(Rc::new(settings)));
                 true

@@ -9,6 +9,7 @@
 
 mod destination;
 mod route;
+pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -183,16 +184,28 @@ fn subset(cluster: &Cluster, route: Route<'_>) -> Option<Subset> {
     Some(Subset { area, value: value.to_owned() })
 }
 
-/// The routes that a cluster's filters can give, for each service that `mesh.yaml` lists or a policy names: a host
-/// with a wildcard has no endpoints of its own that a subset could name.
-fn routes<'p>(mesh: &Mesh, plan: &'p OutboundPlan) -> BTreeMap<Service, BTreeSet<Route<'p>>> {
+/// Every service that `mesh.yaml` lists or a policy names: a host with a wildcard has no endpoints of its own that a
+/// subset could name.
+fn services<'p>(mesh: &'p Mesh, plan: &'p OutboundPlan) -> BTreeSet<&'p Service> {
     let named = plan.scopes().filter_map(|scope| match scope {
         Scope::Service(service) => Some(service),
         Scope::Namespace(_) | Scope::Mesh => None,
     });
-    let services: BTreeSet<&Service> = mesh.services().map(|(service, _)| service).chain(named).collect();
+    mesh.services().map(|(service, _)| service).chain(named).collect()
+}
+
+/// The routes that a cluster's filters can give.
+fn routes<'p>(mesh: &Mesh, plan: &'p OutboundPlan) -> BTreeMap<Service, BTreeSet<Route<'p>>> {
     let given = |service: &Service| (service.clone(), evaluate::routes(plan, service));
-    services.into_iter().map(given).filter(|(_, routes)| !routes.is_empty()).collect()
+    services(mesh, plan).into_iter().map(given).filter(|(_, routes)| !routes.is_empty()).collect()
+}
+
+/// The services that have a boundary in a cluster, inside which something runs them.
+pub fn bounded(mesh: &Mesh, plan: &OutboundPlan) -> Vec<Service> {
+    let is_open = |service: &Service| {
+        plan.of(service).and_then(|said| said.bound.as_ref()).is_some_and(|bound| bound.open)
+    };
+    services(mesh, plan).into_iter().filter(|service| is_open(service)).cloned().collect()
 }
 
 /// The clusters whose clients use each subset of each service.

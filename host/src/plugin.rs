@@ -11,6 +11,13 @@ use crate::digest::sha256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleUrl(String);
 
+impl ModuleUrl {
+    /// The file that the module is, if it is one of every proxy.
+    pub fn file(&self) -> Option<&str> {
+        self.0.strip_prefix("file://")
+    }
+}
+
 /// A text is not where a module can be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not where a proxy can get a module: write oci://, https://, http:// or file://")]

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use policy::Mesh;
 use policy::compile::{ClusterPlans, Plans};
 use policy::name::{ClusterName, Namespace, Service};
-use policy::plan::PlanError;
+use policy::plan::{PlanError, Role};
+use policy::{Mesh, Plan};
 use serde_json::Value;
 
 use crate::digest::sha256;
+use crate::native::upstream::{Behind, Module};
 use crate::native::{self, Kind};
 use crate::plugin::{self, Deployed, ModuleUrl};
 use steps::{Step, Wanted};
@@ -36,6 +37,11 @@ pub enum RolloutError {
         /// Why.
         source: PlanError,
     },
+    /// A check behind the load balancer with a module that is no file.
+    #[error(
+        "--upstream-check needs a --url of file://: Istio's agent does not fetch a module for an Envoy cluster, so it has to be in the proxy's image or on a volume"
+    )]
+    NoFile,
     /// An object that has no YAML.
     #[error("cannot write {path} as YAML")]
     Yaml {
@@ -61,7 +67,18 @@ pub struct Change {
     pub unchanged: usize,
 }
 
-/// Writes every cluster's objects into its directory, or with `dry_run` only says what would be written.
+/// How to roll out.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'o> {
+    /// Where proxies get the module from.
+    pub url: &'o ModuleUrl,
+    /// Whether boundaries are held once more where the endpoint is known.
+    pub upstream_check: bool,
+    /// Whether to say only what would be written.
+    pub dry_run: bool,
+}
+
+/// Writes every cluster's objects into its directory, or with `Options::dry_run` only says what would be written.
 ///
 /// All objects of all clusters are made before the first is written, and each file is replaced whole, so that
 /// nothing half-made is ever there to be applied. A plan of one namespace comes before the plan that leaves the
@@ -70,15 +87,15 @@ pub fn to_directories(
     mesh: &Mesh,
     plans: &Plans,
     directories: &BTreeMap<ClusterName, PathBuf>,
-    url: &ModuleUrl,
-    dry_run: bool,
+    options: Options<'_>,
 ) -> Result<Vec<Change>, RolloutError> {
     let mut objects = native::objects(mesh, plans);
-    let module = Deployed { url: url.clone(), on_failure: mesh.on_failure() };
+    let module = Deployed { url: options.url.clone(), on_failure: mesh.on_failure() };
     let (mut changes, mut all) = (Vec::new(), Vec::new());
     for (cluster, plans) in plans {
         let Some(directory) = directories.get(cluster) else { continue };
-        let (digest, plugins) = plugins(cluster, plans, mesh.root_namespace(), &module)?;
+        let (digest, mut plugins) = plugins(cluster, plans, mesh.root_namespace(), &module)?;
+        plugins.extend(upstream(mesh, cluster, plans, options)?);
         let plugins = plugins.into_iter().map(|(name, object)| (directory.join(name), object)).collect();
         let objects = objects.remove(cluster).unwrap_or_default().into_iter();
         let file = |((kind, service), object): ((Kind, Service), Value)| {
@@ -96,7 +113,7 @@ pub fn to_directories(
         all.extend(steps);
     }
     all.sort_by_key(|(phase, _)| *phase);
-    if !dry_run {
+    if !options.dry_run {
         all.iter().try_for_each(|(_, step)| step.run())?;
     }
     Ok(changes)
@@ -146,6 +163,40 @@ fn plugins(
     }
     files.sort();
     Ok((sha256(digests), files.into_iter().map(|(_, file)| file).collect()))
+}
+
+/// The file of the filter's place behind the load balancer.
+fn upstream_file() -> String {
+    format!("{}.yaml", plugin::name(Role::Upstream))
+}
+
+/// What holds boundaries behind the load balancer, by file, where it is wanted and there is a boundary.
+fn upstream(
+    mesh: &Mesh,
+    cluster: &ClusterName,
+    plans: &ClusterPlans,
+    options: Options<'_>,
+) -> Result<Option<(String, String)>, RolloutError> {
+    let services = native::bounded(mesh, &plans.outbound);
+    if !options.upstream_check || services.is_empty() {
+        return Ok(None);
+    }
+    let file = options.url.file().ok_or(RolloutError::NoFile)?;
+    let module = Module { file, on_failure: mesh.on_failure() };
+    let place = |service: Service| {
+        let plan = Plan::Outbound(plans.outbound.only(&service));
+        let configuration = serde_json::to_value(plugin::configuration(Role::Upstream, &plan)?)?;
+        Ok(Behind { service, configuration })
+    };
+    let places = services
+        .into_iter()
+        .map(place)
+        .collect::<Result<Vec<Behind>, PlanError>>()
+        .map_err(|source| RolloutError::Plan { cluster: cluster.clone(), source })?;
+    let name = plugin::name(Role::Upstream);
+    let object = native::upstream::envoy_filter(mesh.root_namespace(), &name, &module, &places);
+    let text = yaml(&object, Path::new(&upstream_file()))?;
+    Ok(Some((upstream_file(), text)))
 }
 
 /// What stands between the name of a kind and the namespace in the name of a file; in neither of them can it be.

@@ -16,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use isthmus::native;
+use isthmus::native::upstream::{Behind, Module, envoy_filter};
 use isthmus::plugin::{self, Deployed};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
@@ -96,6 +97,14 @@ fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
     let mut objects = Vec::new();
     for (cluster, native) in native::objects(&mesh, &plans) {
         objects.extend(native.into_values().map(|object| (cluster.clone(), object)));
+        let bounded = native::bounded(&mesh, &plans[&cluster].outbound);
+        if !bounded.is_empty() {
+            let place = |service| Behind { service, configuration: Value::Bool(true) };
+            let module = Module { file: "/isthmus.wasm", on_failure: mesh.on_failure() };
+            let places: Vec<Behind> = bounded.into_iter().map(place).collect();
+            let filter = envoy_filter(mesh.root_namespace(), "isthmus-upstream", &module, &places);
+            objects.push((cluster.clone(), filter));
+        }
         for (role, _, plan) in plans[&cluster].parts() {
             objects.push((
                 cluster.clone(),

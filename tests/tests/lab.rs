@@ -4,10 +4,14 @@
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/edges.rs"]
+mod edges;
 #[path = "lab/failure.rs"]
 mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/older.rs"]
+mod older;
 #[path = "lab/paths.rs"]
 mod paths;
 #[path = "lab/routes.rs"]

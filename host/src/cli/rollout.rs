@@ -10,7 +10,7 @@ use super::lab::Standing;
 use super::{Common, Exit, Out, Output};
 use crate::plugin::ModuleUrl;
 use crate::read::Project;
-use crate::rollout::{self, Change};
+use crate::rollout::{self, Change, Options};
 use crate::stage;
 
 /// `isthmus rollout`
@@ -28,6 +28,9 @@ pub(super) struct Rollout {
     /// Roll out into the lab that is up
     #[arg(long, env = "ISTHMUS_LAB", value_name = "DIR", num_args = 0..=1, default_missing_value = ".isthmus/lab")]
     lab: Option<PathBuf>,
+    /// Also hold boundaries where the endpoint of a request is known, by an `EnvoyFilter`; needs a --url of file://
+    #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
+    upstream_check: bool,
     /// Only say what would be written
     #[arg(long, env = "ISTHMUS_DRY_RUN")]
     dry_run: bool,
@@ -45,7 +48,7 @@ impl Rollout {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let directories = standing.directories(lab);
-            rollout::to_directories(&mesh, &plans, &directories, &url, self.dry_run)?
+            rollout::to_directories(&mesh, &plans, &directories, self.options(&url))?
         } else {
             let (directories, without) = self.directories(&project);
             if !without.is_empty() {
@@ -56,10 +59,14 @@ impl Rollout {
                 );
             }
             let url = self.module_url(&directories)?;
-            rollout::to_directories(mesh, plans, &directories, &url, self.dry_run)?
+            rollout::to_directories(mesh, plans, &directories, self.options(&url))?
         };
         report(&changes, self.dry_run, common.output, out);
         Ok(Exit::Yes)
+    }
+
+    fn options<'o>(&self, url: &'o ModuleUrl) -> Options<'o> {
+        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run }
     }
 
     /// Where each cluster's objects go, and the clusters for which nothing says it.

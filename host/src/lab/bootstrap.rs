@@ -92,10 +92,7 @@ fn source(directory: &Path, file: &str) -> Value {
 
 fn node(site: &Site, own: &Workload<'_>) -> Value {
     let (namespace, name) = (own.namespace(), own.workload_name());
-    let kind = match own.kind() {
-        ProxyKind::Client | ProxyKind::Server => "sidecar",
-        ProxyKind::Gateway => "router",
-    };
+    let kind = own.node_type();
     json!({
         "id": format!("{kind}~{}~{name}.{namespace}~{namespace}.svc.cluster.local", own.address),
         "cluster": format!("{}.{namespace}", own.service_account()),
@@ -223,6 +220,7 @@ fn access_log(own: &Workload<'_>) -> Value {
                 "verdict": "%FILTER_STATE(wasm.isthmus.verdict:PLAIN)%",
                 "reason": "%FILTER_STATE(wasm.isthmus.reason:PLAIN)%",
                 "source_cluster": "%FILTER_STATE(wasm.isthmus.source_cluster:PLAIN)%",
+                "claimed_cluster": "%FILTER_STATE(wasm.isthmus.claimed_cluster:PLAIN)%",
                 "source_level": "%FILTER_STATE(wasm.isthmus.source_level:PLAIN)%",
             }},
         },

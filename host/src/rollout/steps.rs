@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use policy::plan::Role;
 use serde_json::Value;
 
-use super::{NAMESPACE, RolloutError, yaml};
+use super::{NAMESPACE, RolloutError, upstream_file, yaml};
 use crate::native::{self, Kind};
 use crate::plugin;
 
@@ -116,7 +116,7 @@ fn stale(directory: &Path, wanted: &Wanted) -> Result<Stale, RolloutError> {
         if kept.contains(&path) {
             continue;
         }
-        if is(&plugin::name(Role::Inbound)) {
+        if is(&plugin::name(Role::Inbound)) || name == upstream_file() {
             stale.plugins.push(path);
         } else if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&stem(*kind))) {
             stale.objects.push((kind, path));

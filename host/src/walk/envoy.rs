@@ -81,15 +81,7 @@ fn text<'l>(line: &'l Value, key: &str) -> Option<&'l str> {
 
 fn outcome(line: &Value, at: Stop, status: u16) -> Outcome {
     let owned = |key: &str| text(line, key).map(ToOwned::to_owned);
-    let judged = at == Stop::Destination;
-    Outcome {
-        verdict: owned("verdict").unwrap_or_default(),
-        reason: owned("reason").unwrap_or_default(),
-        at,
-        status,
-        source: owned("source_cluster").filter(|_| judged),
-        level: owned("source_level").filter(|_| judged),
-    }
+    super::outcome(owned, at, status)
 }
 
 /// The proxy whose address an access log names.

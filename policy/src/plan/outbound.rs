@@ -103,6 +103,13 @@ impl OutboundPlan {
         }
     }
 
+    /// The same of one service alone, and without what policies in shadow would have.
+    #[must_use]
+    pub fn only(&self, service: &Service) -> Self {
+        let said = self.of(service).map(|said| (Scope::Service(service.clone()), said.clone()));
+        Self { enforced: said.into_iter().collect(), shadow: Table::default(), ..self.clone() }
+    }
+
     /// Whether nothing is said of any service.
     pub fn is_empty(&self) -> bool {
         self.enforced.is_empty() && self.shadow.is_empty()

@@ -155,7 +155,10 @@ fn everything_that_is_generated_is_of_the_shape_that_istio_takes() {
             assert_eq!(mistakes(&definitions, &object), "", "{} {what}", case.display());
         }
     }
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["DestinationRule", "VirtualService", "WasmPlugin"]);
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        ["DestinationRule", "EnvoyFilter", "VirtualService", "WasmPlugin"]
+    );
 }
 
 #[test]

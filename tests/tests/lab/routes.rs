@@ -124,3 +124,33 @@ async fn routes_change_under_load_and_no_request_leaves_what_old_and_new_agree_o
     assert_eq!(lab.refused(), None);
     lab.down().await.expect("all processes ended");
 }
+
+#[tokio::test]
+async fn behind_the_load_balancer_a_boundary_holds_even_where_the_routes_have_lost_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab, here) = bare(dir.path()).await;
+    let near = routing(&stage, "{boundary: Cluster}");
+    let refused_by = |answer: &Answer| -> String {
+        let body: serde_json::Value = serde_json::from_str(&answer.body).expect("a refusal");
+        format!(
+            "{} {}",
+            body["reason"].as_str().unwrap_or_default(),
+            body["refused_by"].as_str().unwrap_or_default()
+        )
+    };
+    for (upstream_check, by) in [(true, "hello/boundary cluster1"), (false, "hello/boundary cluster2")] {
+        stage.roll_out_with(&near, upstream_check).expect("a rollout");
+        settled(&lab, &here, "any", "cluster1").await;
+        // Someone else's route takes the place of ours.
+        let ours = lab.site().plugins("cluster1").join("isthmus-route@sample.helloworld.yaml");
+        std::fs::remove_file(&ours).expect("removed");
+        let answer = eventually(async || match ask(&lab, &here, "any").await {
+            answer if answer.status == 403 => Ok(answer),
+            answer => Err(format!("{answer:?}")),
+        })
+        .await;
+        assert_eq!(refused_by(&answer), by);
+        assert_eq!(lab.refused(), None);
+    }
+    lab.down().await.expect("all processes ended");
+}

@@ -44,6 +44,9 @@ pub(super) fn clusters(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], co
             if let Some(fields) = cluster.as_object_mut() {
                 fields
                     .insert("transport_socket_matches".to_owned(), mutual_tls(site, own, (service, subset)));
+                let host = service.host();
+                let merged = config.merged(&host);
+                fields.extend(merged.map(|(name, value)| (name.clone(), value.clone())));
             }
             clusters.push(cluster);
         }

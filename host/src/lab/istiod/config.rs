@@ -1,4 +1,4 @@
-//! The DestinationRules and VirtualServices of a cluster, as far as the lab plays them: a field that it does not play
+//! The DestinationRules, VirtualServices and EnvoyFilters of a cluster, as far as the lab plays them: a field that it does not play
 //! is refused, so that nothing is thought to be tried that is not.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,11 @@ use serde_json::Value;
 use super::PluginError;
 use crate::native;
 
-const API_VERSION: &str = "networking.istio.io/v1";
+const KINDS: [(&str, &str); 3] = [
+    ("networking.istio.io/v1", "DestinationRule"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+];
 
 /// Objects as they were written, by kind, namespace and name.
 pub(super) type Objects = BTreeMap<(String, String, String), Value>;
@@ -21,6 +25,7 @@ pub(super) type Objects = BTreeMap<(String, String, String), Value>;
 pub(in crate::lab) struct Config {
     rules: BTreeMap<String, DestinationRule>,
     services: BTreeMap<String, VirtualService>,
+    patches: Vec<ConfigPatch>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,6 +149,61 @@ impl HttpRoute {
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EnvoyFilter {
+    config_patches: Vec<ConfigPatch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfigPatch {
+    #[serde(rename = "applyTo")]
+    _apply_to: Clusters,
+    r#match: ClusterMatch,
+    patch: Patch,
+}
+
+#[derive(Debug, Deserialize)]
+enum Clusters {
+    #[serde(rename = "CLUSTER")]
+    Clusters,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterMatch {
+    #[serde(rename = "context")]
+    _context: Context,
+    cluster: OfService,
+}
+
+#[derive(Debug, Deserialize)]
+enum Context {
+    #[serde(rename = "SIDECAR_OUTBOUND")]
+    SidecarOutbound,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfService {
+    service: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    #[serde(rename = "operation")]
+    _operation: Operation,
+    value: serde_json::Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+enum Operation {
+    #[serde(rename = "MERGE")]
+    Merge,
+}
+
 /// All namespaces, which is what nothing said means as well.
 #[derive(Debug, Default, Deserialize)]
 #[serde(try_from = "Vec<String>")]
@@ -164,7 +224,10 @@ impl Config {
         for ((kind, namespace, name), object) in objects {
             let what = format!("{kind} {namespace}/{name}");
             let twice = |host: &str| PluginError::TwoForHost { object: what.clone(), host: host.to_owned() };
-            if kind == "DestinationRule" {
+            if kind == "EnvoyFilter" {
+                let filter: EnvoyFilter = spec(object, &what)?;
+                config.patches.extend(filter.config_patches);
+            } else if kind == "DestinationRule" {
                 let rule: DestinationRule = spec(object, &what)?;
                 let host = rule.host.clone();
                 if config.rules.insert(host.clone(), rule).is_some() {
@@ -196,6 +259,12 @@ impl Config {
         Some((setting, policy.outlier_detection.as_ref()?)).filter(|_| setting.enabled != Some(false))
     }
 
+    /// What is merged into the Envoy clusters of a host, field by field.
+    pub(in crate::lab) fn merged(&self, host: &str) -> impl Iterator<Item = (&String, &Value)> {
+        let patches = self.patches.iter().filter(move |patch| patch.r#match.cluster.service == host);
+        patches.flat_map(|patch| &patch.patch.value)
+    }
+
     /// The routes of a host; none where no VirtualService speaks of it.
     pub(in crate::lab) fn routes(&self, host: &str) -> &[HttpRoute] {
         self.services.get(host).map_or(&[], |service| &service.http)
@@ -215,9 +284,7 @@ pub(super) fn take(path: &Path, text: &str, objects: &mut Objects) -> Result<(),
         let field =
             |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = field("/kind");
-        if field("/apiVersion") == API_VERSION
-            && matches!(kind.as_str(), "DestinationRule" | "VirtualService")
-        {
+        if KINDS.contains(&(field("/apiVersion").as_str(), kind.as_str())) {
             let key = (kind, field("/metadata/namespace"), field("/metadata/name"));
             objects.insert(key, document);
         }

@@ -86,13 +86,19 @@ fn only_files_of_ours_go() {
         "isthmus-route@shop.web.yaml",
         "isthmus-routes@shop.web.yaml",
         "isthmus-gateway.yaml",
+        "isthmus-upstream.yaml",
         "route@shop.web.yaml",
     ] {
         std::fs::write(dir.join(name), "x").unwrap();
     }
     assert_eq!(
         take(dir, wanted(dir, None, "one")),
-        ["isthmus-outbound ", "isthmus-inbound@payments goes", "isthmus-route@shop.web goes"]
+        [
+            "isthmus-outbound ",
+            "isthmus-inbound@payments goes",
+            "isthmus-upstream goes",
+            "isthmus-route@shop.web goes"
+        ]
     );
 }
 
