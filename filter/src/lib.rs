@@ -17,3 +17,4 @@ pub mod refusal;
 pub mod seen;
 pub mod settings;
 pub mod tell;
+pub mod token;
