@@ -3,7 +3,7 @@
 ISTHMUS := $(or $(CARGO_TARGET_DIR),target)/debug/isthmus
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo host setup build demo test nightly bench fuzz lint clean
+.PHONY: help cargo host setup build demo test nightly soak bench fuzz lint clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ nightly: cargo ## Judge a million random requests by two evaluators; PAIRS=n and
 
 bench: build ## Measure; the figures also go to target/bench.json
 	cargo bench --locked --package isthmus-tests --bench figures
+
+soak: build ## Ten million hostile requests and an hour's worth of reloads through the module; REQUESTS=n and RELOADS=n say how many
+	REQUESTS=$(or $(REQUESTS),10000000) RELOADS=$(or $(RELOADS),3600) cargo test --release --locked --package isthmus-tests --test sandbox soak -- --nocapture
 
 fuzz: cargo ## Try each fuzz target for SECONDS_EACH seconds (60); needs a nightly compiler
 	.ci/fuzz

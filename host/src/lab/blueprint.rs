@@ -57,10 +57,10 @@ impl LabService {
         format!("{}.{}.svc.cluster.local", self.name, self.namespace)
     }
 
-    /// The SNI that Istio gives connections to this service.
+    /// The SNI that Istio gives connections to this service; all of its endpoints are the subset without a name.
     #[must_use]
-    pub fn sni(&self) -> String {
-        format!("outbound_.{}_._.{}", self.port, self.host())
+    pub fn sni(&self, subset: &str) -> String {
+        format!("outbound_.{}_.{subset}_.{}", self.port, self.host())
     }
 }
 

@@ -149,6 +149,9 @@ impl<'b> Workload<'b> {
             ("topology.istio.io/cluster", self.cluster.name.clone()),
             ("topology.istio.io/network", self.cluster.network.clone()),
         ]);
+        if let Some(region) = &self.cluster.region {
+            labels.insert("topology.kubernetes.io/region", region.clone());
+        }
         match self.role {
             Role::Client(_) => {}
             Role::Server { version, .. } => {
@@ -168,6 +171,11 @@ impl<'b> Workload<'b> {
     /// Where Envoy finds its filters, a file for each slot; a directory of its own, as Envoy watches the whole of it.
     pub(super) fn ecds(&self) -> PathBuf {
         self.dir.join("ecds")
+    }
+
+    /// Where Envoy finds its clusters, routes and listeners, as far as they come and go.
+    pub(super) fn discovery(&self) -> PathBuf {
+        self.dir.join("discovery")
     }
 
     pub(super) fn proxy(&self) -> Proxy {

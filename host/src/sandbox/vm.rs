@@ -128,6 +128,12 @@ impl Vm {
         self.guest.borrow().state().shared.get(key).ok().map(|(value, _)| value.to_vec())
     }
 
+    /// The size of the guest's memory. It grows by pages of 64 KiB and never shrinks.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.guest.borrow().memory_bytes()
+    }
+
     /// The trap that ended this VM, if one did.
     #[must_use]
     pub fn failure(&self) -> Option<Trapped> {

@@ -79,6 +79,14 @@ impl Host for Request<'_> {
 
     fn set_state(&self, _: &str, _: &str) {}
 
+    fn declare_lasting(&self, _: &str) -> bool {
+        true
+    }
+
+    fn has_mark(&self, _: &str) -> bool {
+        false
+    }
+
     fn metric(&self, kind: Kind, _: &str) -> Option<Metric> {
         Some(Metric(kind as u32))
     }
