@@ -7,7 +7,7 @@ use std::rc::Rc;
 use policy::certificate;
 use policy::name::Identity;
 use policy::plan::InboundPlan;
-use policy::source::{Evidence, Source};
+use policy::source::{By, Evidence, Source};
 
 use crate::hash::NumberMap;
 use crate::host::Host;
@@ -30,8 +30,8 @@ pub struct Peer {
 pub struct Caller {
     /// The peer; `None` when it showed no certificate, or one that Envoy did not accept.
     pub peer: Option<Rc<Peer>>,
-    /// The number of the cluster that its certificate proves.
-    proven: Option<usize>,
+    /// The number of the cluster that its certificate proves, and by what.
+    proven: Option<(usize, By)>,
     /// The workload's port.
     pub port: Option<u16>,
 }
@@ -39,8 +39,8 @@ pub struct Caller {
 impl Caller {
     /// Where its requests come from; `tag` is what one of them claims.
     pub fn source<'p>(&self, plan: &'p InboundPlan, tag: Option<&str>) -> Source<'p> {
-        match self.proven.and_then(|number| plan.clusters().get(number)) {
-            Some(location) => Source::Verified(location),
+        match self.proven.and_then(|(number, by)| Some((plan.clusters().get(number)?, by))) {
+            Some((location, by)) => Source::Verified(location, by),
             None => Source::of(plan, Evidence { tag, ..evidence(self.peer.as_deref()) }),
         }
     }
@@ -51,6 +51,7 @@ fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
         peer: peer.is_some(),
         issuer: peer.and_then(|peer| peer.issuer.as_deref()),
         identity: peer.and_then(|peer| peer.identity.as_ref()),
+        token: None,
         tag: None,
     }
 }
@@ -105,7 +106,7 @@ impl Peers {
         let peer = digest.and_then(|digest| self.peer(digest, host));
         let source = Source::of(plan, evidence(peer.as_deref()));
         let proven = match source {
-            Source::Verified(location) => Some(location.number()),
+            Source::Verified(location, by) => Some((location.number(), by)),
             Source::Claimed(_) | Source::Unknown => None,
         };
         let accepted = digest.filter(|_| peer.is_some());

@@ -18,7 +18,7 @@ use policy::compile::ClusterPlans;
 use policy::evaluate::{self, Arrival};
 use policy::name::{Identity, Namespace};
 use policy::plan::Role;
-use policy::source::Source;
+use policy::source::{By, Source};
 use policy::{Guard, Mesh, Policy};
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ impl Judged {
     fn arrival(&self) -> Option<Arrival<'_>> {
         let plan = self.plans.inbound_of(&self.namespace);
         Some(Arrival {
-            source: Source::Verified(plan.named("c1")?),
+            source: Source::Verified(plan.named("c1")?, By::Certificate),
             identity: Some(&self.identity),
             port: None,
             method: "GET",

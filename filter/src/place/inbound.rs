@@ -37,7 +37,7 @@ pub(super) fn request(settings: &Settings, inward: &Inward, host: &impl Host) ->
 /// Only what is proven reaches the application under the name of a tag.
 fn retag(host: &impl Host, seen: &Seen<'_>, source: Source<'_>) {
     let proven = match source {
-        Source::Verified(location) => Some(location),
+        Source::Verified(location, _) => Some(location),
         Source::Claimed(_) | Source::Unknown => None,
     };
     seen.cluster.replace(host, SOURCE_CLUSTER, proven.map(|location| location.name.as_str()));
