@@ -9,6 +9,9 @@ pub enum Headers {
     Response,
 }
 
+/// A second, as [`Host::now`] counts.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
 /// How grave a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {

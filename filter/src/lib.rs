@@ -18,3 +18,4 @@ pub mod refusal;
 pub mod seen;
 pub mod settings;
 pub mod tell;
+pub mod token;

@@ -76,7 +76,7 @@ impl Marks {
     /// Says the source of this connection in its filter state, for the access log of each of its requests.
     pub(crate) fn tell(&self, source: Source<'_>, host: &impl Host) {
         let [cluster, level] = SOURCE;
-        if let Source::Verified(location) = source {
+        if let Source::Verified(location, _) = source {
             host.set_state(cluster, location.name.as_str());
         }
         host.set_state(level, source.level());

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use policy::certificate;
 use policy::name::Identity;
 use policy::plan::InboundPlan;
-use policy::source::{Evidence, Source};
+use policy::source::{By, Evidence, Source};
 
 use crate::hash::NumberMap;
 use crate::host::Host;
@@ -30,18 +30,23 @@ pub struct Peer {
 pub struct Caller {
     /// The peer; `None` when it showed no certificate, or one that Envoy did not accept.
     pub peer: Option<Rc<Peer>>,
-    /// The number of the cluster that its certificate proves.
-    proven: Option<usize>,
+    /// The number of the cluster that its certificate proves, and by what.
+    proven: Option<(usize, By)>,
     /// The workload's port.
     pub port: Option<u16>,
 }
 
 impl Caller {
-    /// Where its requests come from; `tag` is what one of them claims.
-    pub fn source<'p>(&self, plan: &'p InboundPlan, tag: Option<&str>) -> Source<'p> {
-        match self.proven.and_then(|number| plan.clusters().get(number)) {
-            Some(location) => Source::Verified(location),
-            None => Source::of(plan, Evidence { tag, ..evidence(self.peer.as_deref()) }),
+    /// Who it is, where only a token could still prove where it is.
+    pub fn unproven(&self) -> Option<&Identity> {
+        if self.proven.is_some() { None } else { self.peer.as_ref()?.identity.as_ref() }
+    }
+
+    /// Where a request of it comes from; `token` is the cluster that one proves, `tag` the one that it claims.
+    pub fn source<'p>(&self, plan: &'p InboundPlan, token: Option<&str>, tag: Option<&str>) -> Source<'p> {
+        match self.proven.and_then(|(number, by)| Some((plan.clusters().get(number)?, by))) {
+            Some((location, by)) => Source::Verified(location, by),
+            None => Source::of(plan, Evidence { token, tag, ..evidence(self.peer.as_deref()) }),
         }
     }
 }
@@ -51,6 +56,7 @@ fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
         peer: peer.is_some(),
         issuer: peer.and_then(|peer| peer.issuer.as_deref()),
         identity: peer.and_then(|peer| peer.identity.as_ref()),
+        token: None,
         tag: None,
     }
 }
@@ -105,7 +111,7 @@ impl Peers {
         let peer = digest.and_then(|digest| self.peer(digest, host));
         let source = Source::of(plan, evidence(peer.as_deref()));
         let proven = match source {
-            Source::Verified(location) => Some(location.number()),
+            Source::Verified(location, by) => Some((location.number(), by)),
             Source::Claimed(_) | Source::Unknown => None,
         };
         let accepted = digest.filter(|_| peer.is_some());
@@ -121,6 +127,11 @@ impl Peers {
             known.insert(number, Rc::clone(&caller));
         }
         caller
+    }
+
+    /// Says in the filter state of the connection what only a request has shown.
+    pub fn tell(&self, source: Source<'_>, host: &impl Host) {
+        self.marks.tell(source, host);
     }
 
     fn peer(&self, digest: &[u8], host: &impl Host) -> Option<Rc<Peer>> {

@@ -3,6 +3,7 @@
 use crate::host::{Headers, Host};
 use crate::pairs;
 use crate::place::{ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK};
+use crate::token;
 
 /// What a request shows. A header that is there twice counts with its first value.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Seen<'h> {
     pub network: Value<'h>,
     /// The route header.
     pub route: Value<'h>,
+    /// The token.
+    pub token: Value<'h>,
 }
 
 /// A header of the filter's own, as it came.
@@ -43,6 +46,7 @@ impl<'h> Seen<'h> {
                 b":path" => seen.path = seen.path.or(Some(value)),
                 _ if name == SOURCE_CLUSTER.as_bytes() => seen.cluster.add(value),
                 _ if name == SOURCE_NETWORK.as_bytes() => seen.network.add(value),
+                _ if name == token::HEADER.as_bytes() => seen.token.add(value),
                 _ if name == ROUTE.as_bytes() => seen.route.add(value),
                 _ => {}
             }
@@ -66,6 +70,11 @@ impl<'h> Value<'h> {
     fn add(&mut self, value: &'h [u8]) {
         self.again = self.first.is_some();
         self.first = self.first.or(Some(value));
+    }
+
+    /// The first value.
+    pub fn first(self) -> Option<&'h [u8]> {
+        self.first
     }
 
     /// The first value, if it is text.

@@ -6,13 +6,14 @@ use std::fmt::{Display, Write as _};
 use std::rc::Rc;
 
 use policy::Guard;
-use policy::name::{Namespace, Service};
+use policy::name::{Identity, Namespace, Service};
 use policy::plan::{Configuration, GatewayPlan, Home, InboundPlan, OutboundPlan, Plan, PlanError, Role};
 
-use crate::host::Host;
+use crate::host::{Host, Level};
 use crate::peer::Peers;
 use crate::seen::text;
 use crate::tell::Teller;
+use crate::token::{Signer, SigningKey, Verifier};
 
 /// What a plugin runs on until the next configuration is taken.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Outward {
     pub draws: Draws,
     /// Which proxy it is.
     pub door: Door,
+    /// What signs requests, where the mesh has tokens and this proxy a key.
+    pub signer: Option<Signer>,
     /// The namespace of its workload: hosts are completed with it.
     namespace: Namespace,
     /// The services that hosts name, as far as they were asked for.
@@ -73,10 +76,17 @@ pub struct Inward {
     pub guard: Guard,
     /// The connections and certificates that were read.
     pub peers: Rc<Peers>,
+    /// What checks tokens, where the mesh has them.
+    pub verifier: Option<Verifier>,
 }
 
 impl Inward {
-    fn new(plan: InboundPlan, guard: Guard, before: &[Rc<Settings>], host: &impl Host) -> Self {
+    fn new(
+        plan: InboundPlan,
+        (guard, namespace): (Guard, Namespace),
+        before: &[Rc<Settings>],
+        host: &impl Host,
+    ) -> Self {
         let asks_port = guard.needs().port;
         let alike = |settings: &Rc<Settings>| {
             let Place::Inbound(old) = &settings.place else { return None };
@@ -86,7 +96,8 @@ impl Inward {
         // What was read of connections stays true as long as it means the same.
         let peers = before.iter().find_map(alike).unwrap_or_else(|| Rc::new(Peers::new(host)));
         peers.declare(host);
-        Self { plan, guard, peers }
+        let verifier = plan.tokens().map(|keys| Verifier::new(keys.clone(), namespace));
+        Self { plan, guard, peers, verifier }
     }
 }
 
@@ -104,7 +115,8 @@ pub enum Door {
 impl Outward {
     fn new(plan: OutboundPlan, namespace: Namespace, host: &impl Host) -> Self {
         let draws = Draws::from(host.now());
-        Self { plan, draws, door: Door::of(host), namespace, services: RefCell::default() }
+        let signer = signer(&plan, &namespace, host);
+        Self { plan, draws, door: Door::of(host), signer, namespace, services: RefCell::default() }
     }
 
     /// The service that a request is for: the one that its host names, else the one that its route leads to.
@@ -130,6 +142,35 @@ impl Outward {
         }
         service
     }
+}
+
+/// What signs the requests of this proxy's workload. Its key is in the node's metadata, as a plan is no place for one;
+/// without it the proxy's requests go unsigned, which is told and stops nothing.
+fn signer(plan: &OutboundPlan, namespace: &Namespace, host: &impl Host) -> Option<Signer> {
+    let tokens = plan.tokens()?;
+    let identity = || {
+        let service_account = metadata(host, "SERVICE_ACCOUNT")?.parse().ok()?;
+        Some(Identity {
+            trust_domain: tokens.trust_domain.clone(),
+            namespace: namespace.clone(),
+            service_account,
+        })
+    };
+    let key = match metadata(host, "ISTHMUS_TOKEN_KEY").map(|key| key.parse::<SigningKey>()) {
+        Some(Ok(key)) => key,
+        Some(Err(why)) => {
+            host.log(Level::Warn, &format!("requests go unsigned: {why}"));
+            return None;
+        }
+        None => {
+            host.log(
+                Level::Info,
+                "requests go unsigned: this proxy's node metadata has no ISTHMUS_TOKEN_KEY",
+            );
+            return None;
+        }
+    };
+    Some(Signer::new(key, plan.home().cluster.clone(), identity()?, tokens.life))
 }
 
 /// The service that the chosen route leads to, from the name that istiod gives its cluster:
@@ -236,7 +277,7 @@ impl Settings {
                     |label: &str| Some((label.to_owned(), metadata(host, &format!("LABELS\0{label}"))?));
                 let labels: BTreeMap<String, String> = plan.labels().into_iter().filter_map(label).collect();
                 let guard = Guard::new(&plan, &namespace, &labels);
-                Place::Inbound(Inward::new(plan, guard, before, host))
+                Place::Inbound(Inward::new(plan, (guard, namespace), before, host))
             }
             Plan::Gateway(plan) => Place::Gateway { plan },
         };

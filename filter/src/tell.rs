@@ -11,7 +11,7 @@ use policy::plan::Role;
 use policy::verdict::{AllowedBy, DeniedBy, Judgement, Verdict};
 
 use crate::hash::NumberMap;
-use crate::host::{Host, Kind, Level, Metric};
+use crate::host::{Host, Kind, Level, Metric, SECOND};
 
 /// What an unknown cluster is called in a metric.
 const UNKNOWN: &str = "unknown";
@@ -174,7 +174,6 @@ struct Lines {
 }
 
 const AT_ONCE: u64 = 10;
-const SECOND: u64 = 1_000_000_000;
 
 impl Default for Lines {
     fn default() -> Self {

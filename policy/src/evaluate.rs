@@ -232,8 +232,8 @@ fn arriving<'g, 'r>(
     for within in &judge.within {
         let policy = within.policy.as_str();
         match source {
-            Source::Verified(location) if within.clusters.contains(location.number) => {}
-            Source::Verified(_) => return Verdict::Deny(DeniedBy::Boundary { policy }),
+            Source::Verified(location, _) if within.clusters.contains(location.number) => {}
+            Source::Verified(..) => return Verdict::Deny(DeniedBy::Boundary { policy }),
             Source::Claimed(_) | Source::Unknown => {
                 return Verdict::Deny(DeniedBy::SourceUnverified { policy });
             }

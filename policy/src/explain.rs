@@ -170,7 +170,7 @@ impl Explaining<'_> {
             policy: within.policy.clone(),
             clusters: self.names(&within.clusters),
             holds: match self.facts.source {
-                Source::Verified(location) => within.clusters.contains(location.number),
+                Source::Verified(location, _) => within.clusters.contains(location.number),
                 Source::Claimed(_) | Source::Unknown => false,
             },
         };

@@ -122,6 +122,10 @@ codes! {
     UnkeptOrder = 32;
     /// Routing for services of which nobody says that they are there.
     Unrouted = 33;
+    /// A key that two clusters sign tokens with, so that a token proves neither.
+    SharedKey = 34;
+    /// A cluster whose sidecars sign no tokens while others do.
+    NoTokenKey = 35;
 }
 
 impl Code {
@@ -138,7 +142,8 @@ impl Code {
             | Self::NoRegion
             | Self::NotProvable
             | Self::UnkeptOrder
-            | Self::Unrouted => Severity::Warning,
+            | Self::Unrouted
+            | Self::NoTokenKey => Severity::Warning,
             Self::Syntax
             | Self::UnknownKey
             | Self::MissingKey
@@ -160,6 +165,7 @@ impl Code {
             | Self::Oversized
             | Self::MixedTrust
             | Self::SharedAddress
+            | Self::SharedKey
             | Self::Conflict => Severity::Error,
         }
     }

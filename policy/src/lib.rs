@@ -50,6 +50,7 @@ pub mod explain;
 pub mod facts;
 pub mod finding;
 pub mod guard;
+pub mod key;
 mod kind;
 pub mod mesh;
 pub mod name;

@@ -1,5 +1,6 @@
 //! The mesh: its clusters, their networks, and what can be known of its services.
 
+mod life;
 mod model;
 mod read;
 
@@ -12,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
 use crate::finding::{Finding, has_errors};
+use crate::key::PublicKey;
 use crate::name::{
-    ClusterName, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
+    ClusterName, KeyId, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
 };
 use crate::rule::Boundary;
+pub use life::{Life, LifeError};
 pub use model::{Count, IstioVersion, IstioVersionError, Model, OnFailure};
 
 /// The port of an east-west gateway on which it passes mTLS through by SNI.
@@ -29,6 +32,7 @@ pub struct Mesh {
     root_namespace: Namespace,
     istio: Option<IstioVersion>,
     on_failure: Option<OnFailure>,
+    tokens: Option<Life>,
     clusters: BTreeMap<ClusterName, Cluster>,
     services: BTreeMap<Service, Listing>,
 }
@@ -69,6 +73,8 @@ pub struct Cluster {
     pub pod_cidr: Option<Cidr>,
     /// The names of the intermediate CAs that sign its workloads' certificates; never empty.
     pub issuers: BTreeSet<IssuerName>,
+    /// The public keys of the tokens that its sidecars sign.
+    pub token_keys: BTreeMap<KeyId, PublicKey>,
 }
 
 /// How objects reach a cluster.
@@ -252,6 +258,19 @@ impl Mesh {
         const RELOADS: IstioVersion = IstioVersion { major: 1, minor: 27 };
         let reloads = self.istio.is_none_or(|version| version >= RELOADS);
         self.on_failure.unwrap_or(if reloads { OnFailure::Reload } else { OnFailure::Close })
+    }
+
+    /// For how long a token holds, where sidecars sign them.
+    pub fn tokens(&self) -> Option<Life> {
+        self.tokens
+    }
+
+    /// Whether the trust domain of an identity names its cluster, or a token does: what proves a source where
+    /// certificates are not shown.
+    pub fn proves_without_certificates(&self) -> bool {
+        let domains: BTreeSet<_> = self.clusters().map(|cluster| &cluster.trust_domain).collect();
+        let signs = |cluster: &Cluster| self.tokens.is_some() && !cluster.token_keys.is_empty();
+        (domains.len() > 1 && domains.len() == self.clusters.len()) || self.clusters().all(signs)
     }
 
     /// Which of the eight ways of building a mesh it is.

@@ -35,6 +35,9 @@ pub enum NameError {
     /// Not the name of a cookie (RFC 6265).
     #[error("{0:?} is not the name of a cookie: letters, digits and !#$%&'*+-.^_`|~")]
     NotACookie(String),
+    /// Not the name of a key.
+    #[error("{0:?} is not the name of a key: 1 to 63 letters, digits, and - _ . between them")]
+    NotAKeyId(String),
     /// Not a SPIFFE id of a Kubernetes workload.
     #[error("{0:?} is not the identity of a workload: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT")]
     NotAnIdentity(String),
@@ -56,6 +59,16 @@ pub(crate) fn is_dns_name(text: &str) -> bool {
 fn is_token(text: &str) -> bool {
     let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(sign)
+}
+
+/// What neither JSON nor `ID:SEED` needs to quote.
+fn is_key_id(text: &str) -> bool {
+    let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        && outer(bytes.first())
+        && outer(bytes.last())
 }
 
 fn is_header(text: &str) -> bool {
@@ -131,6 +144,8 @@ names! {
     HeaderName: is_header else NotAHeader;
     /// A cookie.
     CookieName: is_token else NotACookie;
+    /// A key that tokens are signed with, the `kid` of a JWT.
+    KeyId: is_key_id else NotAKeyId;
     /// A SPIFFE trust domain.
     TrustDomain: is_dns_name else NotADnsName;
 }

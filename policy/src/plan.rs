@@ -8,6 +8,7 @@ mod inbound;
 mod members;
 mod outbound;
 mod table;
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub use inbound::{From, Inbound, InboundPlan, Location, Rule, Section, To, Withi
 pub use members::{Members, MembersError};
 pub use outbound::{Bound, Outbound, OutboundPlan, Pin, Split};
 pub use table::Table;
+pub use tokens::{TokenKeys, Tokens};
 
 use crate::name::{ClusterName, NetworkName};
 

@@ -232,6 +232,7 @@ impl<'l> Line<'l> {
             peer,
             issuer: issuer.filter(|_| peer && !self.is("claimed")),
             identity,
+            token: None,
             tag: Some(self.headers.get("x-source-cluster").copied().unwrap_or(source.name.as_str())),
         };
         let arrival = Arrival {
@@ -300,7 +301,8 @@ spec:
   zzzzzzzz: 1
   meshes: [{zzzzzzzz: 1}]
   istio: {zzzzzzzz: 1}
-  clusters: [{zzzzzzzz: 1, controlPlane: {zzzzzzzz: 1}, gateway: {zzzzzzzz: 1}}]
+  tokens: {zzzzzzzz: 1}
+  clusters: [{zzzzzzzz: 1, controlPlane: {zzzzzzzz: 1}, gateway: {zzzzzzzz: 1}, tokenKeys: [{zzzzzzzz: 1}]}]
   services: {a.b: {zzzzzzzz: 1}}
 ";
 const POLICY: &str = "

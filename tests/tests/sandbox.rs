@@ -6,6 +6,8 @@
 mod places;
 #[path = "sandbox/soak.rs"]
 mod soak;
+#[path = "sandbox/tokens.rs"]
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

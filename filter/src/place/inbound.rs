@@ -1,24 +1,32 @@
 //! The sidecar that a request arrives at.
 
+use std::rc::Rc;
+
 use policy::evaluate::{self, Arrival};
 use policy::name::ClusterName;
-use policy::source::Source;
+use policy::source::{By, Source};
 
 use super::{Next, ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK, act};
-use crate::host::Host;
+use crate::host::{Host, Level, SECOND};
+use crate::peer::Caller;
 use crate::refusal::Origin;
 use crate::seen::{Seen, text};
 use crate::settings::{Inward, Settings};
 use crate::tell::Ends;
+use crate::token::{self, Verified};
 
 pub(super) fn request(settings: &Settings, inward: &Inward, host: &impl Host) -> Next {
     let seen = Seen::of(host);
     let needs = inward.guard.needs();
     let caller = inward.peers.caller(&inward.plan, seen.xfcc, needs.port, host);
-    let source = caller.source(&inward.plan, seen.cluster.text());
+    let token = verified(settings, inward, &caller, &seen, host);
+    let token = token.as_ref().map(|token| token.cluster.as_str());
+    let source = caller.source(&inward.plan, token, seen.cluster.text());
     retag(host, &seen, source);
     if let Source::Claimed(location) = source {
         host.set_state("isthmus.claimed_cluster", location.name.as_str());
+    } else if let Source::Verified(_, By::Token) = source {
+        inward.peers.tell(source, host);
     }
     let arrival = Arrival {
         source,
@@ -34,13 +42,32 @@ pub(super) fn request(settings: &Settings, inward: &Inward, host: &impl Host) ->
     act(settings, host, (ends, origin), &evaluate::inbound(&inward.guard, &arrival))
 }
 
+/// What a token proves, where nothing else does. It is looked at only then: it is for proxies that cannot read certificates.
+fn verified(
+    settings: &Settings,
+    inward: &Inward,
+    caller: &Caller,
+    seen: &Seen<'_>,
+    host: &impl Host,
+) -> Option<Rc<Verified>> {
+    let (token, verifier) = (seen.token.first()?, inward.verifier.as_ref()?);
+    match verifier.verify(token, caller.unproven()?, host.now() / SECOND) {
+        Ok(verified) => Some(verified),
+        Err(why) => {
+            settings.teller.line(host, Level::Warn, || format!("a token proves nothing: {why}"));
+            None
+        }
+    }
+}
+
 /// Only what is proven reaches the application under the name of a tag.
 fn retag(host: &impl Host, seen: &Seen<'_>, source: Source<'_>) {
     let proven = match source {
-        Source::Verified(location) => Some(location),
+        Source::Verified(location, _) => Some(location),
         Source::Claimed(_) | Source::Unknown => None,
     };
     seen.cluster.replace(host, SOURCE_CLUSTER, proven.map(|location| location.name.as_str()));
     seen.network.replace(host, SOURCE_NETWORK, proven.map(|location| location.network.as_str()));
     seen.route.replace(host, ROUTE, None);
+    seen.token.replace(host, token::HEADER, None);
 }

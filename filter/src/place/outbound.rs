@@ -11,11 +11,12 @@ use policy::verdict::{DeniedBy, Judgement, Verdict};
 use super::{
     DESTINATION_CLUSTER, DESTINATION_NETWORK, Next, OWN, ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK, act,
 };
-use crate::host::{Headers, Host, Level};
+use crate::host::{Headers, Host, Level, SECOND};
 use crate::refusal::Origin;
 use crate::seen::{Seen, text};
 use crate::settings::{Door, Outward, Settings};
 use crate::tell::{Count, Ends};
+use crate::token;
 
 /// What the answer to a request is looked at for.
 #[derive(Debug, Default)]
@@ -49,8 +50,13 @@ pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited,
         seen.cluster.replace(host, SOURCE_CLUSTER, Some(home.cluster.as_str()));
         seen.network.replace(host, SOURCE_NETWORK, Some(home.network.as_str()));
     }
-    let service = if out.plan.is_empty() { None } else { out.service(seen.authority, host) };
-    let Some(service) = service else {
+    let asked = !out.plan.is_empty() || out.signer.is_some();
+    let service = if asked { out.service(seen.authority, host) } else { None };
+    let token = service.as_ref().and_then(|service| {
+        out.signer.as_ref().map(|signer| signer.token(&service.namespace, host.now() / SECOND))
+    });
+    seen.token.replace(host, token::HEADER, token.as_deref());
+    let Some(service) = service.filter(|_| !out.plan.is_empty()) else {
         seen.route.replace(host, ROUTE, None);
         return Next::Continue;
     };

@@ -147,6 +147,7 @@ pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>, level: Level) -> 
             peer: level != Level::Unknown,
             issuer: issuer.filter(|_| level == Level::Verified),
             identity,
+            token: None,
             tag: Some(journey.source.name.as_str()),
         },
     );

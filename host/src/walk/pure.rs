@@ -27,7 +27,7 @@ pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>) -> Result<Outcome
     let guard = Guard::new(plan, &journey.service.namespace, &journey.labels(mesh));
     let issuer = journey.source.issuers.first().map(policy::mesh::IssuerName::as_str);
     let identity = Some(&journey.identity);
-    let source = Source::of(plan, Evidence { peer: true, issuer, identity, tag: None });
+    let source = Source::of(plan, Evidence { peer: true, issuer, identity, ..Evidence::default() });
     let arrival = journey.arrival(source, identity);
     let verdict = evaluate::inbound(&guard, &arrival).verdict;
     Ok(Outcome {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::mesh::{Cluster, IssuerName, Mesh};
 use crate::name::{ClusterName, Service};
-use crate::plan::{Location, Members};
+use crate::plan::{Location, Members, TokenKeys};
 use crate::rule::{Boundary, From};
 
 pub(super) struct Ground<'m> {
@@ -16,8 +16,17 @@ pub(super) struct Ground<'m> {
     pub(super) locations: Arc<Vec<Location>>,
     /// The names that prove a cluster.
     pub(super) issuers: Arc<BTreeMap<IssuerName, ClusterName>>,
+    /// The keys whose tokens prove one.
+    pub(super) tokens: Option<Arc<TokenKeys>>,
     hosts: BTreeMap<&'m Service, Members>,
     everywhere: Members,
+}
+
+fn tokens(mesh: &Mesh) -> Option<TokenKeys> {
+    let life = mesh.tokens()?.seconds();
+    let signing = mesh.clusters().filter(|cluster| !cluster.token_keys.is_empty());
+    let keys = signing.map(|cluster| (cluster.name.clone(), cluster.token_keys.clone()));
+    Some(TokenKeys { life, keys: keys.collect() })
 }
 
 impl<'m> Ground<'m> {
@@ -38,6 +47,7 @@ impl<'m> Ground<'m> {
             mesh,
             locations: Arc::new(clusters.iter().enumerate().map(location).collect()),
             issuers: Arc::new(issuers.collect()),
+            tokens: tokens(mesh).map(Arc::new),
             hosts: BTreeMap::new(),
             everywhere: (0..clusters.len()).collect(),
             clusters,

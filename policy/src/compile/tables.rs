@@ -11,7 +11,7 @@ use crate::mesh::Cluster;
 use crate::name::{ClusterName, NetworkName, PolicyName};
 use crate::plan::{
     Bound, Exposure, GatewayPlan, Home, Inbound, InboundPlan, Outbound, OutboundPlan, Pin, Range, SCHEMA,
-    Section, Split, Table, Within,
+    Section, Split, Table, Tokens, Within,
 };
 use crate::rule::{self, Policy, Scope};
 
@@ -97,7 +97,12 @@ impl Here<'_> {
         let inside = drawn.map(|within| (within, self.ground.inside(self.cluster, within))).collect();
         let names = self.ground.clusters.iter().map(|cluster| cluster.name.clone());
         let clusters = if entries().next().is_some() { names.collect() } else { Vec::new() };
-        OutboundPlan { schema: SCHEMA, home, clusters, inside, enforced, shadow }
+        let tokens = self
+            .ground
+            .mesh
+            .tokens()
+            .map(|life| Tokens { life: life.seconds(), trust_domain: self.cluster.trust_domain.clone() });
+        OutboundPlan { schema: SCHEMA, home, clusters, inside, tokens, enforced, shadow }
     }
 
     /// What is said of requests to the services of a scope.
@@ -194,6 +199,7 @@ impl Here<'_> {
             enforced: renumbered(enforced),
             shadow: renumbered(shadow),
             sections: sections.into_values().map(|(section, _)| section).collect(),
+            tokens: self.ground.tokens.clone(),
             apart: crate::set::Set::default(),
         }
     }

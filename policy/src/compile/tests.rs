@@ -1,7 +1,7 @@
 use super::*;
 use crate::evaluate::{self, Arrival};
 use crate::guard::Guard;
-use crate::source::Source;
+use crate::source::{By, Source};
 
 const MESH: &str = "\
 apiVersion: isthmus.dev/v1alpha1
@@ -177,7 +177,7 @@ fn a_large_plan_is_cut_by_namespace_and_judges_as_before() {
             (format!("/v{rules}/x"), "p/no-rule-matched".to_owned()),
         ] {
             let arrival = Arrival {
-                source: Source::Verified(plan.named("us-1").unwrap()),
+                source: Source::Verified(plan.named("us-1").unwrap(), By::Certificate),
                 identity: Some(&identity),
                 port: None,
                 method: "GET",

@@ -50,6 +50,7 @@ fn arriving(specs: &[&str], from: &str, service: &str) -> String {
         peer: cluster != "-",
         issuer: proven.then_some(issuer.as_str()),
         identity: Some(&identity),
+        token: None,
         tag: Some(cluster),
     };
     let arrival = Arrival {

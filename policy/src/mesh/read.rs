@@ -4,8 +4,10 @@ mod addresses;
 mod check;
 mod federation;
 mod services;
+mod tokens;
 
 use federation::Meshes;
+use tokens::TokenKeys;
 
 use super::{
     Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Mesh, OnFailure,
@@ -28,6 +30,7 @@ struct Draft {
     pod_cidr: Option<Located<Cidr>>,
     remote_of: Option<Located<ClusterName>>,
     issuers: Vec<Located<IssuerName>>,
+    token_keys: Option<TokenKeys>,
     cluster: Cluster,
 }
 
@@ -80,6 +83,7 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     let meshes = Meshes::read((name, trust_domain, root), others, spec.findings());
     let Istio { root_namespace, version, on_failure } =
         spec.optional_fields("istio").map(istio).unwrap_or_default();
+    let tokens = spec.optional_fields("tokens").map(tokens::life);
     let clusters = clusters(&mut spec);
     let count = clusters.len();
     let mut drafts: Vec<Draft> =
@@ -93,6 +97,7 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     let whole = drafts.len() == count;
     let (home, others) = meshes.join(&mut drafts, whole, findings);
     check::clusters(&drafts, whole, findings);
+    tokens::check(tokens.is_some(), &drafts, findings);
     let services = services::place(listings, &drafts, whole, findings);
     if !whole {
         return None;
@@ -103,6 +108,7 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
         root_namespace: root_namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value),
         istio: version.map(|version| version.value),
         on_failure: on_failure.map(|on_failure| on_failure.value),
+        tokens: tokens.flatten(),
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
     })
@@ -153,6 +159,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
     let gateway = fields.optional_fields("gateway").and_then(gateway);
     let pod_cidr = addresses::pods(&mut fields);
     let issuers = issuers(&mut fields);
+    let token_keys = tokens::keys(&mut fields);
     fields.close();
     let (name, network) = (name?, network?);
     let issuers = issuers.unwrap_or_else(|| {
@@ -173,6 +180,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
         gateway: gateway.as_ref().map(|gateway| gateway.value.clone()),
         pod_cidr: pod_cidr.as_ref().map(|cidr| cidr.value),
         issuers: issuers.iter().map(|issuer| issuer.value.clone()).collect(),
+        token_keys: tokens::by_name(token_keys.as_ref()),
     };
     Some(Draft {
         name,
@@ -185,6 +193,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
         pod_cidr,
         remote_of,
         issuers,
+        token_keys,
         cluster,
     })
 }

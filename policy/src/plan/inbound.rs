@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Clause, Home, Members, PlanError, Table};
+use super::{Clause, Home, Members, PlanError, Table, TokenKeys};
 use crate::mesh::IssuerName;
 use crate::name::{ClusterName, Namespace, NetworkName, Port, RegionName, TrustDomain};
 use crate::pattern::Pattern;
@@ -33,6 +33,9 @@ pub struct InboundPlan {
     /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub(crate) shadow: Table<Inbound>,
+    /// The keys whose tokens are believed; `None` where the mesh has no tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<Arc<TokenKeys>>,
     /// Namespaces whose workloads have a plan of their own, so that this one says nothing there.
     #[serde(default, skip_serializing_if = "Set::is_empty")]
     pub(crate) apart: Set<Namespace>,
@@ -184,7 +187,8 @@ impl InboundPlan {
 
     /// Something that is spoken of and not described.
     fn missing(&self) -> Option<String> {
-        let mut named = self.issuers.values().chain([&self.home.cluster]);
+        let signing = self.tokens.iter().flat_map(|tokens| tokens.keys.keys());
+        let mut named = self.issuers.values().chain([&self.home.cluster]).chain(signing);
         if let Some(missing) = named.find(|name| self.location(name).is_none()) {
             return Some(format!("cluster {missing}"));
         }
@@ -231,6 +235,19 @@ impl InboundPlan {
     /// Whether a source is told by this plan as by another.
     pub fn knows_sources_as(&self, other: &Self) -> bool {
         self.clusters == other.clusters && self.issuers == other.issuers
+    }
+
+    /// The one cluster whose identities are of this trust domain; `None` where there are several or none, or where the
+    /// plan knows of one trust domain only, which then tells nothing apart.
+    pub fn alone_in(&self, domain: &TrustDomain) -> Option<&Location> {
+        let mut having =
+            self.clusters.iter().filter(|location| location.trust_domain.as_ref() == Some(domain));
+        having.next().filter(|_| having.next().is_none())
+    }
+
+    /// The keys whose tokens are believed; `None` where the mesh has no tokens.
+    pub fn tokens(&self) -> Option<&TokenKeys> {
+        self.tokens.as_deref()
     }
 
     /// Whether the workloads of a namespace have a plan of their own.

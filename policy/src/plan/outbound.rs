@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Home, Members, PlanError, Table};
+use super::{Home, Members, PlanError, Table, Tokens};
 use crate::name::{ClusterName, HeaderName, Service};
 use crate::rule::{Boundary, HashOn, Scope};
 
@@ -20,6 +20,9 @@ pub struct OutboundPlan {
     /// What lies inside the boundaries that are drawn.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) inside: BTreeMap<Boundary, Members>,
+    /// How requests are signed; `None` where the mesh has no tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<Tokens>,
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub(crate) enforced: Table<Outbound>,
     /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
@@ -80,6 +83,11 @@ pub struct Split {
 }
 
 impl OutboundPlan {
+    /// How requests are signed; `None` where the mesh has no tokens.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
+    }
+
     /// The scopes that policies which act speak of, in no order.
     pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.enforced.iter().map(|(scope, _)| scope)

@@ -8,7 +8,7 @@ use policy::Guard;
 use policy::compile::ClusterPlans;
 use policy::evaluate::{self, Arrival};
 use policy::name::{Identity, Namespace};
-use policy::source::Source;
+use policy::source::{By, Source};
 
 use super::Outcome;
 use super::figure::{Report, median};
@@ -75,7 +75,7 @@ impl Judged {
     fn arrival(&self) -> Option<Arrival<'_>> {
         let plan = self.plans.inbound_of(&self.namespace);
         Some(Arrival {
-            source: Source::Verified(plan.named("c1")?),
+            source: Source::Verified(plan.named("c1")?, By::Certificate),
             identity: Some(&self.identity),
             port: None,
             method: "GET",

@@ -63,7 +63,9 @@ fn linear(wasm: &[u8], configuration: Vec<u8>) -> Outcome<f64> {
         metadata: json!({"CLUSTER_ID": "c0", "NETWORK": "n0", "NAMESPACE": "shop0", "LABELS": {"app": "own"}}),
         ..Node::default()
     };
-    let vm = Module::compile(wasm)?.start(&node, Plugin { configuration, ..Plugin::default() })?;
+    let vm = Module::compile(wasm)?
+        .with_fuel(u64::MAX)
+        .start(&node, Plugin { configuration, ..Plugin::default() })?;
     for _ in 0..1000 {
         let connection = Connection::new("127.0.0.1:1".parse()?, "127.0.0.1:2".parse()?);
         let headers = [(":authority", "own"), (":method", "GET"), (":path", "/"), (":scheme", "http")];

@@ -18,6 +18,14 @@ const REQUESTS: [&str; 3] = [
     "LEDGER.payments.svc.cluster.local.\nHEAD\n//v1\\x\n\n\n\nsession=a; user=b",
 ];
 
+/// A header and claims, which the target signs.
+const TOKENS: [&str; 2] = [
+    r#"{"alg":"EdDSA","kid":"k1","typ":"JWT"}
+{"iss":"us-1","sub":"spiffe://cluster.local/ns/checkout/sa/till","aud":"isthmus:payments","iat":1795000000,"exp":1795000300}"#,
+    r#"{"alg":"EdDSA","kid":"k1","typ":"JWT"}
+{"iss":"us-1","sub":"spiffe://cluster.local/ns/checkout/sa/till","aud":"isthmus:payments","iat":0,"exp":18446744073709551615}"#,
+];
+
 const PATHS: [&str; 16] = [
     "/v1/accounts?all#top",
     "/a/../b/./c",
@@ -62,6 +70,9 @@ fn main() -> std::io::Result<()> {
     }
     for path in PATHS {
         seeds.put("path", path.as_bytes())?;
+    }
+    for token in TOKENS {
+        seeds.put("token", token.as_bytes())?;
     }
     println!("{} seeds in {}", seeds.count, seeds.out.display());
     Ok(())

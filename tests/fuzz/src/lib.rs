@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod request;
+mod token;
 
 use std::sync::LazyLock;
 
@@ -12,6 +13,7 @@ use policy::plan::{Configuration, Home, Role};
 use policy::{Mesh, Plan, Policy, certificate, compile, path::normalise};
 
 pub use request::Request;
+pub use token::token;
 
 /// The mesh that policies are compiled against.
 pub const MESH: &str = include_str!("../../golden/access/mesh.yaml");

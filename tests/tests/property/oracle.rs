@@ -258,30 +258,38 @@ fn behind(mesh: &Mesh, service: &Service, request: &Request) -> bool {
 struct Known<'w> {
     proven: Option<&'w Cluster>,
     claimed: Option<&'w Cluster>,
+    level: &'static str,
 }
 
 impl<'w> Known<'w> {
     fn of(world: &'w Compiled, request: &Request) -> Self {
-        let (peer, issuer, tag) = request.evidence(world);
-        let nothing = Self { proven: None, claimed: None };
+        let (peer, issuer, [token, tag]) = request.evidence(world);
+        let proven = |cluster, level| Self { proven: Some(cluster), claimed: Some(cluster), level };
+        let nothing = Self { proven: None, claimed: None, level: "unknown" };
+        let clusters: Vec<&Cluster> = world.mesh.clusters().collect();
+        let domain = request.identity().map(|identity| identity.trust_domain);
+        // Where there are several trust domains, the identity must be of the cluster's own.
+        let several = clusters.iter().any(|cluster| cluster.trust_domain != clusters[0].trust_domain);
+        let may_be = |cluster: &Cluster| !several || domain.as_ref() == Some(&cluster.trust_domain);
         if !peer {
             return nothing;
         }
-        let mut signed = world
-            .mesh
-            .clusters()
-            .filter(|cluster| cluster.issuers.iter().any(|name| Some(name.as_str()) == issuer.as_deref()));
-        if let Some(cluster) = signed.next() {
-            // Where there are several trust domains, the identity must be of the cluster's own.
-            let domains: BTreeSet<&str> =
-                world.mesh.clusters().map(|cluster| cluster.trust_domain.as_str()).collect();
-            let own =
-                request.identity().is_some_and(|identity| identity.trust_domain == cluster.trust_domain);
-            let proven = domains.len() == 1 || own;
-            return if proven { Self { proven: Some(cluster), claimed: Some(cluster) } } else { nothing };
+        let signs =
+            |cluster: &&&Cluster| cluster.issuers.iter().any(|name| Some(name.as_str()) == issuer.as_deref());
+        if let Some(cluster) = clusters.iter().find(signs) {
+            return if may_be(cluster) { proven(cluster, "verified by certificate") } else { nothing };
         }
-        let claimed = world.mesh.clusters().find(|cluster| Some(cluster.name.as_str()) == tag);
-        Self { proven: None, claimed }
+        let possible: Vec<&Cluster> = clusters.iter().copied().filter(|cluster| may_be(cluster)).collect();
+        if let (true, [only]) = (several, possible.as_slice()) {
+            return proven(only, "verified by trust domain");
+        }
+        if let Some(cluster) = possible.iter().find(|cluster| Some(cluster.name.as_str()) == token) {
+            return proven(cluster, "verified by token");
+        }
+        match clusters.iter().find(|cluster| Some(cluster.name.as_str()) == tag) {
+            Some(cluster) => Self { proven: None, claimed: Some(cluster), level: "claimed" },
+            None => nothing,
+        }
     }
 
     fn well_enough(self, demand: Demand) -> Option<&'w Cluster> {
@@ -290,6 +298,12 @@ impl<'w> Known<'w> {
             Demand::Claimed => self.claimed,
         }
     }
+}
+
+/// Where the destination's sidecar takes a request to come from, in words.
+pub(crate) fn source(world: &Compiled, request: &Request) -> String {
+    let known = Known::of(world, request);
+    known.claimed.map_or_else(String::new, |cluster| format!("{}, ", cluster.name)) + known.level
 }
 
 /// What the destination's sidecar says.

@@ -83,6 +83,7 @@ pub(crate) struct Request {
     pub(crate) labels: BTreeMap<String, String>,
     peer: bool,
     signer: Signer,
+    token: Option<&'static str>,
     tag: Option<&'static str>,
     identity: Option<(&'static str, &'static str, &'static str)>,
     pub(crate) port: Option<u16>,
@@ -100,7 +101,8 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         6 => (any::<Index>(), any::<Index>()).prop_map(|(cluster, name)| Signer::Cluster(cluster, name)),
     ];
     let tag = option::of(select(&["eu-1", "us-1", "asia", "mars", "", "EU-1", "eu-1 "][..]));
-    let source = (prop::bool::weighted(0.9), signer, tag);
+    let token = option::weighted(0.3, select(&["eu-1", "us-1", "asia", "mars"][..]));
+    let source = (prop::bool::weighted(0.9), signer, token, tag);
     let domain = prop_oneof![4 => Just("cluster.local"), 1 => Just("two.example")];
     let identity =
         option::weighted(0.9, (domain, select(&["checkout", "batch"][..]), select(&["web", "job"][..])));
@@ -124,7 +126,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
     let rest = (headers, any::<u64>());
     (place, source, identity, address, target, rest).prop_map(
         |(place, source, identity, address, target, rest)| {
-            let ((at, service, labels), (peer, signer, tag), (port, method, path, host)) =
+            let ((at, service, labels), (peer, signer, token, tag), (port, method, path, host)) =
                 (place, source, target);
             let (headers, draw) = rest;
             Request {
@@ -134,6 +136,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 labels,
                 peer,
                 signer,
+                token,
                 tag,
                 identity,
                 port,
@@ -190,9 +193,14 @@ impl Request {
         }
     }
 
-    /// The evidence as facts: the peer, its issuer, its tag.
-    pub(crate) fn evidence(&self, world: &Compiled) -> (bool, Option<String>, Option<&'static str>) {
-        (self.peer, self.issuer(world), self.tag)
+    /// The evidence as facts: the peer, its issuer, its token and its tag.
+    pub(crate) fn evidence(&self, world: &Compiled) -> (bool, Option<String>, [Option<&'static str>; 2]) {
+        (self.peer, self.issuer(world), [self.token, self.tag])
+    }
+
+    /// The source as the plan has it, in words.
+    pub(crate) fn source(&self, world: &Compiled) -> String {
+        self.arriving(world, |_, _, arrival| arrival.source.to_string())
     }
 
     fn plans<'w>(&self, world: &'w Compiled) -> &'w ClusterPlans {
@@ -237,6 +245,7 @@ impl Request {
             peer: self.peer,
             issuer: issuer.as_deref(),
             identity: identity.as_ref(),
+            token: self.token,
             tag: self.tag,
         };
         let arrival = Arrival {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher as _;
 
 use policy::explain::Outcome;
-use policy::source::{Evidence, Source};
+use policy::source::{By, Evidence, Source};
 use policy::verdict::RESERVED;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,9 +47,12 @@ fn the_compiled_verdict_is_the_one_that_the_table_gives() {
             prop_assert_eq!(&departure, &oracle::outbound(&world, &request), "outbound {:?}", request);
             let passage = request.gateway(&world);
             prop_assert_eq!(&passage, &oracle::gateway(&world, &request), "gateway {:?}", request);
+            let source = request.source(&world);
+            prop_assert_eq!(&source, &oracle::source(&world, &request), "source {:?}", request);
             let arrival = request.inbound(&world);
             prop_assert_eq!(&arrival, &oracle::inbound(&world, &request), "inbound {:?}", request);
             let mut seen = seen.borrow_mut();
+            *seen.entry(format!("source: {}", level(&source))).or_default() += 1;
             for (place, (verdict, shadow)) in
                 [("source", departure.0), ("gateway", passage), ("destination", arrival)]
             {
@@ -82,6 +85,11 @@ fn kind(reason: &str) -> String {
     }
 }
 
+/// How well a source is known, without its name.
+fn level(source: &str) -> &str {
+    source.rsplit(", ").next().unwrap_or_default()
+}
+
 #[test]
 fn the_random_worlds_show_every_kind_of_verdict() {
     let mut runner = TestRunner::deterministic();
@@ -92,8 +100,11 @@ fn the_random_worlds_show_every_kind_of_verdict() {
         for (verdict, _) in [request.outbound(&world).0, request.gateway(&world), request.inbound(&world)] {
             seen.insert(kind(&verdict.1));
         }
+        seen.insert(level(&request.source(&world)).to_owned());
     }
-    let wanted = RESERVED.iter().copied().chain(["a deny rule", "an allow rule"]);
+    let levels =
+        ["unknown", "claimed", "verified by token", "verified by trust domain", "verified by certificate"];
+    let wanted = RESERVED.iter().copied().chain(["a deny rule", "an allow rule"]).chain(levels);
     let missing: Vec<&str> = wanted.filter(|kind| !seen.contains(*kind)).collect();
     assert_eq!(missing, [""; 0], "seen: {seen:?}");
 }
@@ -244,14 +255,14 @@ proptest! {
                 let identity = format!("spiffe://{}/ns/a/sa/b", cluster.trust_domain).parse().expect("an identity");
                 let identity = Some(&identity);
                 for issuer in cluster.issuers.iter().map(|issuer| Some(issuer.as_str())) {
-                    let proven = Source::of(plan, Evidence { peer: true, issuer, identity, tag: Some(&tag) });
-                    prop_assert!(matches!(proven, Source::Verified(location) if location.name == cluster.name));
-                    let unseen = Source::of(plan, Evidence { peer: false, issuer, identity, tag: Some(&tag) });
+                    let proven = Source::of(plan, Evidence { peer: true, issuer, identity, token: None, tag: Some(&tag) });
+                    prop_assert!(matches!(proven, Source::Verified(location, By::Certificate) if location.name == cluster.name));
+                    let unseen = Source::of(plan, Evidence { peer: false, issuer, identity, token: Some(&tag), tag: Some(&tag) });
                     prop_assert_eq!(unseen, Source::Unknown);
                 }
             }
             let claimed = Source::of(plan, Evidence { peer: true, tag: Some(&tag), ..Evidence::default() });
-            prop_assert!(!matches!(claimed, Source::Verified(_)), "{:?}", claimed);
+            prop_assert!(!matches!(claimed, Source::Verified(..)), "{:?}", claimed);
         }
     }
 }

@@ -133,6 +133,14 @@ fn mesh(sites: &[Site], listings: &[Option<Listing>]) -> Yaml {
         if site.issuers {
             let names = [format!("CN={name}\\, new\\+,O=x"), format!("CN={name}-old,O=x")];
             fields.push(("issuers", Yaml::texts(names)));
+            // The same for whoever has several of both, since they change alike.
+            let key = |which: &str| {
+                let digit = char::from(b'A' + u8::try_from(number).expect("a few clusters"));
+                let public = format!("{}{which}A", digit.to_string().repeat(41));
+                let fields = [("kid", format!("{name}-{which}")), ("publicKey", public)];
+                Yaml::Map(fields.map(|(key, text)| (key, Yaml::text(text))).into())
+            };
+            fields.push(("tokenKeys", Yaml::List(vec![key("1"), key("2")])));
         }
         Yaml::Map(fields)
     };
@@ -148,8 +156,11 @@ fn mesh(sites: &[Site], listings: &[Option<Listing>]) -> Yaml {
         fields.push(("selector", Yaml::Named(labels.collect())));
         Some((format!("{name}.{namespace}"), Yaml::Map(fields)))
     });
-    let spec =
+    let mut spec =
         vec![("clusters", Yaml::List(clusters.collect())), ("services", Yaml::Named(services.collect()))];
+    if sites.iter().any(|site| site.issuers) {
+        spec.push(("tokens", Yaml::Map(vec![("life", Yaml::text("2m"))])));
+    }
     Yaml::Map(vec![
         ("apiVersion", Yaml::text(policy::API_VERSION)),
         ("kind", Yaml::text("Mesh")),

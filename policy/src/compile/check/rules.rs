@@ -21,7 +21,10 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) {
     let Some(access) = &policy.access else { return };
-    if access.source == Demand::Verified && ground.mesh.gives_certificates() == Some(false) {
+    if access.source == Demand::Verified
+        && ground.mesh.gives_certificates() == Some(false)
+        && !ground.mesh.proves_without_certificates()
+    {
         findings.push(Finding {
             at: policy.name.at.clone(),
             code: Code::NotProvable,
@@ -29,7 +32,7 @@ pub(super) fn check(
                 "policy {:?} demands a proven source, and proxies of this Istio show no certificate that proves one",
                 policy.name.value.as_str()
             ),
-            hint: "everyone from elsewhere would be refused: update Istio to 1.30, or say source: Claimed".to_owned(),
+            hint: "everyone from elsewhere would be refused: update Istio to 1.30, let sidecars sign tokens, or say source: Claimed".to_owned(),
         });
     }
     let mut seen: BTreeMap<&RuleName, &Place> = BTreeMap::new();
