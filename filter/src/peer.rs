@@ -28,7 +28,7 @@ pub struct Peer {
 /// What holds for every request of a connection.
 #[derive(Debug, Default)]
 pub struct Caller {
-    /// The peer; `None` when it showed no certificate, or one that Envoy did not accept.
+    /// The peer; `None` when it showed no certificate.
     pub peer: Option<Rc<Peer>>,
     /// The number of the cluster that its certificate proves, and by what.
     proven: Option<(usize, By)>,
@@ -135,10 +135,8 @@ impl Peers {
     }
 
     fn peer(&self, digest: &[u8], host: &impl Host) -> Option<Rc<Peer>> {
-        // Absent before Envoy 1.39; there the listener's own check is the only one, as it is in Istio.
-        if host.property("connection\0peer_certificate_valid").is_some_and(|valid| valid != [1]) {
-            return None;
-        }
+        // Not asked: `connection.peer_certificate_valid`. Envoy says no to it on every TLS session that is resumed. That
+        // the chain holds, the listener has checked, as each of Istio's does: it ends the handshake otherwise.
         if let Some(known) = self.certificates.try_borrow().ok()?.get(digest) {
             return Some(Rc::clone(known));
         }

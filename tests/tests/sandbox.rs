@@ -187,18 +187,14 @@ fn a_forged_tag_is_replaced_by_what_the_certificate_proves() {
 fn without_proof_a_tag_does_not_survive_and_the_ledger_stays_closed() {
     let vm = ledger();
     let unknown_ca = peer("cluster7", "treasury");
-    let refused = PeerCertificate { valid: false, ..peer("cluster2", "treasury") };
     let garbage = PeerCertificate {
         pem: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END".to_owned(),
         sha256: "ab".repeat(32),
         ..peer("cluster2", "treasury")
     };
-    for (what, peer) in [
-        ("plain text", None),
-        ("an unknown CA", Some(unknown_ca)),
-        ("refused by Envoy", Some(refused)),
-        ("garbage", Some(garbage)),
-    ] {
+    for (what, peer) in
+        [("plain text", None), ("an unknown CA", Some(unknown_ca)), ("garbage", Some(garbage))]
+    {
         let (passed, state) = send(&vm, &from(peer), &[("x-source-cluster", b"cluster1")]);
         assert!(passed.is_none(), "{what}");
         assert_eq!(state["reason"], "ledger/source-unverified", "{what}");
@@ -214,6 +210,16 @@ fn without_proof_a_tag_does_not_survive_and_the_ledger_stays_closed() {
         send(&vm, &from(None), &[("x-source-cluster", b"cluster1"), ("x-source-network", b"network1")]);
     let passed = passed.expect("no policy");
     assert_eq!((passed.value("x-source-cluster"), passed.value("x-source-network")), (None, None));
+}
+
+/// Envoy says of a resumed session that its certificate is not valid: it was checked when the session began.
+#[test]
+fn a_peer_that_resumes_its_session_is_who_it_was() {
+    let resumed = PeerCertificate { valid: false, ..peer("cluster2", "treasury") };
+    for vm in [ledger(), ledger()] {
+        let (passed, state) = send(&vm, &from(Some(resumed.clone())), &[]);
+        assert!(passed.is_some() && state["source_level"] == "verified by certificate", "{state:?}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_token_proves_its_cluster_where_no_certificate_is_shown_and_only_of_its_own_
         Some(&token),
         "and for one namespace"
     );
-    assert_eq!(signed(&sender, &[(":authority", b"example.com"), ("x-isthmus-token", b"mine")]), None);
+    assert_eq!(signed(&sender, &[(":authority", b"www.example.com"), ("x-isthmus-token", b"mine")]), None);
 
     let ledger = start(&super::node(), &configuration(Role::Inbound, "cluster1")).expect("a VM");
     ledger.set_time(Duration::from_secs(NOW));
