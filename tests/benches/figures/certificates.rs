@@ -60,6 +60,7 @@ impl Certificates {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_client_auth_cert(chain, key)?;
+        // A whole handshake for each connection, so that all are alike.
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }

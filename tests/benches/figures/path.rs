@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus::lab::{Client, Lab, Site};
 use isthmus::stage::{self, Stage};
@@ -111,32 +111,35 @@ pub(super) fn throughput(report: &mut Report) -> Outcome<()> {
     let without = Running::start(&dir.path().join("without"), None)?;
     let with = Running::start(&dir.path().join("with"), Some(POLICY))?;
     is_judged(&with)?;
-    let labs = [without, with];
     let request = hello();
-    let mut lanes = labs.iter().map(Running::connect).collect::<Outcome<Vec<_>>>()?;
-    for connections in &mut lanes {
-        slice(connections, &request, 200, WARM_UP)?;
+    // Twice without, for the noise: over whole paths it is much.
+    let mut lanes = Vec::new();
+    for lab in [&without, &without, &with] {
+        let mut connections = lab.connect()?;
+        slice(&mut connections, &request, 200, WARM_UP)?;
+        lanes.push((lab, connections));
     }
-    let mut spent = vec![vec![0; PROXIES.len()]; labs.len()];
-    let mut answered = vec![0; labs.len()];
-    let measured = Measured::alternating(ROUNDS, labs.len(), |lane| {
-        let (before, begun) = (labs[lane].cpu()?, std::time::Instant::now());
-        let answers = slice(&mut lanes[lane], &request, 200, SLICE)?;
-        let rate = answers as f64 / begun.elapsed().as_secs_f64();
-        for ((spent, before), after) in spent[lane].iter_mut().zip(before).zip(labs[lane].cpu()?) {
-            *spent += after - before;
+    let mut cpu = vec![vec![Vec::new(); lanes.len()]; PROXIES.len()];
+    let rates = Measured::alternating(ROUNDS, lanes.len(), |lane| {
+        let (lab, connections) = &mut lanes[lane];
+        let (before, begun) = (lab.cpu()?, Instant::now());
+        let answers = slice(connections, &request, 200, SLICE)? as f64;
+        let rate = answers / begun.elapsed().as_secs_f64();
+        for ((cpu, before), after) in cpu.iter_mut().zip(before).zip(lab.cpu()?) {
+            cpu[lane].push((after - before) as f64 / answers / 1e3);
         }
-        answered[lane] += answers;
         Ok(rate)
     })?;
-    labs.into_iter().try_for_each(Running::down)?;
-    report.put("path.without_requests_per_second", measured.of(0), "1/s");
-    report.put("path.with_requests_per_second", measured.of(1), "1/s");
-    report.at_most("path.throughput_lost", 1.0 - measured.of(1) / measured.of(0), "ratio", 0.06);
-    let each = |lane: usize, proxy: usize| spent[lane][proxy] as f64 / answered[lane] as f64 / 1e3;
-    for (proxy, (name, _)) in PROXIES.iter().enumerate() {
-        report.put(&format!("path.{name}.cpu_us"), each(0, proxy), "us/req");
-        report.put(&format!("path.{name}.added_us"), each(1, proxy) - each(0, proxy), "us/req");
+    drop(lanes);
+    [without, with].into_iter().try_for_each(Running::down)?;
+    report.put("path.without_requests_per_second", rates.of(0), "1/s");
+    report.put("path.with_requests_per_second", rates.of(2), "1/s");
+    report.put("path.noise", rates.noise() / rates.of(0), "ratio");
+    report.at_most("path.throughput_lost", 1.0 - rates.over_nothing(2), "ratio", 0.06);
+    for ((name, _), cpu) in PROXIES.iter().zip(cpu) {
+        let cpu = Measured::from(cpu);
+        report.put(&format!("path.{name}.cpu_us"), cpu.of(0), "us/req");
+        report.put(&format!("path.{name}.added_us"), cpu.added(2), "us/req");
     }
     Ok(())
 }

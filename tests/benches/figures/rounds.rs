@@ -10,6 +10,13 @@ pub(super) const NONE: [usize; 2] = [0, 1];
 #[derive(Debug)]
 pub(super) struct Measured(Vec<Vec<f64>>);
 
+impl From<Vec<Vec<f64>>> for Measured {
+    /// Lanes that were measured elsewhere, round by round.
+    fn from(lanes: Vec<Vec<f64>>) -> Self {
+        Self(lanes)
+    }
+}
+
 impl Measured {
     /// Measures every lane in every round, every other round backwards.
     pub(super) fn alternating(
@@ -35,9 +42,18 @@ impl Measured {
     /// What a lane takes more than nothing: the median of the differences within each round, as the machine is
     /// not equally quick in all of them.
     pub(super) fn added(&self, lane: usize) -> f64 {
+        median(self.0[lane].iter().zip(self.nothing()).map(|(value, nothing)| value - nothing).collect())
+    }
+
+    /// A lane as a share of nothing, likewise.
+    pub(super) fn over_nothing(&self, lane: usize) -> f64 {
+        median(self.0[lane].iter().zip(self.nothing()).map(|(value, nothing)| value / nothing).collect())
+    }
+
+    /// What nothing takes, round by round.
+    fn nothing(&self) -> impl Iterator<Item = f64> {
         let [one, other] = NONE.map(|none| &self.0[none]);
-        let nothing = one.iter().zip(other).map(|(one, other)| f64::midpoint(*one, *other));
-        median(self.0[lane].iter().zip(nothing).map(|(value, nothing)| value - nothing).collect())
+        one.iter().zip(other).map(|(one, other)| f64::midpoint(*one, *other))
     }
 
     /// How far nothing is from itself.
