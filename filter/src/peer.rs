@@ -1,10 +1,10 @@
 //! What Envoy shows of a peer, every byte of it taken as hostile.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use policy::certificate;
+use policy::map::Map;
 use policy::name::Identity;
 use policy::plan::InboundPlan;
 use policy::source::{Evidence, Source};
@@ -63,7 +63,7 @@ pub struct Peers {
     /// By the number that Envoy gives each, never to two.
     connections: RefCell<NumberMap<u64, Rc<Caller>>>,
     /// By SHA-256.
-    certificates: RefCell<BTreeMap<Box<[u8]>, Rc<Peer>>>,
+    certificates: RefCell<Map<Box<[u8]>, Rc<Peer>>>,
 }
 
 impl Peers {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::map::Map;
 use crate::mesh::{Cluster, IssuerName, Mesh};
 use crate::name::{ClusterName, Service};
 use crate::plan::{Location, Members};
@@ -15,7 +16,7 @@ pub(super) struct Ground<'m> {
     /// The same for plans.
     pub(super) locations: Arc<Vec<Location>>,
     /// The names that prove a cluster.
-    pub(super) issuers: Arc<BTreeMap<IssuerName, ClusterName>>,
+    pub(super) issuers: Arc<Map<IssuerName, ClusterName>>,
     hosts: BTreeMap<&'m Service, Members>,
     everywhere: Members,
 }
