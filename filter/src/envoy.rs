@@ -51,6 +51,14 @@ unsafe extern "C" {
     fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        argument: *const u8,
+        argument_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
@@ -219,6 +227,31 @@ impl Host for Envoy {
         }
     }
 
+    fn declare_lasting(&self, name: &str) -> bool {
+        const DECLARE: &str = "declare_property";
+        let argument = declaration(name);
+        // SAFETY: both texts are valid for reads of their lengths, and null asks for no result.
+        let status = unsafe {
+            proxy_call_foreign_function(
+                DECLARE.as_ptr(),
+                DECLARE.len(),
+                argument.as_ptr(),
+                argument.len(),
+                null_mut(),
+                null_mut(),
+            )
+        };
+        status == abi::OK
+    }
+
+    fn has_mark(&self, name: &str) -> bool {
+        let (mut data, mut size) = (null_mut(), 0);
+        // SAFETY: the name is valid for reads of its length, `data` and `size` for writes. Should the value not be
+        // empty, it stays in the arena unread.
+        let status = unsafe { proxy_get_property(name.as_ptr(), name.len(), &raw mut data, &raw mut size) };
+        status == abi::OK
+    }
+
     fn metric(&self, kind: Kind, name: &str) -> Option<Metric> {
         let kind = match kind {
             Kind::Counter => abi::COUNTER,
@@ -290,6 +323,12 @@ impl Host for Envoy {
             proxy_log(level, message.as_ptr(), message.len());
         }
     }
+}
+
+/// `DeclarePropertyArguments` of Envoy: the name (1) and the life span (5), which is the downstream connection's (2).
+fn declaration(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap_or_default() & 0x7f;
+    [&[0x0a, length], name.as_bytes(), &[0x28, 2]].concat()
 }
 
 thread_local! {

@@ -69,6 +69,11 @@ pub trait Host {
     fn property(&self, path: &str) -> Option<&[u8]>;
     /// Puts a value into the filter state as `wasm.NAME`.
     fn set_state(&self, name: &str, value: &str);
+    /// Makes values of this name last as long as the connection; only while a plugin is configured. `false` where
+    /// the proxy knows no such thing.
+    fn declare_lasting(&self, name: &str) -> bool;
+    /// Whether the filter state has an empty value of this name. Costs far less than reading one that is not.
+    fn has_mark(&self, name: &str) -> bool;
     /// The metric of this name, made when it is new.
     fn metric(&self, kind: Kind, name: &str) -> Option<Metric>;
     /// Counts one more.

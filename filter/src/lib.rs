@@ -10,6 +10,7 @@ pub mod contexts;
 mod envoy;
 mod hash;
 pub mod host;
+mod marks;
 pub mod pairs;
 pub mod peer;
 pub mod place;

@@ -11,9 +11,10 @@ use policy::source::{Evidence, Source};
 
 use crate::hash::NumberMap;
 use crate::host::Host;
+use crate::marks::{Marks, hash};
 
 /// More connections, or certificates, than this are not remembered at once; then all are forgotten and read again.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 1024;
 
 /// What the certificate of a peer says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,17 +59,41 @@ fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
 ///
 /// What a certificate says, and that its chain holds, is a fact about the certificate and not about a
 /// connection: a later connection that shows it has proven by its handshake that it owns the key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Peers {
+    marks: Marks,
     /// By the number that Envoy gives each, never to two.
     connections: RefCell<NumberMap<u64, Rc<Caller>>>,
     /// By SHA-256.
-    certificates: RefCell<Map<Box<[u8]>, Rc<Peer>>>,
+    certificates: RefCell<Map<Digest, Rc<Peer>>>,
 }
 
+/// The SHA-256 of a certificate in hex, as Envoy gives it.
+type Digest = Box<[u8]>;
+
 impl Peers {
-    /// Who is at the other end of this connection; `port`: whether the workload's port is asked for.
-    pub fn caller(&self, plan: &InboundPlan, port: bool, host: &impl Host) -> Rc<Caller> {
+    /// None yet.
+    pub fn new(host: &impl Host) -> Self {
+        Self { marks: Marks::new(host), connections: RefCell::default(), certificates: RefCell::default() }
+    }
+
+    /// Has the proxy keep what a plugin says of connections for as long as those; while the plugin is configured.
+    pub fn declare(&self, host: &impl Host) {
+        self.marks.declare(host);
+    }
+
+    /// Who is at the other end of this connection. `xfcc`: what `x-forwarded-client-cert` says, if anything; `port`:
+    /// whether the workload's port is asked for.
+    pub fn caller(
+        &self,
+        plan: &InboundPlan,
+        xfcc: Option<&[u8]>,
+        port: bool,
+        host: &impl Host,
+    ) -> Rc<Caller> {
+        if let Some(known) = xfcc.and_then(hash).and_then(|digest| self.marks.find(digest, host)) {
+            return known;
+        }
         let number = host.property("connection_id").and_then(|number| number.try_into().ok());
         let number: Option<u64> = number.map(u64::from_le_bytes);
         let known = self.connections.try_borrow().ok();
@@ -76,12 +101,19 @@ impl Peers {
             return known;
         }
         drop(known);
-        let peer = self.peer(host);
-        let proven = match Source::of(plan, evidence(peer.as_deref())) {
+        let digest = host.property("connection\0sha256_peer_certificate_digest");
+        let peer = digest.and_then(|digest| self.peer(digest, host));
+        let source = Source::of(plan, evidence(peer.as_deref()));
+        let proven = match source {
             Source::Verified(location) => Some(location.number()),
             Source::Claimed(_) | Source::Unknown => None,
         };
+        let accepted = digest.filter(|_| peer.is_some());
         let caller = Rc::new(Caller { peer, proven, port: if port { self::port(host) } else { None } });
+        self.marks.tell(source, host);
+        if let Some(digest) = accepted {
+            self.marks.set(digest, &caller, host);
+        }
         if let (Some(number), Ok(mut known)) = (number, self.connections.try_borrow_mut()) {
             if known.len() >= REMEMBERED {
                 known.clear();
@@ -91,8 +123,7 @@ impl Peers {
         caller
     }
 
-    fn peer(&self, host: &impl Host) -> Option<Rc<Peer>> {
-        let digest = host.property("connection\0sha256_peer_certificate_digest")?;
+    fn peer(&self, digest: &[u8], host: &impl Host) -> Option<Rc<Peer>> {
         // Absent before Envoy 1.39; there the listener's own check is the only one, as it is in Istio.
         if host.property("connection\0peer_certificate_valid").is_some_and(|valid| valid != [1]) {
             return None;

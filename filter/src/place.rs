@@ -24,7 +24,7 @@ pub const DESTINATION_CLUSTER: &str = "x-destination-cluster";
 pub const DESTINATION_NETWORK: &str = "x-destination-network";
 /// What the sidecar's routes match: `cluster`, `network` or `region` to keep a request inside a boundary,
 /// `cluster=NAME` to send it to one cluster.
-pub const ROUTE: &str = "x-isthmus-route";
+pub const ROUTE: &str = policy::evaluate::ROUTE_HEADER;
 
 /// How well a sidecar knows the source of what its own application sends.
 const OWN: &str = "own";
@@ -78,10 +78,6 @@ fn act(
     judgement: &Judgement<'_>,
 ) -> Next {
     let told = tell(settings, host, ends, judgement);
-    host.set_state("isthmus.source_level", origin.level);
-    if let Some(cluster) = origin.cluster {
-        host.set_state("isthmus.source_cluster", cluster);
-    }
     if judgement.verdict.is_allow() {
         return Next::Continue;
     }
@@ -97,7 +93,10 @@ fn tell(
     judgement: &Judgement<'_>,
 ) -> std::rc::Rc<Told> {
     let told = settings.teller.count(host, Count::Requests, ends, &judgement.verdict);
-    host.set_state("isthmus.verdict", judgement.verdict.word());
+    // Nearly every request is allowed, so that is what no word means.
+    if !judgement.verdict.is_allow() {
+        host.set_state("isthmus.verdict", judgement.verdict.word());
+    }
     host.set_state("isthmus.reason", &told.reason);
     settings.teller.dissent(host, ends, judgement);
     told

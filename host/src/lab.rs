@@ -19,11 +19,13 @@ mod site;
 pub use blueprint::{Blueprint, BlueprintError, Client, LabCluster, LabService};
 pub use http::{Answer, Get, RequestError};
 pub use istiod::PluginError;
+pub use process::Process;
 pub use proxy::{Proxy, ProxyKind};
 pub use site::Site;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -34,7 +36,6 @@ use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
 use blueprint::OUTBOUND_PORT;
 use http::Sender;
 use istiod::Istiods;
-use process::Process;
 use proxy::{Role, Workload};
 
 /// How long a lab may take to come up; a Wasm module is compiled once per proxy.
@@ -140,7 +141,7 @@ pub struct Lab {
     sender: Sender,
     refused: watch::Receiver<Option<String>>,
     _watcher: JoinSet<()>,
-    site: Site,
+    site: Arc<Site>,
 }
 
 #[derive(Debug)]
@@ -151,10 +152,11 @@ struct Running {
 
 impl Lab {
     pub(crate) async fn start(site: Site, envoy: &Path, now: time::OffsetDateTime) -> Result<Self, LabError> {
+        let site = Arc::new(site);
         let workloads = Workload::all(&site);
         write_files(&site, &workloads, now)?;
-        let mut istiods = Istiods::new(|cluster| site.plugins(cluster), &workloads);
-        istiods.reconcile().map_err(|source| LabError::Plugin { source })?;
+        let mut istiods = Istiods::new(Arc::clone(&site));
+        istiods.settle().map_err(|source| LabError::Plugin { source })?;
         let running = workloads
             .iter()
             .map(|workload| Running::start(workload.proxy(), envoy))
@@ -346,7 +348,7 @@ fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTim
         let leaf = intermediate
             .leaf(&own.spiffe_id(&site.blueprint().trust_domain), Validity::from(now, LIFETIME))
             .map_err(certificates)?;
-        let bootstrap = bootstrap::bootstrap(site, own, workloads).to_string();
+        let bootstrap = bootstrap::bootstrap(site, own).to_string();
         std::fs::create_dir_all(&own.dir)
             .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
         let files = [

@@ -10,6 +10,7 @@ mod command;
 pub mod digest;
 pub mod envoy;
 pub mod lab;
+pub mod native;
 pub mod plugin;
 pub mod read;
 pub mod render;

@@ -1,6 +1,7 @@
 //! The `WasmPlugin` objects that put the filter and a plan in front of a cluster's proxies.
 
 use policy::Plan;
+use policy::mesh::OnFailure;
 use policy::plan::{Configuration, PlanError, Role};
 use serde_json::{Value, json};
 
@@ -9,6 +10,13 @@ use crate::digest::sha256;
 /// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleUrl(String);
+
+impl ModuleUrl {
+    /// The file that the module is, if it is one of every proxy.
+    pub fn file(&self) -> Option<&str> {
+        self.0.strip_prefix("file://")
+    }
+}
 
 /// A text is not where a module can be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +34,15 @@ impl std::str::FromStr for ModuleUrl {
             _ => Err(ModuleUrlError(text.to_owned())),
         }
     }
+}
+
+/// The module as proxies run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// Where they get it from.
+    pub url: ModuleUrl,
+    /// What they do when it breaks.
+    pub on_failure: OnFailure,
 }
 
 /// The SHA-256 of a plan's canonical JSON, in hex: its name wherever one must say which plan runs.
@@ -46,9 +63,8 @@ pub fn name(role: Role) -> String {
 /// The `WasmPlugin` of a plan: all it takes for istiod to put the filter in its place, before all proxies if the
 /// namespace is the root, else before those of the namespace.
 ///
-/// `phase` and `priority` are said because leaving them out means something else in each Istio; FAIL_RELOAD
-/// because with FAIL_OPEN a trap would let everything pass.
-pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) -> Result<Value, PlanError> {
+/// `phase` and `priority` are said because leaving them out means something else in each Istio.
+pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, module: &Deployed) -> Result<Value, PlanError> {
     let (phase, kind, (attach, to)) = match role {
         // No WasmPlugin puts a filter behind the load balancer: an EnvoyFilter does.
         Role::Outbound | Role::Upstream => {
@@ -60,12 +76,12 @@ pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, url: &ModuleUrl) ->
         }
     };
     let spec = json!({
-        "url": url.0,
+        "url": module.url.0,
         "pluginName": name(role),
         "phase": phase,
         "priority": 100,
         "type": kind,
-        "failStrategy": "FAIL_RELOAD",
+        "failStrategy": module.on_failure.as_str(),
         "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
         attach: to,
     });

@@ -12,6 +12,7 @@ mod call;
 mod connection;
 mod error;
 mod exports;
+mod filter_state;
 mod headers;
 mod http;
 mod imports;

@@ -11,7 +11,7 @@ use policy::{Finding, Mesh, Policy};
 use crate::digest::sha256;
 use crate::lab::{Blueprint, Client, LabCluster, LabError, LabService, Site};
 use crate::plugin::{ModuleUrl, ModuleUrlError};
-use crate::rollout::{self, Change, RolloutError};
+use crate::rollout::{self, Change, Options, RolloutError};
 
 /// Why a mesh did not get on stage.
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +117,18 @@ impl Stage {
 
     /// Compiles policies and rolls them out to every cluster of the lab.
     pub fn roll_out(&self, policies: &[Policy]) -> Result<Vec<Change>, StageError> {
+        self.roll_out_with(policies, false)
+    }
+
+    /// The same, with boundaries held once more where the endpoint is known, or not.
+    pub fn roll_out_with(
+        &self,
+        policies: &[Policy],
+        upstream_check: bool,
+    ) -> Result<Vec<Change>, StageError> {
         let plans = self.compile(policies)?;
-        let namespace = self.mesh.root_namespace();
-        Ok(rollout::to_directories(&plans, &self.directories, namespace, &self.url, false)?)
+        let options = Options { url: &self.url, upstream_check, dry_run: false };
+        Ok(rollout::to_directories(&self.mesh, &plans, &self.directories, options)?)
     }
 }
 

@@ -154,6 +154,21 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
     destinations.iter().map(journey).collect()
 }
 
+/// What came of a request, from what the filter left in the filter state: see docs/operations.md.
+fn outcome(state: impl Fn(&str) -> Option<String>, at: Stop, status: u16) -> Outcome {
+    let claimed = state("claimed_cluster");
+    let level = if claimed.is_some() { Some("claimed".to_owned()) } else { state("source_level") };
+    let judged = at == Stop::Destination;
+    Outcome {
+        verdict: state("verdict").unwrap_or_else(|| "allow".to_owned()),
+        reason: state("reason").unwrap_or_default(),
+        at,
+        status,
+        source: claimed.or_else(|| state("source_cluster")).filter(|_| judged),
+        level: level.filter(|_| judged),
+    }
+}
+
 impl Journey<'_> {
     /// Whether it passes an east-west gateway.
     pub fn crosses_networks(&self) -> bool {

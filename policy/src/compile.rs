@@ -3,6 +3,7 @@
 mod check;
 mod cut;
 mod ground;
+mod locality;
 mod scopes;
 mod tables;
 
@@ -10,10 +11,11 @@ use std::collections::BTreeMap;
 
 use crate::finding::{Finding, has_errors};
 use crate::mesh::{Draft, Mesh};
-use crate::name::{ClusterName, Namespace};
+use crate::name::{ClusterName, Namespace, Service};
 use crate::plan::{GatewayPlan, InboundPlan, OutboundPlan, Plan, Role};
 use crate::rule::Policy;
 use ground::Ground;
+pub use locality::{Area, Locality};
 use scopes::Said;
 
 /// The plans of each cluster.
@@ -30,6 +32,8 @@ pub struct ClusterPlans {
     pub apart: BTreeMap<Namespace, InboundPlan>,
     /// For the east-west gateway.
     pub gateway: GatewayPlan,
+    /// What Istio itself does for the services that a preference or a failover is said of: no filter needs it.
+    pub locality: BTreeMap<Service, Locality>,
 }
 
 impl ClusterPlans {
@@ -71,10 +75,13 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
     check::policies(&ground, &said, &mut findings);
     let mut plans = Plans::new();
     let mut too_large = cut::TooLarge::new();
+    let asked = locality::asked(&ground, &said);
+    locality::check(&ground, &asked, &mut findings);
     if !has_errors(&findings) {
         for (number, cluster) in ground.clusters.iter().enumerate() {
             let (whole, lengths) = tables::plans(&ground, number, cluster, &said);
-            let (cut, sizes) = cut::cut(whole, &lengths);
+            let (mut cut, sizes) = cut::cut(whole, &lengths);
+            cut.locality = locality::of(&ground, cluster, &asked);
             cut::note(sizes, cluster, &mut too_large);
             plans.insert(cluster.name.clone(), cut);
         }
@@ -89,8 +96,10 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
 /// What cannot be meant in policies, as far as a mesh that may have errors of its own can tell.
 pub fn check(mesh: &Draft, policies: &[Policy]) -> Vec<Finding> {
     let ground = Ground::of(&mesh.0);
+    let said = Said::new(&ground, policies);
     let mut findings = Vec::new();
-    check::policies(&ground, &Said::new(&ground, policies), &mut findings);
+    check::policies(&ground, &said, &mut findings);
+    locality::check(&ground, &locality::asked(&ground, &said), &mut findings);
     findings.sort();
     findings
 }

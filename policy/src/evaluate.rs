@@ -42,7 +42,9 @@
 //! allows or denies never hangs on that. Policies in shadow never decide: what they would decide,
 //! together with all others, stands beside the verdict.
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 pub use crate::facts::Arrival;
@@ -80,8 +82,11 @@ pub struct Departure<'p> {
     pub shadow: Option<Verdict<'p>>,
 }
 
+/// The request header that carries where a request may go from the filter to the routes of its sidecar.
+pub const ROUTE_HEADER: &str = "x-isthmus-route";
+
 /// Where a request may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Route<'p> {
     /// Wherever the service runs.
     Anywhere,
@@ -89,6 +94,32 @@ pub enum Route<'p> {
     Within(Boundary),
     /// To this cluster alone.
     To(&'p ClusterName),
+}
+
+impl Route<'_> {
+    /// The value of [`ROUTE_HEADER`] that says it; none where there is nothing to say.
+    pub fn header(self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Within(Boundary::Cluster) => Some(Cow::Borrowed("cluster")),
+            Self::Within(Boundary::Network) => Some(Cow::Borrowed("network")),
+            Self::Within(Boundary::Region) => Some(Cow::Borrowed("region")),
+            Self::Within(Boundary::Mesh) | Self::Anywhere => None,
+            Self::To(cluster) => Some(Cow::Owned(format!("cluster={cluster}"))),
+        }
+    }
+}
+
+/// Every route that [`outbound`] can give a request to a service, but for [`Route::Anywhere`].
+pub fn routes<'p>(plan: &'p OutboundPlan, service: &Service) -> BTreeSet<Route<'p>> {
+    let Some(said) = plan.enforced.narrowest(service) else { return BTreeSet::new() };
+    if said.bound.as_ref().is_some_and(|bound| !bound.open) {
+        return BTreeSet::new();
+    }
+    let pinned = said.pin.iter().flat_map(|pin| pin.to.values().flatten());
+    let shared = said.split.iter().flat_map(|split| split.legs.iter().map(|(cluster, _)| cluster));
+    let within =
+        said.bound.as_ref().filter(|_| said.split.is_none()).map(|bound| Route::Within(bound.within));
+    pinned.chain(shared).map(Route::To).chain(within).collect()
 }
 
 /// Judges a request where it starts.

@@ -118,6 +118,10 @@ codes! {
     Conflict = 30;
     /// A source that is to be proven where no proxy can.
     NotProvable = 31;
+    /// An order of clusters that Istio has no setting for.
+    UnkeptOrder = 32;
+    /// Routing for services of which nobody says that they are there.
+    Unrouted = 33;
 }
 
 impl Code {
@@ -132,7 +136,9 @@ impl Code {
             | Self::IdleGateway
             | Self::UnreachableAddress
             | Self::NoRegion
-            | Self::NotProvable => Severity::Warning,
+            | Self::NotProvable
+            | Self::UnkeptOrder
+            | Self::Unrouted => Severity::Warning,
             Self::Syntax
             | Self::UnknownKey
             | Self::MissingKey

@@ -68,6 +68,15 @@ impl<K, V> Map<K, V> {
     {
         self.find(|probe| probe.borrow().cmp(key))
     }
+
+    /// The value of a key, to change it.
+    pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.0.binary_search_by(|(probe, _)| probe.borrow().cmp(key)).ok()?;
+        self.0.get_mut(at).map(|(_, value)| value)
+    }
 }
 
 impl<K: Ord, V> Map<K, V> {

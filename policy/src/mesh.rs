@@ -16,7 +16,7 @@ use crate::name::{
     ClusterName, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
 };
 use crate::rule::Boundary;
-pub use model::{Count, IstioVersion, IstioVersionError, Model};
+pub use model::{Count, IstioVersion, IstioVersionError, Model, OnFailure};
 
 /// The port of an east-west gateway on which it passes mTLS through by SNI.
 pub const GATEWAY_PORT: u16 = 15443;
@@ -28,6 +28,7 @@ pub struct Mesh {
     others: BTreeMap<MeshName, Federated>,
     root_namespace: Namespace,
     istio: Option<IstioVersion>,
+    on_failure: Option<OnFailure>,
     clusters: BTreeMap<ClusterName, Cluster>,
     services: BTreeMap<Service, Listing>,
 }
@@ -244,6 +245,13 @@ impl Mesh {
     /// `mesh.yaml` does not say the version. They do from 1.38 on, which Istio 1.30 brought.
     pub fn gives_certificates(&self) -> Option<bool> {
         self.istio.map(|version| version >= IstioVersion { major: 1, minor: 30 })
+    }
+
+    /// What its proxies do with requests when the filter breaks.
+    pub fn on_failure(&self) -> OnFailure {
+        const RELOADS: IstioVersion = IstioVersion { major: 1, minor: 27 };
+        let reloads = self.istio.is_none_or(|version| version >= RELOADS);
+        self.on_failure.unwrap_or(if reloads { OnFailure::Reload } else { OnFailure::Close })
     }
 
     /// Which of the eight ways of building a mesh it is.

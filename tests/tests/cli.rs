@@ -128,14 +128,16 @@ fn a_rollout_is_idempotent_and_a_dry_run_writes_nothing() {
     };
     let dry = rollout(&["--dry-run"]);
     assert_eq!(dry.status.code(), Some(0), "{}", stderr(&dry));
-    assert!(stdout(&dry).contains("3 would be written"), "{}", stdout(&dry));
+    assert!(stdout(&dry).contains("5 would be written"), "{}", stdout(&dry));
+    assert!(stdout(&dry).contains("/cluster2/isthmus-route@sample.cache.yaml"), "{}", stdout(&dry));
     assert!(!Path::new(&out).exists());
-    assert!(stdout(&rollout(&[])).contains("3 written, 0 unchanged"));
+    assert!(stdout(&rollout(&[])).contains("5 written, 0 unchanged"));
     let before = files(Path::new(&out));
-    assert_eq!(before.len(), 6);
-    assert!(stdout(&rollout(&[])).contains("0 written, 3 unchanged"));
+    assert_eq!(before.len(), 10);
+    assert!(stdout(&rollout(&[])).contains("0 written, 5 unchanged"));
     assert_eq!(files(Path::new(&out)), before);
-    let plugin = String::from_utf8(before.first().expect("a file").1.clone()).expect("text");
+    let plugin = before.iter().find(|(path, _)| path.ends_with("isthmus-inbound.yaml"));
+    let plugin = String::from_utf8(plugin.expect("a file").1.clone()).expect("text");
     assert!(plugin.contains("url: oci://registry.example/isthmus:v1"), "{plugin}");
 }
 

@@ -1,16 +1,29 @@
-//! The golden tier: meshes and policies with the findings and plans that they give. `BLESS=1` writes them anew.
+//! The golden tier: meshes and policies with the findings, plans and objects of Istio that they give. `BLESS=1` writes
+//! them anew.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a case that cannot be read fails its test")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a case that cannot be read fails its test"
+)]
+
+#[path = "golden/schema.rs"]
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use isthmus::native;
+use isthmus::native::upstream::{Behind, Module, envoy_filter};
+use isthmus::plugin::{self, Deployed};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
-use policy::name::Namespace;
+use policy::name::{ClusterName, Namespace};
 use policy::plan::Role;
 use policy::{Mesh, Plan, Policy, compile};
+use serde_json::Value;
 
 /// What a case gives: the text of each file, by its path in the case.
 type Outcome = BTreeMap<String, String>;
@@ -52,7 +65,15 @@ fn outcome(case: &Path) -> Outcome {
     if let Some(mesh) = mesh {
         let (plans, found) = compile(&mesh, &policies);
         findings.extend(found);
-        for (cluster, plans) in plans.filter(|_| !has_errors(&findings)).into_iter().flatten() {
+        let plans = plans.filter(|_| !has_errors(&findings));
+        for (cluster, objects) in plans.iter().flat_map(|plans| native::objects(&mesh, plans)) {
+            if !objects.is_empty() {
+                let document = |object| serde_saphyr::to_string(object).expect("an object is YAML");
+                let documents: Vec<String> = objects.values().map(document).collect();
+                outcome.insert(format!("istio/{cluster}.yaml"), documents.join("---\n"));
+            }
+        }
+        for (cluster, plans) in plans.into_iter().flatten() {
             let part = |(role, namespace, plan): (Role, Option<&Namespace>, Plan)| {
                 let apart = namespace.map_or_else(String::new, |namespace| format!("@{namespace}"));
                 let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
@@ -65,21 +86,54 @@ fn outcome(case: &Path) -> Outcome {
     outcome
 }
 
+/// Every object that a rollout would write for a case, if it has no errors, and in which cluster.
+fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
+    let Some(mesh) = Mesh::read("mesh.yaml", &read(&case.join("mesh.yaml"))).0 else { return Vec::new() };
+    let read_file = |file: PathBuf| Policy::read("policy.yaml", &read(&file), mesh.root_namespace()).0;
+    let policies: Vec<Policy> = listed(&case.join("policies")).into_iter().flat_map(read_file).collect();
+    let Some(plans) = compile(&mesh, &policies).0 else { return Vec::new() };
+    let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
+    let module = Deployed { url, on_failure: mesh.on_failure() };
+    let mut objects = Vec::new();
+    for (cluster, native) in native::objects(&mesh, &plans) {
+        objects.extend(native.into_values().map(|object| (cluster.clone(), object)));
+        let bounded = native::bounded(&mesh, &plans[&cluster].outbound);
+        if !bounded.is_empty() {
+            let place = |service| Behind { service, configuration: Value::Bool(true) };
+            let module = Module { file: "/isthmus.wasm", on_failure: mesh.on_failure() };
+            let places: Vec<Behind> = bounded.into_iter().map(place).collect();
+            let filter = envoy_filter(mesh.root_namespace(), "isthmus-upstream", &module, &places);
+            objects.push((cluster.clone(), filter));
+        }
+        for (role, _, plan) in plans[&cluster].parts() {
+            objects.push((
+                cluster.clone(),
+                plugin::wasm_plugin(role, &plan, "istio-system", &module).expect("a plugin"),
+            ));
+        }
+    }
+    objects
+}
+
 fn shown(finding: &Finding) -> String {
     format!("{finding}\n    hint: {}\n", finding.hint)
 }
 
 /// What the case says that it gives.
 fn blessed(case: &Path) -> Outcome {
-    let plans =
-        listed(&case.join("plans")).into_iter().map(|path| (format!("plans/{}", name(&path)), read(&path)));
+    let inside = |dir: &'static str| {
+        listed(&case.join(dir)).into_iter().map(move |path| (format!("{dir}/{}", name(&path)), read(&path)))
+    };
     let findings = case.join("findings.txt");
-    plans.chain(findings.is_file().then(|| ("findings.txt".to_owned(), read(&findings)))).collect()
+    inside("plans")
+        .chain(inside("istio"))
+        .chain(findings.is_file().then(|| ("findings.txt".to_owned(), read(&findings))))
+        .collect()
 }
 
 fn bless(case: &Path, given: &Outcome) {
-    for path in listed(&case.join("plans")) {
-        fs::remove_file(&path).expect("an old plan is removed");
+    for path in ["plans", "istio"].into_iter().flat_map(|dir| listed(&case.join(dir))) {
+        fs::remove_file(&path).expect("an old file is removed");
     }
     for (file, text) in given {
         let path = case.join(file);
@@ -156,6 +210,34 @@ fn a_case_with_errors_gives_no_plan_and_one_without_gives_one_for_each_cluster()
             .0
             .map_or(0, |mesh| mesh.clusters().count());
         let wanted = if refused { 0 } else { clusters };
-        assert_eq!(given.len() - 1, wanted, "{}", case.display());
+        let plans = given.keys().filter(|file| file.starts_with("plans/")).count();
+        assert_eq!(plans, wanted, "{}", case.display());
+        assert!(!refused || given.len() == 1, "{}", case.display());
     }
+}
+
+/// The blocks of the page about routing, by what stands after `yaml`.
+fn blocks(page: &str) -> BTreeMap<&str, &str> {
+    let starts = page.split("```yaml ").skip(1);
+    starts.filter_map(|block| block.split_once("```")?.0.split_once('\n')).collect()
+}
+
+#[test]
+fn the_page_about_routing_shows_what_is_generated() {
+    let path = repository().join("docs/routing.md");
+    let page = read(&path);
+    let shown = blocks(&page);
+    let mesh = Mesh::read("mesh.yaml", shown["mesh.yaml"]).0.expect("a mesh");
+    let (policies, _) = Policy::read("web.yaml", shown["policies/web.yaml"], mesh.root_namespace());
+    let (plans, _) = compile(&mesh, &policies);
+    let objects = native::objects(&mesh, &plans.expect("plans"));
+    let document = |object| serde_saphyr::to_string(object).expect("an object is YAML");
+    let documents: Vec<String> = objects[&"eu-1".parse().expect("a name")].values().map(document).collect();
+    let given = documents.join("---\n");
+    if std::env::var_os("BLESS").is_some() {
+        let new = page
+            .replace(&format!("```yaml eu-1\n{}```", shown["eu-1"]), &format!("```yaml eu-1\n{given}```"));
+        fs::write(&path, new).expect("the page is written");
+    }
+    assert_eq!(blocks(&read(&path))["eu-1"], given, "BLESS=1 writes it anew");
 }

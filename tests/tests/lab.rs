@@ -4,10 +4,18 @@
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/edges.rs"]
+mod edges;
+#[path = "lab/failure.rs"]
+mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/older.rs"]
+mod older;
 #[path = "lab/paths.rs"]
 mod paths;
+#[path = "lab/routes.rs"]
+mod routes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -136,10 +144,47 @@ async fn without_a_filter_requests_reach_both_clusters_in_turn() {
     lab.down().await.expect("down");
 }
 
+/// What makes the header of the filter lead somewhere in a cluster; `values` each with the label of its subset.
+fn write_routes(site: &Site, cluster: &str, service: &str, values: &[(&str, &str, &str)]) {
+    let host = format!("{service}.sample.svc.cluster.local");
+    let head = |kind: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: {service}, namespace: sample}}\nspec:"
+        )
+    };
+    let (mut subsets, mut routes) = (Vec::new(), Vec::new());
+    for (number, (value, label, labelled)) in values.iter().enumerate() {
+        subsets.push(format!("{{name: s{number}, labels: {{{label}: {labelled}}}}}"));
+        routes.push(format!(
+            "{{name: r{number}, match: [{{headers: {{x-isthmus-route: {{exact: {value}}}}}}}], route: [{{destination: {{host: {host}, subset: s{number}}}}}]}}"
+        ));
+    }
+    routes.push(format!("{{name: last, route: [{{destination: {{host: {host}}}}}]}}"));
+    let text = format!(
+        "{}\n  host: {host}\n  subsets: [{}]\n---\n{}\n  hosts: [{host}]\n  http: [{}]\n",
+        head("DestinationRule"),
+        subsets.join(", "),
+        head("VirtualService"),
+        routes.join(", ")
+    );
+    let dir = site.plugins(cluster);
+    fs::write(dir.join(".new"), text).expect("routes");
+    fs::rename(dir.join(".new"), dir.join(format!("{service}.yaml"))).expect("routes");
+}
+
+const NEAR: [(&str, &str, &str); 3] = [
+    ("cluster", "topology.istio.io/cluster", "cluster1"),
+    ("network", "topology.istio.io/network", "network1"),
+    ("region", "topology.kubernetes.io/region", "region1"),
+];
+
 #[tokio::test]
-async fn the_route_header_keeps_a_request_in_its_cluster() {
+async fn a_header_leads_where_the_objects_of_its_cluster_say() {
     let dir = tempfile::tempdir().expect("dir");
-    let lab = up(dir.path()).await;
+    let site = claim(dir.path());
+    write_routes(&site, "cluster1", "helloworld", &NEAR);
+    write_routes(&site, "cluster1", "ledger", &NEAR);
+    let lab = start(site).await;
     for reach in ["cluster", "network", "region"] {
         for _ in 0..4 {
             let answer = hello(&lab, &[("x-isthmus-route", reach)]).await;
@@ -151,6 +196,42 @@ async fn the_route_header_keeps_a_request_in_its_cluster() {
     assert_eq!(lab.get(&sleep(), &ledger).await.expect("an answer").status, 200);
     let held = lab.get(&sleep(), &ledger.header("x-isthmus-route", "cluster")).await.expect("an answer");
     assert_eq!(held.status, 503, "{held:?}");
+    // What no object says is no route: the last one takes it, to both clusters in turn.
+    let bodies =
+        [hello(&lab, &[("x-isthmus-route", "nowhere")]).await, hello(&lab, &[]).await].map(|a| a.body);
+    assert_ne!(bodies[0], bodies[1]);
+}
+
+#[tokio::test]
+async fn routes_come_and_go_while_the_lab_runs_and_a_far_gateway_must_know_the_subset() {
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    let far = [("far", "topology.istio.io/cluster", "cluster2")];
+    let ask = async || hello(&lab, &[("x-isthmus-route", "far")]).await;
+    write_routes(lab.site(), "cluster1", "helloworld", &far);
+    // The gateway of cluster2 knows no such SNI yet.
+    eventually(async || match ask().await {
+        answer if answer.status == 503 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    })
+    .await;
+    write_routes(lab.site(), "cluster2", "helloworld", &far);
+    eventually(async || match ask().await {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    })
+    .await;
+    for _ in 0..6 {
+        let answer = ask().await;
+        assert!(answer.body.contains("v2"), "{answer:?}");
+    }
+    fs::remove_file(lab.site().plugins("cluster1").join("helloworld.yaml")).expect("removed");
+    eventually(async || match ask().await {
+        answer if answer.body.contains("v1") => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    })
+    .await;
+    assert_eq!(lab.refused(), None);
 }
 
 #[tokio::test]

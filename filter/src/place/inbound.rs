@@ -14,9 +14,12 @@ use crate::tell::Ends;
 pub(super) fn request(settings: &Settings, inward: &Inward, host: &impl Host) -> Next {
     let seen = Seen::of(host);
     let needs = inward.guard.needs();
-    let caller = inward.peers.caller(&inward.plan, needs.port, host);
+    let caller = inward.peers.caller(&inward.plan, seen.xfcc, needs.port, host);
     let source = caller.source(&inward.plan, seen.cluster.text());
     retag(host, &seen, source);
+    if let Source::Claimed(location) = source {
+        host.set_state("isthmus.claimed_cluster", location.name.as_str());
+    }
     let arrival = Arrival {
         source,
         identity: caller.peer.as_ref().and_then(|peer| peer.identity.as_ref()),

@@ -56,18 +56,7 @@ pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited,
     };
     let leaving = Leaving { header: &|name| seen.text(name).map(str::to_owned), draw: out.draws.next() };
     let Departure { verdict, route, shadow } = evaluate::outbound(&out.plan, &service, &leaving);
-    let to;
-    let header = match route {
-        Route::Within(Boundary::Cluster) => Some("cluster"),
-        Route::Within(Boundary::Network) => Some("network"),
-        Route::Within(Boundary::Region) => Some("region"),
-        Route::Within(Boundary::Mesh) | Route::Anywhere => None,
-        Route::To(cluster) => {
-            to = format!("cluster={cluster}");
-            Some(to.as_str())
-        }
-    };
-    seen.route.replace(host, ROUTE, header);
+    seen.route.replace(host, ROUTE, route.header().as_deref());
     *awaited = match route {
         Route::Within(Boundary::Mesh) | Route::Anywhere => Awaited::Nothing,
         Route::Within(boundary) => Awaited::From { service, sent: Sent::Within(boundary) },

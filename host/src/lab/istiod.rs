@@ -1,21 +1,28 @@
-//! Plays istiod: WasmPlugins of a cluster become the filters its proxies fetch.
+//! Plays istiod: WasmPlugins of a cluster become the filters its proxies fetch, DestinationRules and VirtualServices
+//! the clusters, routes and chains.
 //!
 //! Translates as istiod does: plugins reach a proxy from its own namespace and from the root namespace, by
 //! selector and by direction. A proxy of the lab has one slot for plugins of either, a server one for each of them:
 //! more plugins for one proxy are an error here.
 
+mod config;
 mod plugin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::blueprint::ROOT_NAMESPACE;
+use super::bootstrap;
 use super::proxy::{ProxyKind, Workload};
+use super::site::Site;
 use crate::digest::sha256;
+use config::Objects;
+pub(super) use config::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
 use plugin::{Kind, Plugin};
 
 /// What a cluster's istiod could not take; its proxies keep what they had.
@@ -37,13 +44,27 @@ pub enum PluginError {
         /// What the parser said.
         source: Box<serde_saphyr::Error>,
     },
-    /// A WasmPlugin has a shape that the API server would refuse.
-    #[error("{path}: not a WasmPlugin the API server would take")]
+    /// An object has a shape that the API server would refuse, or that the lab does not play.
+    #[error("{object} is nothing that the lab can play")]
     Shape {
-        /// Which file.
-        path: PathBuf,
+        /// Which.
+        object: String,
         /// What does not fit.
         source: serde_json::Error,
+    },
+    /// A VirtualService of no host, or of several.
+    #[error("{object}: the lab plays one host for each")]
+    Hosts {
+        /// Which.
+        object: String,
+    },
+    /// Two objects of one kind speak of a host.
+    #[error("{object} speaks of {host}, and another does")]
+    TwoForHost {
+        /// One of them.
+        object: String,
+        /// The host.
+        host: String,
     },
     /// A module is not a local file; the lab fetches nothing.
     #[error("plugin {plugin} has url {url:?}: the lab takes file:// only")]
@@ -68,65 +89,128 @@ pub enum PluginError {
 /// One istiod for each cluster, and what each wrote last.
 #[derive(Debug)]
 pub(super) struct Istiods {
+    site: Arc<Site>,
     clusters: Vec<Istiod>,
 }
 
 impl Istiods {
-    pub(super) fn new(plugins: impl Fn(&str) -> PathBuf, workloads: &[Workload<'_>]) -> Self {
+    pub(super) fn new(site: Arc<Site>) -> Self {
         let mut clusters: BTreeMap<String, Istiod> = BTreeMap::new();
-        for workload in workloads {
+        for workload in &Workload::all(&site) {
             let name = &workload.cluster.name;
-            let istiod = clusters.entry(name.clone()).or_insert_with(|| Istiod {
-                dir: plugins(name),
-                proxies: Vec::new(),
-                seen: None,
-            });
+            let istiod =
+                clusters.entry(name.clone()).or_insert_with(|| Istiod::new(name, site.plugins(name)));
             istiod.proxies.push(Target::of(workload));
         }
-        Self { clusters: clusters.into_values().collect() }
+        Self { clusters: clusters.into_values().collect(), site }
+    }
+
+    /// Writes everything at once, for proxies that do not run yet.
+    pub(super) fn settle(&mut self) -> Result<(), PluginError> {
+        self.reconcile()?;
+        while self.clusters.iter().any(|istiod| !istiod.stages.is_empty()) {
+            self.reconcile()?;
+        }
+        Ok(())
     }
 
     /// Looks at every cluster once and writes what has changed; one cluster's mistake does not hold the others.
     pub(super) fn reconcile(&mut self) -> Result<(), PluginError> {
-        let results: Vec<Result<(), PluginError>> = self.clusters.iter_mut().map(Istiod::reconcile).collect();
+        let site = &self.site;
+        let resources = |cluster: &str, config: &Config| {
+            let all = Workload::all(site);
+            let own = all.iter().filter(|own| own.cluster.name == cluster);
+            own.map(|own| (own.name(), bootstrap::discovered(site, own, &all, config))).collect()
+        };
+        let results: Vec<Result<(), PluginError>> =
+            self.clusters.iter_mut().map(|istiod| istiod.reconcile(&resources)).collect();
         results.into_iter().collect()
     }
 }
 
+/// What each proxy fetches beside its filters, by the name of the proxy: files, in the order in which they are written.
+type Discovered = BTreeMap<String, Vec<(&'static str, Value)>>;
+
 /// The proxies of one cluster and the directory that plays its API server.
 #[derive(Debug)]
 struct Istiod {
+    cluster: String,
     dir: PathBuf,
     proxies: Vec<Target>,
     // The files as last translated without an error.
     seen: Option<Vec<(PathBuf, String)>>,
+    // What routes and subsets were made of last.
+    objects: Objects,
+    // What is still to be written, each a moment after the one before.
+    stages: VecDeque<Vec<(PathBuf, Value)>>,
 }
 
 impl Istiod {
-    fn reconcile(&mut self) -> Result<(), PluginError> {
-        let files = read_all(&self.dir)?;
-        if self.seen.as_ref() == Some(&files) {
-            return Ok(());
+    fn new(cluster: &str, dir: PathBuf) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            dir,
+            proxies: Vec::new(),
+            seen: None,
+            objects: Objects::new(),
+            stages: VecDeque::new(),
         }
-        let mut plugins = Vec::new();
-        for (path, text) in &files {
+    }
+
+    fn reconcile(&mut self, resources: &impl Fn(&str, &Config) -> Discovered) -> Result<(), PluginError> {
+        let files = read_all(&self.dir)?;
+        if self.seen.as_ref() != Some(&files) {
+            self.translate(&files, resources)?;
+            self.seen = Some(files);
+        }
+        // Proxies get a moment between one stage and the next; where a stage changes nothing there is nothing to wait for.
+        while let Some(stage) = self.stages.pop_front() {
+            let mut changed = false;
+            for (path, response) in stage {
+                changed |= publish(&path, &response)?;
+            }
+            if changed {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Works out the stages from what is there to what the files want: routes and subsets of both, then filters, then
+    /// routes and subsets of the new alone.
+    fn translate(
+        &mut self,
+        files: &[(PathBuf, String)],
+        resources: &impl Fn(&str, &Config) -> Discovered,
+    ) -> Result<(), PluginError> {
+        let (mut plugins, mut objects) = (Vec::new(), Objects::new());
+        for (path, text) in files {
             plugins.extend(plugin::parse(path, text)?);
+            config::take(path, text, &mut objects)?;
         }
         let mut filters = Vec::new();
         for target in &self.proxies {
-            for (number, slot) in target.kind.slots().iter().enumerate() {
-                filters.push((
-                    target.ecds.join(format!("{slot}.json")),
-                    slot,
-                    target.translate(number, &plugins)?,
-                ));
+            // The last slot first: what a plugin of the root namespace leaves to another is there before it does.
+            for (number, slot) in target.kind.slots().iter().enumerate().rev() {
+                let filter = target.translate(number, &plugins)?;
+                filters.push((target.ecds.join(format!("{slot}.json")), extension(slot, &filter)));
             }
         }
-        // The last slot first: what a plugin of the root namespace leaves to another is there before it does.
-        for (path, slot, filter) in filters.iter().rev() {
-            publish(path, slot, filter)?;
-        }
-        self.seen = Some(files);
+        let narrow = Config::read(&objects)?;
+        let wide = Config::read(&config::widened(&self.objects, &objects))?;
+        let discovered = |config: &Config| -> Vec<(PathBuf, Value)> {
+            let mut all = resources(&self.cluster, config);
+            let mut written = Vec::new();
+            for target in &self.proxies {
+                let of = all.remove(&target.name).unwrap_or_default().into_iter();
+                written.extend(of.map(|(file, value)| (target.discovery.join(file), value)));
+            }
+            written
+        };
+        let mut last = discovered(&narrow);
+        last.reverse();
+        self.stages = VecDeque::from([discovered(&wide), filters, last]);
+        self.objects = objects;
         Ok(())
     }
 }
@@ -139,6 +223,7 @@ struct Target {
     namespace: String,
     labels: BTreeMap<&'static str, String>,
     ecds: PathBuf,
+    discovery: PathBuf,
 }
 
 impl Target {
@@ -149,6 +234,7 @@ impl Target {
             namespace: workload.namespace().to_owned(),
             labels: workload.labels(),
             ecds: workload.ecds(),
+            discovery: workload.discovery(),
         }
     }
 
@@ -193,23 +279,25 @@ fn pass_through(kind: ProxyKind) -> Value {
     }
 }
 
-/// Writes a discovery response beside the file and renames it: Envoy does not notice a write in place.
-fn publish(path: &Path, name: &str, filter: &Value) -> Result<(), PluginError> {
-    let content = filter.to_string();
-    let version = sha256(&content);
-    let response = json!({
-        "version_info": version,
-        "resources": [{
-            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-            "name": name,
-            "typed_config": filter,
-        }],
-    })
-    .to_string();
+/// A filter as an ECDS resource.
+fn extension(name: &str, filter: &Value) -> Value {
+    json!([{
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": name,
+        "typed_config": filter,
+    }])
+}
+
+/// Writes a discovery response beside the file and renames it, as Envoy does not notice a write in place; and whether
+/// it is another than before.
+fn publish(path: &Path, resources: &Value) -> Result<bool, PluginError> {
+    let version = sha256(resources.to_string());
+    let response = json!({"version_info": version, "resources": resources}).to_string();
     if fs::read_to_string(path).is_ok_and(|old| old == response) {
-        return Ok(());
+        return Ok(false);
     }
-    replace(path, &response).map_err(|source| PluginError::File { path: path.to_owned(), source })
+    replace(path, &response).map_err(|source| PluginError::File { path: path.to_owned(), source })?;
+    Ok(true)
 }
 
 fn replace(path: &Path, content: &str) -> io::Result<()> {

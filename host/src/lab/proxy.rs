@@ -149,8 +149,13 @@ impl<'b> Workload<'b> {
             ("topology.istio.io/cluster", self.cluster.name.clone()),
             ("topology.istio.io/network", self.cluster.network.clone()),
         ]);
+        if let Some(region) = &self.cluster.region {
+            labels.insert("topology.kubernetes.io/region", region.clone());
+        }
         match self.role {
-            Role::Client(_) => {}
+            Role::Client(client) => {
+                labels.extend(client.edge().map(|edge| ("istio", edge.to_owned())));
+            }
             Role::Server { version, .. } => {
                 labels.insert("version", format!("v{version}"));
             }
@@ -161,6 +166,15 @@ impl<'b> Workload<'b> {
         labels
     }
 
+    /// As the id of its node begins.
+    pub(super) fn node_type(&self) -> &'static str {
+        match self.role {
+            Role::Client(client) if client.edge().is_some() => "router",
+            Role::Client(_) | Role::Server { .. } => "sidecar",
+            Role::Gateway => "router",
+        }
+    }
+
     pub(super) fn spiffe_id(&self, trust_domain: &str) -> String {
         format!("spiffe://{trust_domain}/ns/{}/sa/{}", self.namespace(), self.service_account())
     }
@@ -168,6 +182,11 @@ impl<'b> Workload<'b> {
     /// Where Envoy finds its filters, a file for each slot; a directory of its own, as Envoy watches the whole of it.
     pub(super) fn ecds(&self) -> PathBuf {
         self.dir.join("ecds")
+    }
+
+    /// Where Envoy finds its clusters, routes and listeners, as far as they come and go.
+    pub(super) fn discovery(&self) -> PathBuf {
+        self.dir.join("discovery")
     }
 
     pub(super) fn proxy(&self) -> Proxy {

@@ -56,8 +56,8 @@ fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {
         "response" => response(stream, rest),
         "metadata" => leaf(rest, text("")),
         "upstream_filter_state" => wrapper(rest, |_| None),
-        "filter_state" => wrapper(rest, |key| stream.filter_state.get(key).map(|value| bytes(value))),
-        name => leaf(rest, bytes(stream.filter_state.get(&format!("wasm.{name}"))?)),
+        "filter_state" => wrapper(rest, |key| stream.filter_state.get(key).map(owned)),
+        name => leaf(rest, owned(stream.filter_state.get(&format!("wasm.{name}"))?)),
     }
 }
 
@@ -212,6 +212,10 @@ fn wrapper<'a>(rest: &[&str], part: impl FnOnce(&str) -> Found<'a>) -> Found<'a>
 
 fn text(text: &str) -> Value<'_> {
     bytes(text.as_bytes())
+}
+
+fn owned<'a>(bytes: Vec<u8>) -> Value<'a> {
+    Value::Bytes(Cow::Owned(bytes))
 }
 
 fn bytes(bytes: &[u8]) -> Value<'_> {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 
+use super::filter_state::ConnectionState;
+
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
@@ -66,6 +68,8 @@ pub struct Connection {
     pub upstream_host_metadata: Json,
     /// Whether the filter stands behind the load balancer, where the upstream host is known from the start.
     pub upstream_filter: bool,
+    /// What filters leave for later streams of the connection.
+    pub(crate) filter_state: ConnectionState,
 }
 
 impl Connection {
@@ -83,6 +87,7 @@ impl Connection {
             upstream: None,
             upstream_host_metadata: Json::Null,
             upstream_filter: false,
+            filter_state: ConnectionState::default(),
         }
     }
 

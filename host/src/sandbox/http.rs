@@ -104,7 +104,7 @@ impl<'vm> HttpStream<'vm> {
     #[must_use]
     pub fn filter_state(&self) -> BTreeMap<String, Vec<u8>> {
         let guest = self.guest.borrow();
-        guest.state().stream_of(self.id).map(|stream| stream.filter_state.clone()).unwrap_or_default()
+        guest.state().stream_of(self.id).map(|stream| stream.filter_state.all()).unwrap_or_default()
     }
 
     /// Ends the stream: the access log, `on_done`, `on_delete`.
@@ -148,7 +148,7 @@ fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     stream.phase = Phase::Log;
     let root = stream.root;
     let logged = log_and_done(guest, id);
-    let left = guest.state_mut().stream_mut(id).map(|stream| std::mem::take(&mut stream.filter_state));
+    let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
     let deleted = guest.delete(id);
     logged.and(deleted)?;
     guest.end_drained_root(root)?;

@@ -1,5 +1,6 @@
 //! A running guest: every call into it, and what Envoy does after each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::{Store, WasmParams, WasmResults};
@@ -89,7 +90,12 @@ impl Instance {
     pub(crate) fn start_root(&mut self, plugin: Arc<Plugin>) -> Result<u32, RootFault> {
         let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let (vm_size, size) = (size(&self.state().vm_configuration), size(&plugin.configuration));
-        let root = Root { plugin, life: Life::Serving, tick_period: std::time::Duration::ZERO };
+        let root = Root {
+            plugin,
+            life: Life::Serving,
+            tick_period: std::time::Duration::ZERO,
+            declared: BTreeMap::new(),
+        };
         let id = self.state_mut().insert(Context::Root(root));
         self.call(id, self.exports.on_context_create.clone(), (id, 0))?;
         let started = self.call(id, self.exports.on_vm_start.clone(), (id, vm_size))?;

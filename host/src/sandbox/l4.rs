@@ -59,7 +59,7 @@ impl<'vm> L4Stream<'vm> {
     #[must_use]
     pub fn filter_state(&self) -> BTreeMap<String, Vec<u8>> {
         let guest = self.guest.borrow();
-        guest.state().stream_of(self.id).map(|stream| stream.filter_state.clone()).unwrap_or_default()
+        guest.state().stream_of(self.id).map(|stream| stream.filter_state.all()).unwrap_or_default()
     }
 
     /// Ends the connection: `on_downstream_connection_close`, `on_done`, the access log, `on_delete`.
@@ -88,7 +88,7 @@ fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     };
     let root = guest.state().stream_of(id).map(|stream| stream.root);
     let logged = close_and_log(guest, id, if l4.closed { LOCAL } else { REMOTE });
-    let left = guest.state_mut().stream_mut(id).map(|stream| std::mem::take(&mut stream.filter_state));
+    let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
     let deleted = guest.delete(id);
     logged.and(deleted)?;
     root.map_or(Ok(()), |root| guest.end_drained_root(root))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 
 use super::connection::{Connection, Node, Plugin};
+use super::filter_state::{FilterState, Prototype};
 use super::headers::Headers;
 use super::log::{Level, LogLine};
 use super::metrics::Metrics;
@@ -56,6 +57,8 @@ pub(crate) struct Root {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) life: Life,
     pub(crate) tick_period: Duration,
+    /// How it declared values of the filter state.
+    pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
 }
 
 /// Where a root context is in its life.
@@ -75,7 +78,7 @@ pub(crate) struct Stream {
     pub(crate) root: u32,
     pub(crate) connection: Connection,
     pub(crate) started: Duration,
-    pub(crate) filter_state: BTreeMap<String, Vec<u8>>,
+    pub(crate) filter_state: FilterState,
     pub(crate) protocol: Protocol,
     pub(crate) phase: Phase,
 }
@@ -265,7 +268,8 @@ impl State {
 
 impl Stream {
     pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
-        Self { root, connection, started, filter_state: BTreeMap::new(), protocol, phase: Phase::Request }
+        let filter_state = FilterState::on(&connection.filter_state);
+        Self { root, connection, started, filter_state, protocol, phase: Phase::Request }
     }
 
     pub(crate) fn http(&self) -> Option<&Http> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use policy::name::Service;
 use serde_json::Value;
 
 use super::{Journey, Outcome, Stop};
@@ -80,15 +81,7 @@ fn text<'l>(line: &'l Value, key: &str) -> Option<&'l str> {
 
 fn outcome(line: &Value, at: Stop, status: u16) -> Outcome {
     let owned = |key: &str| text(line, key).map(ToOwned::to_owned);
-    let judged = at == Stop::Destination;
-    Outcome {
-        verdict: owned("verdict").unwrap_or_default(),
-        reason: owned("reason").unwrap_or_default(),
-        at,
-        status,
-        source: owned("source_cluster").filter(|_| judged),
-        level: owned("source_level").filter(|_| judged),
-    }
+    super::outcome(owned, at, status)
 }
 
 /// The proxy whose address an access log names.
@@ -116,10 +109,12 @@ fn gateway(lab: &Lab, journey: &Journey<'_>) -> Option<String> {
 /// What the gateway has logged of connections for the service that the filter closed.
 fn closings(lab: &Lab, journey: &Journey<'_>) -> Result<Vec<Value>, LabError> {
     let Some(gateway) = gateway(lab, journey) else { return Ok(Vec::new()) };
-    let sni = journey.sni();
     let mut log = lab.access_log(&gateway)?;
     log.retain(|line| {
-        text(line, "requested_server_name") == Some(&sni) && text(line, "verdict") == Some("deny")
+        let sni = text(line, "requested_server_name").and_then(|sni| Service::from_sni(sni).ok());
+        let is_ours =
+            sni.is_some_and(|(service, port)| service == journey.service && port.number() == journey.port);
+        is_ours && text(line, "verdict") == Some("deny")
     });
     Ok(log)
 }

@@ -288,13 +288,5 @@ fn told(state: &BTreeMap<String, Vec<u8>>, at: Stop, status: u32) -> Outcome {
         let value = state.get(&format!("wasm.isthmus.{key}"))?;
         Some(String::from_utf8_lossy(value).into_owned())
     };
-    let judged = at == Stop::Destination;
-    Outcome {
-        verdict: text("verdict").unwrap_or_default(),
-        reason: text("reason").unwrap_or_default(),
-        at,
-        status: u16::try_from(status).unwrap_or_default(),
-        source: text("source_cluster").filter(|_| judged),
-        level: text("source_level").filter(|_| judged),
-    }
+    super::outcome(text, at, u16::try_from(status).unwrap_or_default())
 }

@@ -37,7 +37,7 @@ pub(super) fn plans(
     let (enforced, shadow) = both(&said.exposure, |scoped| here.exposure(scoped));
     let ranges = if enforced.is_empty() && shadow.is_empty() { Vec::new() } else { ranges(&ground.clusters) };
     let gateway = GatewayPlan { schema: SCHEMA, home, ranges, enforced, shadow };
-    (ClusterPlans { outbound, inbound, apart: BTreeMap::new(), gateway }, lengths)
+    (ClusterPlans { outbound, inbound, apart: BTreeMap::new(), gateway, locality: BTreeMap::new() }, lengths)
 }
 
 fn ranges(clusters: &[&Cluster]) -> Vec<Range> {

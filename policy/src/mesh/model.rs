@@ -52,6 +52,28 @@ impl fmt::Display for Model {
     }
 }
 
+/// What a proxy does with requests when the filter breaks: `failStrategy` of a `WasmPlugin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It refuses them, and starts the filter anew.
+    Reload,
+    /// It refuses them until it gets another configuration: all that an Istio before 1.27 knows beside the next.
+    Close,
+    /// It lets them all pass unjudged. Only where `mesh.yaml` says so.
+    Open,
+}
+
+impl OnFailure {
+    /// As a `WasmPlugin` says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reload => "FAIL_RELOAD",
+            Self::Close => "FAIL_CLOSE",
+            Self::Open => "FAIL_OPEN",
+        }
+    }
+}
+
 /// A text is not a version of Istio that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IstioVersionError {

@@ -8,7 +8,8 @@ mod services;
 use federation::Meshes;
 
 use super::{
-    Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Mesh, Target,
+    Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Mesh, OnFailure,
+    Target,
 };
 use crate::cidr::Cidr;
 use crate::document::{self, Fields, Located, Node};
@@ -77,7 +78,8 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     let root = spec.optional_value::<RootName>("root");
     let others = spec.optional_list("meshes").map(|list| list.value).unwrap_or_default();
     let meshes = Meshes::read((name, trust_domain, root), others, spec.findings());
-    let (root_namespace, version) = spec.optional_fields("istio").map(istio).unwrap_or_default();
+    let Istio { root_namespace, version, on_failure } =
+        spec.optional_fields("istio").map(istio).unwrap_or_default();
     let clusters = clusters(&mut spec);
     let count = clusters.len();
     let mut drafts: Vec<Draft> =
@@ -100,6 +102,7 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
         others,
         root_namespace: root_namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value),
         istio: version.map(|version| version.value),
+        on_failure: on_failure.map(|on_failure| on_failure.value),
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
     })
@@ -119,14 +122,22 @@ fn clusters(spec: &mut Fields<'_>) -> Vec<Node> {
     list.value
 }
 
-type Istio = (Option<Located<Namespace>>, Option<Located<IstioVersion>>);
+/// How Istio is installed, as far as it is said.
+#[derive(Default)]
+struct Istio {
+    root_namespace: Option<Located<Namespace>>,
+    version: Option<Located<IstioVersion>>,
+    on_failure: Option<Located<OnFailure>>,
+}
 
 fn istio(mut istio: Fields<'_>) -> Istio {
     let root_namespace = istio.optional_value::<Namespace>("rootNamespace");
     let version = istio.optional_value::<IstioVersion>("version");
     istio.optional_choice("installer", &[("istioctl", ()), ("helm", ())]);
+    let said = [OnFailure::Close, OnFailure::Open].map(|strategy| (strategy.as_str(), strategy));
+    let on_failure = istio.optional_choice("failStrategy", &said);
     istio.close();
-    (root_namespace, version)
+    Istio { root_namespace, version, on_failure }
 }
 
 fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<Draft> {

@@ -237,6 +237,11 @@ impl InboundPlan {
         self.location(self.issuers.find(|name| name.as_str().cmp(issuer))?)
     }
 
+    /// Whether a source is told by this plan as by another.
+    pub fn knows_sources_as(&self, other: &Self) -> bool {
+        self.clusters == other.clusters && self.issuers == other.issuers
+    }
+
     /// Whether the workloads of a namespace have a plan of their own.
     pub fn leaves(&self, namespace: &Namespace) -> bool {
         self.apart.contains(namespace)

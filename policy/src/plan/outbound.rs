@@ -6,7 +6,7 @@ use super::read::reads;
 use super::{Home, Members, PlanError, Table};
 use crate::map::Map;
 use crate::name::{ClusterName, HeaderName, Service};
-use crate::rule::{Boundary, HashOn};
+use crate::rule::{Boundary, HashOn, Scope};
 
 /// Where requests of a cluster's applications may go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,6 +84,11 @@ reads! {
 }
 
 impl OutboundPlan {
+    /// The scopes that policies which act speak of, in no order.
+    pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.enforced.iter().map(|(scope, _)| scope)
+    }
+
     /// Checks that every cluster and boundary spoken of is there.
     pub(super) fn checked(self) -> Result<Self, PlanError> {
         if !self.clusters.is_sorted_by(|one, two| one < two) {
@@ -100,6 +105,13 @@ impl OutboundPlan {
             Some(within) => Err(PlanError::Unknown { what: format!("boundary {within:?}") }),
             None => Ok(self),
         }
+    }
+
+    /// The same of one service alone, and without what policies in shadow would have.
+    #[must_use]
+    pub fn only(&self, service: &Service) -> Self {
+        let said = self.of(service).map(|said| (Scope::Service(service.clone()), said.clone()));
+        Self { enforced: said.into_iter().collect(), shadow: Table::default(), ..self.clone() }
     }
 
     /// Whether nothing is said of any service.

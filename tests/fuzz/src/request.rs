@@ -40,6 +40,11 @@ impl<'a> Request<'a> {
         Self { home, shown, headers }
     }
 
+    /// A request whose headers are these bytes, whatever they are.
+    pub fn raw(home: &'a Home, headers: &[u8]) -> Self {
+        Self { headers: headers.to_vec(), ..Self::new(home, Vec::new()) }
+    }
+
     fn shown(&self, name: &str) -> Option<&[u8]> {
         let at = Self::SHOWN.iter().position(|shown| *shown == name)?;
         self.shown.get(at).copied().filter(|value| !value.is_empty())
@@ -78,6 +83,14 @@ impl Host for Request<'_> {
     }
 
     fn set_state(&self, _: &str, _: &str) {}
+
+    fn declare_lasting(&self, _: &str) -> bool {
+        true
+    }
+
+    fn has_mark(&self, _: &str) -> bool {
+        false
+    }
 
     fn metric(&self, kind: Kind, _: &str) -> Option<Metric> {
         Some(Metric(kind as u32))

@@ -74,6 +74,7 @@ fn read_again(plans: ClusterPlans) -> ClusterPlans {
         inbound: again(plans.inbound.to_json(), InboundPlan::read),
         apart: apart.map(|(namespace, plan)| (namespace, again(plan.to_json(), InboundPlan::read))).collect(),
         gateway: again(plans.gateway.to_json(), GatewayPlan::read),
+        locality: plans.locality,
     }
 }
 

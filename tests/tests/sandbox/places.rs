@@ -223,3 +223,41 @@ fn an_egress_gateway_keeps_the_tags_of_the_mesh_and_of_nobody_else() {
     );
     assert_eq!(sent(None), ["cluster1", "network1"].map(|tag| Some(tag.to_owned())));
 }
+
+#[test]
+fn no_header_makes_a_peer_of_another() {
+    let vm = ledger();
+    let (treasury, sample) = (peer("cluster2", "treasury"), peer("cluster2", "sample"));
+    let xfcc = |sha256: &str| format!("By=spiffe://x;Hash={sha256};URI=spiffe://y").into_bytes();
+    let connections = [from(Some(treasury.clone())), from(Some(sample.clone())), from(None)];
+    // Twice, so that each peer has been read before, on this connection and on the others.
+    for _ in 0..2 {
+        for (connection, may) in connections.iter().zip([true, false, false]) {
+            for said in [xfcc(&treasury.sha256), xfcc(&sample.sha256), b"Hash=".to_vec()] {
+                let (passed, state) = send(&vm, connection, &[("x-forwarded-client-cert", &said)]);
+                assert_eq!(passed.is_some(), may, "{state:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_access_log_of_every_request_has_the_source_of_its_connection_and_a_claim_as_such() {
+    let vm = ledger();
+    let connection = from(Some(peer("cluster2", "treasury")));
+    for _ in 0..3 {
+        let (_, state) = send(&vm, &connection, &[("x-source-cluster", b"cluster1")]);
+        assert_eq!(
+            (state["source_cluster"].as_str(), state["source_level"].as_str()),
+            ("cluster2", "verified by certificate")
+        );
+    }
+    // A peer of the mesh whose issuer nobody knows: what it claims is no more than that.
+    let unknown = from(Some(peer("cluster7", "treasury")));
+    for (claim, shown) in [("cluster1", Some("cluster1")), ("cluster2", Some("cluster2")), ("nowhere", None)]
+    {
+        let (_, state) = send(&vm, &unknown, &[("x-source-cluster", claim.as_bytes())]);
+        assert_eq!(state.get("claimed_cluster").map(String::as_str), shown);
+        assert_eq!((state.get("source_cluster"), state["source_level"].as_str()), (None, "unknown"));
+    }
+}

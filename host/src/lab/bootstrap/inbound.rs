@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use super::{address, connection_manager, router, slots, static_cluster, tls_context, tls_inspector};
 use crate::lab::blueprint::{INBOUND_PORT, LabService};
 use crate::lab::proxy::{Role, Workload};
-use crate::lab::site::Site;
 
-pub(super) fn resources(_site: &Site, own: &Workload<'_>) -> (Value, Value) {
+pub(super) fn resources(own: &Workload<'_>) -> (Value, Value) {
     let Role::Server { service, version } = own.role else {
         return (json!([]), json!([]));
     };
@@ -29,7 +28,7 @@ fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
     });
     let mut filters = slots(own);
     filters.push(router());
-    let mut manager = connection_manager(own, "inbound", &routes, &Value::Array(filters));
+    let mut manager = connection_manager(own, "inbound", ("route_config", routes), &Value::Array(filters));
     if let Some(fields) = manager.as_object_mut() {
         fields.insert("forward_client_cert_details".to_owned(), json!("APPEND_FORWARD"));
         fields.insert(

@@ -1,88 +1,64 @@
-//! A client's sidecar: routes by host, endpoints by cluster, network and region.
+//! A client's sidecar: routes by host and header, endpoints by subset, near ones first where a rule says so.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{address, connection_manager, inbound_address, router, slots, static_cluster, tls_context};
+use super::{
+    ROUTES, address, connection_manager, inbound_address, is_of, router, slots, source, static_cluster,
+    tls_context,
+};
 use crate::lab::blueprint::{GATEWAY_PORT, LabService, OUTBOUND_PORT};
+use crate::lab::istiod::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
 use crate::lab::proxy::{Role, Workload};
 use crate::lab::site::Site;
 
-/// The header that keeps a request near; the filter sets it.
-const ROUTE_HEADER: &str = "x-isthmus-route";
-
-pub(super) fn resources(site: &Site, own: &Workload<'_>, all: &[Workload<'_>]) -> (Value, Value) {
-    let services = &site.blueprint().services;
-    let hosts: Vec<Value> = services.iter().map(|service| virtual_host(own, service)).collect();
-    let clusters: Vec<Value> = services
-        .iter()
-        .flat_map(|service| {
-            Reach::of(service).into_iter().map(move |reach| cluster(site, own, all, (service, reach)))
-        })
-        .collect();
-    let routes = json!({"name": "outbound", "virtual_hosts": hosts});
+pub(super) fn listener(own: &Workload<'_>) -> Value {
+    let routes = json!({"route_config_name": "outbound", "config_source": source(&own.discovery(), ROUTES)});
     let mut filters = slots(own);
     filters.push(router());
-    let manager = connection_manager(own, "outbound", &routes, &Value::Array(filters));
-    let listener = json!({
+    let manager = connection_manager(own, "outbound", ("rds", routes), &Value::Array(filters));
+    json!({
         "name": "virtualOutbound",
         "address": address(own.address, OUTBOUND_PORT),
         "traffic_direction": "OUTBOUND",
         "filter_chains": [{"filters": [
             {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
         ]}],
-    });
-    (json!([listener]), Value::Array(clusters))
+    })
 }
 
-/// How far a request may go, or to which cluster.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach<'b> {
-    Cluster,
-    Network,
-    Region,
-    To(&'b str),
-    Mesh,
+pub(super) fn routes(site: &Site, own: &Workload<'_>, config: &Config) -> Value {
+    let services = site.blueprint().services.iter();
+    let hosts: Vec<Value> = services.map(|service| virtual_host(own, service, config)).collect();
+    json!({"name": "outbound", "virtual_hosts": hosts})
 }
 
-impl<'b> Reach<'b> {
-    /// Those that a service has routes for; the one without a header comes last.
-    fn of(service: &'b LabService) -> Vec<Self> {
-        let near = [Self::Cluster, Self::Network, Self::Region];
-        let to = service.clusters.iter().map(|cluster| Self::To(cluster));
-        near.into_iter().chain(to).chain([Self::Mesh]).collect()
-    }
-
-    /// The subset in the name of the Envoy cluster, which is also the value of the header.
-    fn subset(self) -> String {
-        match self {
-            Self::Cluster => "cluster".to_owned(),
-            Self::Network => "network".to_owned(),
-            Self::Region => "region".to_owned(),
-            Self::To(cluster) => format!("cluster={cluster}"),
-            Self::Mesh => String::new(),
-        }
-    }
-
-    fn includes(self, own: &Workload<'_>, other: &Workload<'_>) -> bool {
-        let same_cluster = own.cluster.name == other.cluster.name;
-        match self {
-            Self::Cluster => same_cluster,
-            Self::Network => own.cluster.network == other.cluster.network,
-            // Two clusters of which nobody said where they are, are not in one region.
-            Self::Region => {
-                same_cluster || own.cluster.region.is_some() && own.cluster.region == other.cluster.region
+pub(super) fn clusters(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], config: &Config) -> Vec<Value> {
+    let mut clusters = Vec::new();
+    for service in &site.blueprint().services {
+        let subsets = config.subsets(&service.host()).iter().map(Some);
+        for subset in std::iter::once(None).chain(subsets) {
+            let order = config.order(&service.host());
+            let mut cluster = cluster(own, all, (service, subset), order);
+            if let Some(fields) = cluster.as_object_mut() {
+                fields
+                    .insert("transport_socket_matches".to_owned(), mutual_tls(site, own, (service, subset)));
+                let host = service.host();
+                let merged = config.merged(&host);
+                fields.extend(merged.map(|(name, value)| (name.clone(), value.clone())));
             }
-            Self::To(cluster) => other.cluster.name == cluster,
-            Self::Mesh => true,
+            clusters.push(cluster);
         }
     }
+    clusters
 }
 
-fn cluster_name(service: &LabService, reach: Reach<'_>) -> String {
-    format!("outbound|{}|{}|{}", service.port, reach.subset(), service.host())
+fn cluster_name(service: &LabService, subset: &str) -> String {
+    format!("outbound|{}|{subset}|{}", service.port, service.host())
 }
 
-fn virtual_host(own: &Workload<'_>, service: &LabService) -> Value {
+fn virtual_host(own: &Workload<'_>, service: &LabService, config: &Config) -> Value {
     let qualified = format!("{}.{}", service.name, service.namespace);
     let mut names = vec![qualified.clone(), format!("{qualified}.svc"), service.host()];
     if own.namespace() == service.namespace {
@@ -90,44 +66,132 @@ fn virtual_host(own: &Workload<'_>, service: &LabService) -> Value {
     }
     let with_port: Vec<String> = names.iter().map(|name| format!("{name}:{}", service.port)).collect();
     names.extend(with_port);
-    let routes: Vec<Value> = Reach::of(service).into_iter().map(|reach| route(service, reach)).collect();
+    let said = config.routes(&service.host());
+    let mut routes: Vec<Value> = said.iter().flat_map(|said| matched(service, said)).collect();
+    if said.is_empty() {
+        routes.push(route("default", &[], &cluster_name(service, "")));
+    }
     json!({"name": format!("{}:{}", service.host(), service.port), "domains": names, "routes": routes})
 }
 
-fn route(service: &LabService, reach: Reach<'_>) -> Value {
-    let headers = match reach {
-        Reach::Mesh => json!([]),
-        Reach::Cluster | Reach::Network | Reach::Region | Reach::To(_) => {
-            json!([{"name": ROUTE_HEADER, "string_match": {"exact": reach.subset()}}])
-        }
+/// A route for each of the matches; without any, one that takes everything.
+fn matched(service: &LabService, said: &HttpRoute) -> Vec<Value> {
+    let destination = said.destination();
+    let cluster = format!("outbound|{}|{}|{}", service.port, destination.subset, destination.host);
+    if said.matches.is_empty() {
+        return vec![route(&said.name, &[], &cluster)];
+    }
+    let one = |one: &HttpMatch| {
+        let headers = one.headers.iter();
+        let headers: Vec<Value> = headers
+            .map(|(name, value)| json!({"name": name, "string_match": {"exact": value.exact}}))
+            .collect();
+        route(&said.name, &headers, &cluster)
     };
+    said.matches.iter().map(one).collect()
+}
+
+fn route(name: &str, headers: &[Value], cluster: &str) -> Value {
     json!({
+        "name": name,
         "match": {"prefix": "/", "headers": headers},
         // No retry: a failure must be seen.
-        "route": {"cluster": cluster_name(service, reach), "timeout": "15s"},
+        "route": {"cluster": cluster, "timeout": "15s"},
     })
 }
 
-fn cluster(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], to: (&LabService, Reach<'_>)) -> Value {
-    let (service, reach) = to;
-    let endpoints: Vec<Value> = all
+fn cluster(
+    own: &Workload<'_>,
+    all: &[Workload<'_>],
+    (service, subset): (&LabService, Option<&Subset>),
+    order: Option<(&LocalityLbSetting, &OutlierDetection)>,
+) -> Value {
+    let servers: Vec<&Workload<'_>> = all
         .iter()
         .filter(|other| matches!(other.role, Role::Server { service: theirs, .. } if theirs == service))
-        .filter(|other| reach.includes(own, other))
-        .map(|other| endpoint(own, other, all))
+        .filter(|other| is_of(other, subset))
         .collect();
-    let mut cluster = static_cluster(own, &cluster_name(service, reach), &endpoints);
+    let tiers = order.map(|(setting, _)| tiers(own, &servers, setting)).unwrap_or_default();
+    let endpoints: Vec<Value> = servers
+        .iter()
+        .map(|other| endpoint(own, other, all, tiers.get(&other.name()).copied().unwrap_or_default()))
+        .collect();
+    let name = cluster_name(service, subset.map_or("", |subset| &subset.name));
+    let mut cluster = static_cluster(own, &name, &endpoints);
     if let Some(fields) = cluster.as_object_mut() {
-        fields.insert("transport_socket_matches".to_owned(), mutual_tls(site, own, service));
         let described = json!({"host": service.host(), "name": service.name, "namespace": service.namespace});
         fields
             .insert("metadata".to_owned(), json!({"filter_metadata": {"istio": {"services": [described]}}}));
+        if let Some((_, outlier)) = order {
+            fields.insert("outlier_detection".to_owned(), outlier_detection(outlier));
+            // Istio turns Envoy's panic off: with every endpoint of a tier out, the next one takes over.
+            fields.insert("common_lb_config".to_owned(), json!({"healthy_panic_threshold": {"value": 0}}));
+        }
     }
     cluster
 }
 
+fn outlier_detection(said: &OutlierDetection) -> Value {
+    let enforcing = |errors: u32| if errors == 0 { 0 } else { 100 };
+    json!({
+        "consecutive_5xx": said.consecutive_5xx_errors.max(1),
+        "enforcing_consecutive_5xx": enforcing(said.consecutive_5xx_errors),
+        "consecutive_gateway_failure": said.consecutive_gateway_errors.max(1),
+        "enforcing_consecutive_gateway_failure": enforcing(said.consecutive_gateway_errors),
+        "enforcing_success_rate": 0,
+        "interval": said.interval,
+        "base_ejection_time": said.base_ejection_time,
+        "max_ejection_percent": said.max_ejection_percent,
+    })
+}
+
+/// The priority of each server, by its name: from 0 without a gap, as Envoy wants it and istiod makes it.
+fn tiers(
+    own: &Workload<'_>,
+    servers: &[&Workload<'_>],
+    setting: &LocalityLbSetting,
+) -> BTreeMap<String, usize> {
+    let rank = |server: &Workload<'_>| {
+        if setting.failover_priority.is_empty() {
+            by_region(own, server, setting)
+        } else {
+            let shared = setting.failover_priority.iter().take_while(|label| shares(own, server, label));
+            setting.failover_priority.len() - shared.count()
+        }
+    };
+    let mut ranks: Vec<usize> = servers.iter().map(|server| rank(server)).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let place = |server: &&Workload<'_>| {
+        let rank = rank(server);
+        (server.name(), ranks.iter().position(|other| *other == rank).unwrap_or_default())
+    };
+    servers.iter().map(place).collect()
+}
+
+/// Whether client and endpoint have one value of a label. Of what lies behind a gateway istiod compares the gateway,
+/// of which it knows cluster and network alone.
+fn shares(own: &Workload<'_>, server: &Workload<'_>, label: &str) -> bool {
+    let known = ["topology.istio.io/cluster", "topology.istio.io/network"].contains(&label);
+    let theirs = if own.cluster.network == server.cluster.network || known {
+        server.labels().remove(label)
+    } else {
+        None
+    };
+    own.labels().remove(label) == theirs
+}
+
+fn by_region(own: &Workload<'_>, server: &Workload<'_>, setting: &LocalityLbSetting) -> usize {
+    let (here, there) = (own.cluster.region.as_deref(), server.cluster.region.as_deref());
+    if here == there {
+        return 0;
+    }
+    let turned_to = setting.failover.iter().find(|said| Some(said.from.as_str()) == here);
+    if turned_to.is_some_and(|said| Some(said.to.as_str()) == there) { 1 } else { 2 }
+}
+
 /// On our network the sidecar itself, elsewhere the gateway of its cluster; metadata as istiod gives each.
-fn endpoint(own: &Workload<'_>, server: &Workload<'_>, all: &[Workload<'_>]) -> Value {
+fn endpoint(own: &Workload<'_>, server: &Workload<'_>, all: &[Workload<'_>], priority: usize) -> Value {
     let cluster = &server.cluster.name;
     let gateway = all.iter().find(|w| matches!(w.role, Role::Gateway) && w.cluster.name == *cluster);
     let (reached, workload) = match gateway {
@@ -145,6 +209,7 @@ fn endpoint(own: &Workload<'_>, server: &Workload<'_>, all: &[Workload<'_>]) -> 
         }
     };
     json!({
+        "priority": priority,
         "locality": {"region": server.cluster.region.as_deref().unwrap_or_default()},
         "lb_endpoints": [{
             "endpoint": {"address": reached},
@@ -156,7 +221,7 @@ fn endpoint(own: &Workload<'_>, server: &Workload<'_>, all: &[Workload<'_>]) -> 
     })
 }
 
-fn mutual_tls(site: &Site, own: &Workload<'_>, service: &LabService) -> Value {
+fn mutual_tls(site: &Site, own: &Workload<'_>, (service, subset): (&LabService, Option<&Subset>)) -> Value {
     let peer =
         format!("spiffe://{}/ns/{}/sa/{}", site.blueprint().trust_domain, service.namespace, service.name);
     let validation = json!({
@@ -170,7 +235,7 @@ fn mutual_tls(site: &Site, own: &Workload<'_>, service: &LabService) -> Value {
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": service.sni(),
+                "sni": service.sni(subset.map_or("", |subset| &subset.name)),
                 "common_tls_context": tls_context(own, &alpn, validation),
             },
         },

@@ -124,8 +124,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Plugin>, PluginError>
             field("apiVersion") == Some(API_VERSION) && field("kind") == Some("WasmPlugin")
         })
         .map(|document| {
-            serde_json::from_value(document)
-                .map_err(|source| PluginError::Shape { path: path.to_owned(), source })
+            serde_json::from_value(document).map_err(|source| PluginError::Shape {
+                object: format!("a WasmPlugin of {}", path.display()),
+                source,
+            })
         })
         .collect()
 }

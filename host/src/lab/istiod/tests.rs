@@ -21,6 +21,7 @@ fn target(kind: ProxyKind) -> Target {
         namespace: "sample".to_owned(),
         labels: BTreeMap::from([("istio", "eastwestgateway".to_owned())]),
         ecds: PathBuf::new(),
+        discovery: PathBuf::new(),
     }
 }
 
@@ -111,14 +112,80 @@ fn one_clusters_mistake_keeps_what_its_proxies_had() {
     fs::create_dir_all(&plugins).expect("plugins");
     let ecds = dir.path().join("proxy/ecds/isthmus-inbound.json");
     let server = Target { ecds: dir.path().join("proxy/ecds"), ..target(ProxyKind::Server) };
-    let mut istiod = Istiod { dir: plugins.clone(), proxies: vec![server], seen: None };
+    let mut istiod = Istiod::new("cluster1", plugins.clone());
+    istiod.proxies.push(server);
+    let nothing = |_: &str, _: &Config| Discovered::new();
     fs::write(plugins.join("a.yaml"), PLUGIN).expect("plugin");
-    istiod.reconcile().expect("good");
+    istiod.reconcile(&nothing).expect("good");
     let good = fs::read_to_string(&ecds).expect("written");
     fs::write(plugins.join("a.yaml"), "a: [").expect("plugin");
-    assert!(matches!(istiod.reconcile(), Err(PluginError::Syntax { .. })));
+    assert!(matches!(istiod.reconcile(&nothing), Err(PluginError::Syntax { .. })));
     assert_eq!(fs::read_to_string(&ecds).expect("kept"), good);
     fs::remove_file(plugins.join("a.yaml")).expect("removed");
-    istiod.reconcile().expect("empty");
+    istiod.reconcile(&nothing).expect("empty");
     assert!(fs::read_to_string(&ecds).expect("passes").contains("rbac"));
+}
+
+const ROUTES: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: shop}
+spec: {host: web.shop.svc.cluster.local, exportTo: ['*'], subsets: [{name: near, labels: {topology.istio.io/cluster: c1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web.shop.svc.cluster.local]
+  http: [{name: last, route: [{destination: {host: web.shop.svc.cluster.local, subset: near}}]}]
+";
+
+fn config(text: &str) -> Result<Config, PluginError> {
+    let mut objects = Objects::new();
+    config::take(Path::new("a.yaml"), text, &mut objects)?;
+    Config::read(&objects)
+}
+
+#[test]
+fn routes_and_subsets_are_read_by_host() {
+    let config = config(ROUTES).expect("config");
+    let host = "web.shop.svc.cluster.local";
+    assert_eq!(config.subsets(host)[0].name, "near");
+    assert_eq!(config.routes(host)[0].destination().subset, "near");
+    assert!(config.routes("other").is_empty() && config.subsets("other").is_empty());
+}
+
+#[test]
+fn an_order_without_outlier_detection_does_nothing_as_in_istio() {
+    let policy = |more: &str| {
+        let order = "loadBalancer: {localityLbSetting: {enabled: true}}";
+        ROUTES.replace("exportTo: ['*']", &format!("trafficPolicy: {{{order}{more}}}"))
+    };
+    let ordered = |text: &str| config(text).expect("config").order("web.shop.svc.cluster.local").is_some();
+    let outliers = ", outlierDetection: {consecutive5xxErrors: 0, consecutiveGatewayErrors: 5, interval: 1s, baseEjectionTime: 1s, maxEjectionPercent: 100}";
+    assert!(ordered(&policy(outliers)));
+    assert!(!ordered(&policy("")));
+    assert!(!ordered(&policy(outliers).replace("enabled: true", "enabled: false")));
+}
+
+#[test]
+fn what_the_lab_does_not_play_is_refused() {
+    for (played, other) in [
+        ("exportTo: ['*']", "exportTo: ['.']"),
+        ("exportTo: ['*']", "trafficPolicy: {tls: {mode: DISABLE}}"),
+        ("name: last", "name: last, retries: {attempts: 2}"),
+        ("name: last", "name: last, match: [{uri: {exact: /}}]"),
+        ("subset: near}}", "subset: near}, weight: 50}"),
+        ("hosts: [", "hosts: [other.shop.svc.cluster.local, "),
+        ("kind: DestinationRule\nmetadata: {name: web", "kind: VirtualService\nmetadata: {name: again"),
+    ] {
+        let text = ROUTES.replace(played, other);
+        assert_ne!(text, ROUTES);
+        let refused = config(&text);
+        assert!(refused.is_err(), "{other}: {refused:?}");
+    }
+    let again =
+        ROUTES.replace("name: web, namespace: shop}\nspec: {", "name: again, namespace: shop}\nspec: {");
+    let error = config(&format!("{ROUTES}---{again}")).expect_err("refused").to_string();
+    assert_eq!(error, "DestinationRule shop/web speaks of web.shop.svc.cluster.local, and another does");
 }

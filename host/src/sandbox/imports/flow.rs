@@ -1,6 +1,9 @@
 //! Hostcalls that steer a stream: reply, continue, close, context, foreign functions.
 
+use std::collections::btree_map::Entry;
+
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::filter_state;
 use crate::sandbox::outcome::LocalReply;
 use crate::sandbox::pairs;
 use crate::sandbox::state::{Deferred, Held, Life, State, Steer};
@@ -85,14 +88,17 @@ pub(super) fn done(call: &mut Call<'_>) -> Answer {
 
 /// Foreign functions act for the context that runs, not for the effective one.
 pub(super) fn call_foreign_function(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) -> Answer {
-    call.read(argument)?;
-    if call.read(name)? != b"clear_route_cache" {
-        return Err(Status::NotFound.into());
-    }
-    let state = call.state_mut();
-    let id = state.current;
-    if let Some(http) = state.http_mut(id) {
-        http.route_refreshes += 1;
+    let argument = call.copy(argument)?;
+    match call.read(name)? {
+        b"clear_route_cache" => {
+            let state = call.state_mut();
+            let id = state.current;
+            if let Some(http) = state.http_mut(id) {
+                http.route_refreshes += 1;
+            }
+        }
+        b"declare_property" => declare_property(call, &argument)?,
+        _ => return Err(Status::NotFound.into()),
     }
     for at in [slot.0, slot.1] {
         if at != 0 {
@@ -100,6 +106,21 @@ pub(super) fn call_foreign_function(call: &mut Call<'_>, name: Span, argument: S
         }
     }
     Ok(())
+}
+
+/// Declared values are the root's, and declared once. What a stream declares for itself never counts, as in Envoy.
+fn declare_property(call: &mut Call<'_>, argument: &[u8]) -> Answer {
+    let (name, prototype) = filter_state::declaration(argument).ok_or(Status::BadArgument)?;
+    let state = call.state_mut();
+    let id = state.context_id();
+    match state.root_mut(id).map(|root| root.declared.entry(name)) {
+        Some(Entry::Occupied(_)) => Err(Status::BadArgument.into()),
+        Some(Entry::Vacant(place)) => {
+            place.insert(prototype);
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 fn defer(state: &mut State, action: Deferred) {

@@ -14,6 +14,9 @@ use crate::rule::{Boundary, Exposure, Policy, Scope};
 /// What one policy says that cannot be meant, whatever the others say.
 pub(super) fn check(ground: &Ground<'_>, policy: &Policy, findings: &mut Vec<Finding>) {
     let routing = &policy.routing;
+    if !routing.is_empty() {
+        findings.extend(policy.services.iter().filter_map(|scope| unrouted(ground, scope)));
+    }
     let failover = routing.failover.iter().flat_map(|list| &list.value);
     for cluster in destinations(policy).chain(failover) {
         findings.extend(destination(ground, policy, cluster));
@@ -34,6 +37,18 @@ pub(super) fn check(ground: &Ground<'_>, policy: &Policy, findings: &mut Vec<Fin
             });
         }
     }
+}
+
+/// Services of which `mesh.yaml` lists none: Istio is told of each by its name, and of these there is none to tell.
+fn unrouted(ground: &Ground<'_>, scope: &Located<Scope>) -> Option<Finding> {
+    let is_wide = !matches!(scope.value, Scope::Service(_));
+    let is_listed = ground.mesh.services().any(|(service, _)| scope.value.covers(service));
+    (is_wide && !is_listed).then(|| Finding {
+        at: scope.at.clone(),
+        code: Code::Unrouted,
+        message: format!("mesh.yaml lists no service of {}, so Istio gets no route for any", scope.value),
+        hint: "list under services those that this is meant for".to_owned(),
+    })
 }
 
 /// A cluster that requests are sent to, and that is not there or does not run the services.

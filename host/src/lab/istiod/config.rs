@@ -1,0 +1,303 @@
+//! The DestinationRules, VirtualServices and EnvoyFilters of a cluster, as far as the lab plays them: a field that it does not play
+//! is refused, so that nothing is thought to be tried that is not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::PluginError;
+use crate::native;
+
+const KINDS: [(&str, &str); 3] = [
+    ("networking.istio.io/v1", "DestinationRule"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+];
+
+/// Objects as they were written, by kind, namespace and name.
+pub(super) type Objects = BTreeMap<(String, String, String), Value>;
+
+/// What a cluster's istiod knows of routes and subsets, by host.
+#[derive(Debug, Default)]
+pub(in crate::lab) struct Config {
+    rules: BTreeMap<String, DestinationRule>,
+    services: BTreeMap<String, VirtualService>,
+    patches: Vec<ConfigPatch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DestinationRule {
+    host: String,
+    #[serde(default, rename = "exportTo")]
+    _export_to: Everyone,
+    #[serde(default)]
+    traffic_policy: TrafficPolicy,
+    #[serde(default)]
+    subsets: Vec<Subset>,
+}
+
+/// A subset of a host's endpoints.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::lab) struct Subset {
+    pub(in crate::lab) name: String,
+    pub(in crate::lab) labels: BTreeMap<String, String>,
+}
+
+/// How the endpoints of a host are chosen from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::lab) struct TrafficPolicy {
+    #[serde(default)]
+    load_balancer: LoadBalancer,
+    pub(in crate::lab) outlier_detection: Option<OutlierDetection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LoadBalancer {
+    locality_lb_setting: Option<LocalityLbSetting>,
+}
+
+/// Which endpoints come first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::lab) struct LocalityLbSetting {
+    enabled: Option<bool>,
+    #[serde(default)]
+    pub(in crate::lab) failover: Vec<Failover>,
+    #[serde(default)]
+    pub(in crate::lab) failover_priority: Vec<String>,
+}
+
+/// Where the requests of a region go once nothing of it is healthy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::lab) struct Failover {
+    pub(in crate::lab) from: String,
+    pub(in crate::lab) to: String,
+}
+
+/// When an endpoint counts as failed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::lab) struct OutlierDetection {
+    #[serde(rename = "consecutive5xxErrors")]
+    pub(in crate::lab) consecutive_5xx_errors: u32,
+    pub(in crate::lab) consecutive_gateway_errors: u32,
+    pub(in crate::lab) interval: String,
+    pub(in crate::lab) base_ejection_time: String,
+    pub(in crate::lab) max_ejection_percent: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct VirtualService {
+    hosts: Vec<String>,
+    #[serde(default, rename = "exportTo")]
+    _export_to: Everyone,
+    http: Vec<HttpRoute>,
+}
+
+/// A route: where requests go of which one of the matches holds, or all if there is none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::lab) struct HttpRoute {
+    pub(in crate::lab) name: String,
+    #[serde(default, rename = "match")]
+    pub(in crate::lab) matches: Vec<HttpMatch>,
+    route: [Weighted; 1],
+}
+
+/// Holds when every header has its value.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::lab) struct HttpMatch {
+    pub(in crate::lab) headers: BTreeMap<String, Exact>,
+}
+
+/// A value as it stands.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::lab) struct Exact {
+    pub(in crate::lab) exact: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Weighted {
+    destination: Destination,
+}
+
+/// Where a route leads.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::lab) struct Destination {
+    pub(in crate::lab) host: String,
+    #[serde(default)]
+    pub(in crate::lab) subset: String,
+}
+
+impl HttpRoute {
+    pub(in crate::lab) fn destination(&self) -> &Destination {
+        let [Weighted { destination }] = &self.route;
+        destination
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EnvoyFilter {
+    config_patches: Vec<ConfigPatch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfigPatch {
+    #[serde(rename = "applyTo")]
+    _apply_to: Clusters,
+    r#match: ClusterMatch,
+    patch: Patch,
+}
+
+#[derive(Debug, Deserialize)]
+enum Clusters {
+    #[serde(rename = "CLUSTER")]
+    Clusters,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterMatch {
+    #[serde(rename = "context")]
+    _context: Context,
+    cluster: OfService,
+}
+
+#[derive(Debug, Deserialize)]
+enum Context {
+    #[serde(rename = "SIDECAR_OUTBOUND")]
+    SidecarOutbound,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfService {
+    service: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    #[serde(rename = "operation")]
+    _operation: Operation,
+    value: serde_json::Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+enum Operation {
+    #[serde(rename = "MERGE")]
+    Merge,
+}
+
+/// All namespaces, which is what nothing said means as well.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+struct Everyone;
+
+impl TryFrom<Vec<String>> for Everyone {
+    type Error = &'static str;
+
+    fn try_from(namespaces: Vec<String>) -> Result<Self, Self::Error> {
+        if namespaces == ["*"] { Ok(Self) } else { Err("the lab exports to all namespaces, or not at all") }
+    }
+}
+
+impl Config {
+    /// What objects say; each must be of a shape that the lab plays, and a host has one of each kind.
+    pub(super) fn read(objects: &Objects) -> Result<Self, PluginError> {
+        let mut config = Self::default();
+        for ((kind, namespace, name), object) in objects {
+            let what = format!("{kind} {namespace}/{name}");
+            let twice = |host: &str| PluginError::TwoForHost { object: what.clone(), host: host.to_owned() };
+            if kind == "EnvoyFilter" {
+                let filter: EnvoyFilter = spec(object, &what)?;
+                config.patches.extend(filter.config_patches);
+            } else if kind == "DestinationRule" {
+                let rule: DestinationRule = spec(object, &what)?;
+                let host = rule.host.clone();
+                if config.rules.insert(host.clone(), rule).is_some() {
+                    return Err(twice(&host));
+                }
+            } else {
+                let service: VirtualService = spec(object, &what)?;
+                let [host] = service.hosts.as_slice() else {
+                    return Err(PluginError::Hosts { object: what });
+                };
+                let host = host.clone();
+                if config.services.insert(host.clone(), service).is_some() {
+                    return Err(twice(&host));
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    pub(in crate::lab) fn subsets(&self, host: &str) -> &[Subset] {
+        self.rules.get(host).map_or(&[], |rule| &rule.subsets)
+    }
+
+    /// What is said of a host's endpoints, as far as it acts: without outlier detection istiod leaves all of them
+    /// alike.
+    pub(in crate::lab) fn order(&self, host: &str) -> Option<(&LocalityLbSetting, &OutlierDetection)> {
+        let policy = &self.rules.get(host)?.traffic_policy;
+        let setting = policy.load_balancer.locality_lb_setting.as_ref()?;
+        Some((setting, policy.outlier_detection.as_ref()?)).filter(|_| setting.enabled != Some(false))
+    }
+
+    /// What is merged into the Envoy clusters of a host, field by field.
+    pub(in crate::lab) fn merged(&self, host: &str) -> impl Iterator<Item = (&String, &Value)> {
+        let patches = self.patches.iter().filter(move |patch| patch.r#match.cluster.service == host);
+        patches.flat_map(|patch| &patch.patch.value)
+    }
+
+    /// The routes of a host; none where no VirtualService speaks of it.
+    pub(in crate::lab) fn routes(&self, host: &str) -> &[HttpRoute] {
+        self.services.get(host).map_or(&[], |service| &service.http)
+    }
+}
+
+fn spec<T: DeserializeOwned>(object: &Value, what: &str) -> Result<T, PluginError> {
+    T::deserialize(object.get("spec").unwrap_or(&Value::Null))
+        .map_err(|source| PluginError::Shape { object: what.to_owned(), source })
+}
+
+/// Takes the objects of one file that are of these kinds.
+pub(super) fn take(path: &Path, text: &str, objects: &mut Objects) -> Result<(), PluginError> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|source| PluginError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+    for document in documents {
+        let field =
+            |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = field("/kind");
+        if KINDS.contains(&(field("/apiVersion").as_str(), kind.as_str())) {
+            let key = (kind, field("/metadata/namespace"), field("/metadata/name"));
+            objects.insert(key, document);
+        }
+    }
+    Ok(())
+}
+
+/// What is there and what is to come beside each other, so that a proxy can go from one to the other.
+pub(super) fn widened(old: &Objects, new: &Objects) -> Objects {
+    let mut wide = old.clone();
+    for (key, object) in new {
+        let object = old.get(key).map_or_else(|| object.clone(), |old| native::widened(old, object));
+        wide.insert(key.clone(), object);
+    }
+    wide
+}

@@ -1,0 +1,252 @@
+//! The objects of Istio that policies need beside the filter: it says in a header where a request may go, and these
+//! make the sidecar's routes follow. Made from the same plans that the filter runs.
+//!
+//! ```text
+//! plans ─┬─ routes that the filter can give ─┬─> VirtualService: header value -> subset     (of the client's cluster)
+//!        │                                   └─> DestinationRule: subset -> labels          (of client and gateways)
+//!        └─ locality ──────────────────────────> DestinationRule: which endpoints come first
+//! ```
+
+mod destination;
+mod route;
+pub mod upstream;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::Mesh;
+use policy::compile::{Area, Locality, Plans};
+use policy::evaluate::{self, Route};
+use policy::mesh::Cluster;
+use policy::name::{ClusterName, Service};
+use policy::plan::OutboundPlan;
+use policy::rule::{Boundary, Scope};
+use serde_json::{Value, json};
+
+use crate::digest::sha256;
+
+/// The two kinds of object, in the order in which they must be there: a route to a subset that is none loses its
+/// requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Names the subsets of a service's endpoints, and which come first.
+    DestinationRule,
+    /// Sends what carries the filter's header to a subset.
+    VirtualService,
+}
+
+impl Kind {
+    /// Both, in order.
+    pub const ALL: [Self; 2] = [Self::DestinationRule, Self::VirtualService];
+
+    /// As files name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DestinationRule => "destination",
+            Self::VirtualService => "route",
+        }
+    }
+}
+
+/// The objects of a cluster: each kind and service has one at most.
+pub type Objects = BTreeMap<(Kind, Service), Value>;
+
+/// The objects that each cluster needs for its plans.
+///
+/// A subset must be there wherever a connection to it passes: at the client, and at the gateways of the network that
+/// it goes to, which know it by the SNI. So a cluster's objects come from the plans of all.
+pub fn objects(mesh: &Mesh, plans: &Plans) -> BTreeMap<ClusterName, Objects> {
+    let uses = uses(mesh, plans);
+    let of = |cluster: &Cluster| {
+        let mut objects = Objects::new();
+        let mut services: BTreeMap<&Service, BTreeSet<&Subset>> = BTreeMap::new();
+        for ((service, subset), users) in &uses {
+            if is_needed(mesh, cluster, subset, users) {
+                services.entry(service).or_default().insert(subset);
+            }
+        }
+        let none = BTreeMap::new();
+        let locality = plans.get(&cluster.name).map_or(&none, |plans| &plans.locality);
+        for service in locality.keys() {
+            services.entry(service).or_default();
+        }
+        for (service, subsets) in services {
+            let rule = destination::rule(service, &subsets, locality.get(service));
+            objects.insert((Kind::DestinationRule, service.clone()), rule);
+        }
+        if let Some(plans) = plans.get(&cluster.name) {
+            for (service, routes) in routes(mesh, &plans.outbound) {
+                let routes = routes.into_iter().filter_map(|route| Some((route, subset(cluster, route)?)));
+                objects.insert((Kind::VirtualService, service.clone()), route::service(&service, routes));
+            }
+        }
+        (cluster.name.clone(), objects)
+    };
+    mesh.clusters().map(of).collect()
+}
+
+/// An object as it is while its plans change: what it says already, and beside it what is to come. Neither the plan
+/// before nor the one after then names a route or a subset that is not there.
+pub fn widened(old: &Value, new: &Value) -> Value {
+    let mut wide = new.clone();
+    keep(old, &mut wide, "/spec/subsets", |subset| subset.get("name"));
+    // The last route takes what no other does, so nothing may come after it.
+    let last = wide.pointer_mut("/spec/http").and_then(Value::as_array_mut).and_then(Vec::pop);
+    keep(old, &mut wide, "/spec/http", |route| route.get("match"));
+    if let Some(routes) = wide.pointer_mut("/spec/http").and_then(Value::as_array_mut) {
+        routes.extend(last);
+    }
+    wide
+}
+
+/// Adds to a list those old items whose key none of the new ones has; an item without a key is passed over.
+fn keep(old: &Value, new: &mut Value, list: &str, key: impl Fn(&Value) -> Option<&Value>) {
+    let items = |object: &Value| object.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let present = items(new);
+    let is_gone = |item: &Value| key(item).is_some() && !present.iter().any(|other| key(other) == key(item));
+    let gone: Vec<Value> = items(old).into_iter().filter(is_gone).collect();
+    match new.pointer_mut(list) {
+        Some(Value::Array(items)) => items.extend(gone),
+        Some(_) => {}
+        None if gone.is_empty() => {}
+        None => {
+            if let Some((parent, name)) = list.rsplit_once('/')
+                && let Some(fields) = new.pointer_mut(parent).and_then(Value::as_object_mut)
+            {
+                fields.insert(name.to_owned(), Value::Array(gone));
+            }
+        }
+    }
+}
+
+/// Endpoints of a service that share a label which istiod gives them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Subset {
+    area: Area,
+    value: String,
+}
+
+impl Subset {
+    /// Its name: the same in every cluster, as it goes from one to the other in the SNI. A DNS label, as Istio demands.
+    fn name(&self) -> String {
+        let area = match self.area {
+            Area::Cluster => "cluster",
+            Area::Network => "network",
+            Area::Region => "region",
+        };
+        let name = format!("isthmus-{area}-{}", self.value);
+        if name.len() <= LONGEST {
+            return name;
+        }
+        let digest = sha256(&name);
+        let (start, digest): (String, String) =
+            (name.chars().take(LONGEST - 9).collect(), digest.chars().take(8).collect());
+        format!("{start}-{digest}")
+    }
+
+    /// The label by which istiod knows its endpoints; it sets all three by itself.
+    fn label(&self) -> &'static str {
+        label(self.area)
+    }
+
+    fn includes(&self, cluster: &Cluster) -> bool {
+        match self.area {
+            Area::Cluster => cluster.name.as_str() == self.value,
+            Area::Network => cluster.network.as_str() == self.value,
+            Area::Region => cluster.region.as_ref().is_some_and(|region| region.as_str() == self.value),
+        }
+    }
+}
+
+/// The most characters of a DNS label.
+const LONGEST: usize = 63;
+
+/// The label that istiod gives to endpoints, by what they have in common.
+fn label(area: Area) -> &'static str {
+    match area {
+        Area::Cluster => "topology.istio.io/cluster",
+        Area::Network => "topology.istio.io/network",
+        Area::Region => "topology.kubernetes.io/region",
+    }
+}
+
+/// Where a route leads from a cluster; `None`: anywhere.
+fn subset(cluster: &Cluster, route: Route<'_>) -> Option<Subset> {
+    let (area, value) = match route {
+        Route::Within(Boundary::Network) => (Area::Network, cluster.network.as_str()),
+        Route::Within(Boundary::Region) => match &cluster.region {
+            Some(region) => (Area::Region, region.as_str()),
+            None => (Area::Cluster, cluster.name.as_str()),
+        },
+        Route::Within(Boundary::Cluster) => (Area::Cluster, cluster.name.as_str()),
+        Route::To(cluster) => (Area::Cluster, cluster.as_str()),
+        Route::Within(Boundary::Mesh) | Route::Anywhere => return None,
+    };
+    Some(Subset { area, value: value.to_owned() })
+}
+
+/// Every service that `mesh.yaml` lists or a policy names: a host with a wildcard has no endpoints of its own that a
+/// subset could name.
+fn services<'p>(mesh: &'p Mesh, plan: &'p OutboundPlan) -> BTreeSet<&'p Service> {
+    let named = plan.scopes().filter_map(|scope| match scope {
+        Scope::Service(service) => Some(service),
+        Scope::Namespace(_) | Scope::Mesh => None,
+    });
+    mesh.services().map(|(service, _)| service).chain(named).collect()
+}
+
+/// The routes that a cluster's filters can give.
+fn routes<'p>(mesh: &Mesh, plan: &'p OutboundPlan) -> BTreeMap<Service, BTreeSet<Route<'p>>> {
+    let given = |service: &Service| (service.clone(), evaluate::routes(plan, service));
+    services(mesh, plan).into_iter().map(given).filter(|(_, routes)| !routes.is_empty()).collect()
+}
+
+/// The services that have a boundary in a cluster, inside which something runs them.
+pub fn bounded(mesh: &Mesh, plan: &OutboundPlan) -> Vec<Service> {
+    let is_open = |service: &Service| {
+        plan.of(service).and_then(|said| said.bound.as_ref()).is_some_and(|bound| bound.open)
+    };
+    services(mesh, plan).into_iter().filter(|service| is_open(service)).cloned().collect()
+}
+
+/// The clusters whose clients use each subset of each service.
+fn uses<'m>(mesh: &'m Mesh, plans: &Plans) -> BTreeMap<(Service, Subset), Vec<&'m Cluster>> {
+    let mut uses: BTreeMap<(Service, Subset), Vec<&Cluster>> = BTreeMap::new();
+    for cluster in mesh.clusters() {
+        let routes = plans.get(&cluster.name).map(|plans| routes(mesh, &plans.outbound));
+        for (service, routes) in routes.into_iter().flatten() {
+            for subset in routes.into_iter().filter_map(|route| subset(cluster, route)) {
+                uses.entry((service.clone(), subset)).or_default().push(cluster);
+            }
+        }
+    }
+    uses
+}
+
+/// Whether connections to a subset start in a cluster or pass a gateway of its network.
+fn is_needed(mesh: &Mesh, cluster: &Cluster, subset: &Subset, users: &[&Cluster]) -> bool {
+    let leads_here =
+        || mesh.clusters().any(|other| subset.includes(other) && other.network == cluster.network);
+    users.iter().any(|user| user.name == cluster.name)
+        || users.iter().any(|user| user.network != cluster.network) && leads_here()
+}
+
+/// The frame of an object: what Kubernetes and people know it by.
+fn object(kind: Kind, service: &Service, spec: &Value) -> Value {
+    let kind = match kind {
+        Kind::DestinationRule => "DestinationRule",
+        Kind::VirtualService => "VirtualService",
+    };
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind,
+        "metadata": {
+            "name": format!("isthmus-{}", service.name),
+            "namespace": service.namespace.as_str(),
+            "labels": {"app.kubernetes.io/managed-by": "isthmus"},
+        },
+        "spec": spec,
+    })
+}
+
+#[cfg(test)]
+mod tests;

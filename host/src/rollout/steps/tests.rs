@@ -1,0 +1,111 @@
+use serde_json::json;
+
+use super::*;
+
+fn rule(subsets: &[&str]) -> Value {
+    let subsets: Vec<Value> = subsets.iter().map(|name| json!({"name": name})).collect();
+    json!({"kind": "DestinationRule", "spec": {"subsets": subsets}})
+}
+
+fn service(values: &[&str]) -> Value {
+    let mut http: Vec<Value> =
+        values.iter().map(|value| json!({"name": value, "match": [{"exact": value}]})).collect();
+    http.push(json!({"name": "last"}));
+    json!({"kind": "VirtualService", "spec": {"http": http}})
+}
+
+/// What is wanted of one service, if it is routed, and the text of the plugin.
+fn wanted(directory: &Path, routed: Option<&[&str]>, plugin: &str) -> Wanted {
+    let object = |values: &[&str]| {
+        vec![
+            (Kind::DestinationRule, directory.join("isthmus-destination@shop.web.yaml"), rule(values)),
+            (Kind::VirtualService, directory.join("isthmus-route@shop.web.yaml"), service(values)),
+        ]
+    };
+    Wanted {
+        objects: routed.map(object).unwrap_or_default(),
+        plugins: vec![(directory.join("isthmus-outbound.yaml"), plugin.to_owned())],
+    }
+}
+
+/// Takes the steps, each told in a line: what it does to which file, and the names that then stand there.
+fn take(directory: &Path, wanted: Wanted) -> Vec<String> {
+    let (steps, _) = steps(directory, wanted).unwrap();
+    let told = steps.iter().map(|(_, step)| {
+        step.run().unwrap();
+        let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+        match step {
+            Step::Write(path, text) => {
+                let object: Value = serde_saphyr::from_str(text).unwrap();
+                let list = ["/spec/subsets", "/spec/http"].iter().find_map(|list| object.pointer(list));
+                let names: Vec<&str> = list
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|item| item["name"].as_str())
+                    .collect();
+                format!("{} {}", name(path), names.join(" "))
+            }
+            Step::Remove(path) => format!("{} goes", name(path)),
+        }
+    });
+    told.collect()
+}
+
+#[test]
+fn a_route_is_there_before_a_filter_asks_for_it_and_until_none_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(
+        take(dir, wanted(dir, Some(&["a"]), "one")),
+        ["isthmus-destination@shop.web a", "isthmus-route@shop.web a last", "isthmus-outbound "]
+    );
+    assert_eq!(take(dir, wanted(dir, Some(&["a"]), "one")), [""; 0], "nothing to do");
+    assert_eq!(
+        take(dir, wanted(dir, Some(&["b"]), "two")),
+        [
+            "isthmus-destination@shop.web b a",
+            "isthmus-route@shop.web b a last",
+            "isthmus-outbound ",
+            "isthmus-route@shop.web b last",
+            "isthmus-destination@shop.web b",
+        ]
+    );
+    assert_eq!(
+        take(dir, wanted(dir, None, "three")),
+        ["isthmus-outbound ", "isthmus-route@shop.web goes", "isthmus-destination@shop.web goes"]
+    );
+}
+
+#[test]
+fn only_files_of_ours_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for name in [
+        "isthmus-inbound@payments.yaml",
+        "isthmus-route@shop.web.yaml",
+        "isthmus-routes@shop.web.yaml",
+        "isthmus-gateway.yaml",
+        "isthmus-upstream.yaml",
+        "route@shop.web.yaml",
+    ] {
+        std::fs::write(dir.join(name), "x").unwrap();
+    }
+    assert_eq!(
+        take(dir, wanted(dir, None, "one")),
+        [
+            "isthmus-outbound ",
+            "isthmus-inbound@payments goes",
+            "isthmus-upstream goes",
+            "isthmus-route@shop.web goes"
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_nobody_can_read_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("isthmus-route@shop.web.yaml"), "a: [").unwrap();
+    assert_eq!(take(dir, wanted(dir, Some(&["a"]), "one")).len(), 3);
+}

@@ -1,0 +1,174 @@
+//! Filter state: what filters of a stream, or of a connection, leave for each other and for the access log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::status::Status;
+
+/// How long a value lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LifeSpan {
+    /// As long as the stream.
+    Stream,
+    /// As long as the connection that carries the stream.
+    Connection,
+}
+
+/// How a plugin declared a value, by `declare_property`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prototype {
+    pub(crate) read_only: bool,
+    pub(crate) life_span: LifeSpan,
+}
+
+impl Default for Prototype {
+    fn default() -> Self {
+        Self { read_only: false, life_span: LifeSpan::Stream }
+    }
+}
+
+/// A value, and whether it may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    value: Vec<u8>,
+    read_only: bool,
+}
+
+/// The values of one life span.
+#[derive(Debug, Default)]
+struct Values(BTreeMap<String, Held>);
+
+/// The values of a connection, which all its streams see.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionState(Arc<Mutex<Values>>);
+
+/// The values that a stream sees: its own and those of its connection.
+#[derive(Debug, Default)]
+pub(crate) struct FilterState {
+    own: Values,
+    connection: ConnectionState,
+}
+
+impl FilterState {
+    pub(crate) fn on(connection: &ConnectionState) -> Self {
+        Self { own: Values::default(), connection: connection.clone() }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
+        let connection = || self.connection.with(|values| values.0.get(key).cloned());
+        self.own.0.get(key).cloned().or_else(connection).map(|held| held.value)
+    }
+
+    /// Sets a value where it is already, else where its prototype wants it.
+    pub(crate) fn set(&mut self, key: String, value: Vec<u8>, prototype: Prototype) -> Result<(), Status> {
+        let on_connection = self.connection.with(|values| values.0.contains_key(&key));
+        if on_connection || (prototype.life_span == LifeSpan::Connection && !self.own.0.contains_key(&key)) {
+            self.connection.with(|values| values.set(key, value, prototype))
+        } else {
+            self.own.set(key, value, prototype)
+        }
+    }
+
+    /// All values, as an access log sees them.
+    pub(crate) fn all(&self) -> BTreeMap<String, Vec<u8>> {
+        let copied = |values: &Values| {
+            values.0.iter().map(|(key, held)| (key.clone(), held.value.clone())).collect::<Vec<_>>()
+        };
+        let connection = self.connection.with(|values| copied(values));
+        connection.into_iter().chain(copied(&self.own)).collect()
+    }
+}
+
+impl Values {
+    fn set(&mut self, key: String, value: Vec<u8>, prototype: Prototype) -> Result<(), Status> {
+        match self.0.get_mut(&key) {
+            Some(held) if held.read_only => Err(Status::BadArgument),
+            Some(held) => {
+                held.value = value;
+                Ok(())
+            }
+            None => {
+                self.0.insert(key, Held { value, read_only: prototype.read_only });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ConnectionState {
+    fn with<T>(&self, look: impl FnOnce(&mut Values) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads `DeclarePropertyArguments` (envoy/source/extensions/common/wasm/ext/declare_property.proto): name (1),
+/// readonly (2), type (3), schema (4), span (5). What is no such message is refused.
+pub(crate) fn declaration(mut message: &[u8]) -> Option<(Vec<u8>, Prototype)> {
+    let mut name = Vec::new();
+    let mut prototype = Prototype::default();
+    while !message.is_empty() {
+        let field = varint(&mut message)?;
+        match (field >> 3, field & 7) {
+            (number, 2) => {
+                let length = usize::try_from(varint(&mut message)?).ok()?;
+                let (content, rest) = message.split_at_checked(length)?;
+                message = rest;
+                if number == 1 {
+                    name = content.to_vec();
+                }
+            }
+            (number, 0) => match (number, varint(&mut message)?) {
+                (2, read_only) => prototype.read_only = read_only != 0,
+                (5, 2) => prototype.life_span = LifeSpan::Connection,
+                _ => {}
+            },
+            _ => return None,
+        }
+    }
+    Some((name, prototype))
+}
+
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = message.split_first()?;
+        *message = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_is_read_field_by_field() {
+        let message = [b"\x0a\x03a.b\x10\x01\x18\x01\x22\x01x\x28\x02".as_slice()].concat();
+        let (name, prototype) = declaration(&message).unwrap();
+        assert_eq!(name, b"a.b");
+        assert_eq!(prototype, Prototype { read_only: true, life_span: LifeSpan::Connection });
+        for broken in [&b"\x0a\x05a"[..], b"\x0a", b"\xff\xff", b"\x0d\x00"] {
+            assert_eq!(declaration(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn streams_of_a_connection_share_what_lives_as_long_as_it() {
+        let connection = ConnectionState::default();
+        let (mut one, mut two) = (FilterState::on(&connection), FilterState::on(&connection));
+        let lasting = Prototype { read_only: false, life_span: LifeSpan::Connection };
+        one.set("lasting".to_owned(), b"1".to_vec(), lasting).unwrap();
+        one.set("own".to_owned(), b"1".to_vec(), Prototype::default()).unwrap();
+        assert_eq!((two.get("lasting"), two.get("own")), (Some(b"1".to_vec()), None));
+        // A later plugin that has not declared it writes to the value that is there.
+        two.set("lasting".to_owned(), b"2".to_vec(), Prototype::default()).unwrap();
+        assert_eq!(one.all()["lasting"], b"2");
+        let fixed = Prototype { read_only: true, ..Prototype::default() };
+        one.set("fixed".to_owned(), b"1".to_vec(), fixed).unwrap();
+        assert_eq!(one.set("fixed".to_owned(), b"2".to_vec(), fixed), Err(Status::BadArgument));
+    }
+}

@@ -1,0 +1,75 @@
+//! An Envoy that does not give the peer's certificate away: all that needs no proof holds there, and nothing passes
+//! for proven.
+
+use isthmus::envoy::{Envoy, WITHOUT_CERTIFICATES};
+use isthmus::lab::{Client, Get, Lab, Site};
+use isthmus::stage::{self, Stage};
+use isthmus::workspace::Workspace;
+use isthmus_tests::example::{Example, module};
+use policy::Policy;
+
+/// Lets in whom the tag claims.
+const CLAIMED: &str = "
+apiVersion: isthmus.dev/v1alpha1
+kind: CrossClusterPolicy
+metadata: {name: hello, namespace: sample}
+spec:
+  services: [helloworld]
+  access: {source: Claimed, allow: [{name: one, from: [{clusters: [cluster1]}]}]}
+";
+
+async fn asked(lab: &Lab, client: &Client, get: &Get) -> (u16, String) {
+    let answer = lab.get(client, get).await.expect("an answer");
+    (answer.status, answer.header("x-isthmus-reason").unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn an_envoy_without_certificates_holds_what_needs_no_proof_and_believes_nothing_else() {
+    let workspace = Workspace::find(&isthmus_tests::repository()).expect("the checkout");
+    let envoy =
+        Envoy::fetch(&workspace, WITHOUT_CERTIFICATES, &mut |line| eprintln!("{line}")).expect("an Envoy");
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let site =
+        Site::claim(stage::blueprint(example.mesh(), example.suite.clients()), dir.path()).expect("a site");
+    let stage = Stage::set(example.mesh(), &site, &module()).expect("a stage");
+    let mut policies = example.project.policies.clone();
+    policies.extend(Policy::read("hello.yaml", CLAIMED, example.mesh().root_namespace()).0);
+    stage.roll_out(&policies).expect("a rollout");
+    let lab = site.up(&envoy, time::OffsetDateTime::now_utc()).await.expect("the lab comes up");
+
+    let client = |cluster: &str, namespace: &str| {
+        let is = |client: &Client| client.cluster == cluster && client.namespace == namespace;
+        example.suite.clients().find(is).expect("a client")
+    };
+    let (one, two) = (client("cluster1", "sample"), client("cluster2", "sample"));
+    let treasury = client("cluster2", "treasury");
+    // The ledger demands proof; without it nobody comes in, not from the same cluster and not from the right one.
+    let unverified = (403, "ledger/source-unverified".to_owned());
+    for sender in [&one, &two, &treasury] {
+        let forged = Get::new("ledger.payments", "/v1/accounts").header("x-source-cluster", "cluster1");
+        assert_eq!(asked(&lab, sender, &forged).await, unverified, "{sender:?}");
+    }
+    // A claim counts where a policy says that it may; the source's own sidecar has made it.
+    let hello = Get::new("helloworld.sample:5000", "/hello").header("x-source-cluster", "cluster2");
+    for _ in 0..4 {
+        assert_eq!(asked(&lab, &one, &hello).await.0, 200);
+    }
+    let mut answers = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        answers.insert(asked(&lab, &two, &Get::new("helloworld.sample:5000", "/hello")).await);
+    }
+    // The load balancer sends it to either cluster: the other one refuses it, its own does not judge it.
+    let both = [(200, String::new()), (403, "hello/no-rule-matched".to_owned())];
+    assert_eq!(Vec::from_iter(answers), both);
+    // The application is shown no tag that nothing proves.
+    let answer = lab.get(&one, &hello).await.expect("an answer");
+    assert_eq!(answer.header("x-app-saw-source-cluster"), None);
+    // A boundary keeps requests inside at their source, and at the destination lets in whom it can place, which is nobody.
+    let cache = lab.get(&one, &Get::new("cache.sample:6379", "/")).await.expect("an answer");
+    assert_eq!((cache.status, cache.header("x-isthmus-reason")), (403, Some("cache/source-unverified")));
+    assert_eq!(cache.header("x-destination-cluster"), Some("cluster1"));
+    // Exposure at the gateway needs no proof; its client gets 503.
+    assert_eq!(asked(&lab, &two, &Get::new("reports.payments", "/")).await.0, 503);
+    lab.down().await.expect("all processes ended");
+}
