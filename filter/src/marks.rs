@@ -7,9 +7,9 @@
 //! then asks for a mark that its own connection does not have.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use policy::map::Map;
 use policy::source::Source;
 
 use crate::host::Host;
@@ -29,7 +29,7 @@ pub(crate) struct Marks {
     prefix: u64,
     /// How many names may last as long as a connection.
     declared: Cell<usize>,
-    by_digest: RefCell<BTreeMap<Box<[u8]>, Vec<Marked>>>,
+    by_digest: RefCell<Map<Box<[u8]>, Vec<Marked>>>,
     used: Cell<usize>,
 }
 
@@ -69,7 +69,11 @@ impl Marks {
             let name = name(self.prefix, self.used.get()).into_boxed_str();
             self.used.set(self.used.get() + 1);
             host.set_state(&name, "");
-            known.entry(digest.into()).or_default().push(Marked { name, caller: Rc::clone(caller) });
+            let marked = Marked { name, caller: Rc::clone(caller) };
+            match known.get_mut(digest) {
+                Some(all) => all.push(marked),
+                None => drop(known.insert(digest.into(), vec![marked])),
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! What Envoy shows of a peer, every byte of it taken as hostile.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use policy::certificate;
+use policy::map::Map;
 use policy::name::Identity;
 use policy::plan::InboundPlan;
 use policy::source::{By, Evidence, Source};
@@ -71,7 +71,7 @@ pub struct Peers {
     /// By the number that Envoy gives each, never to two.
     connections: RefCell<NumberMap<u64, Rc<Caller>>>,
     /// By SHA-256.
-    certificates: RefCell<BTreeMap<Digest, Rc<Peer>>>,
+    certificates: RefCell<Map<Digest, Rc<Peer>>>,
 }
 
 /// The SHA-256 of a certificate in hex, as Envoy gives it.

@@ -1,7 +1,5 @@
 //! How a request is refused, so that its client can tell why.
 
-use serde::Serialize;
-
 use crate::host::{Headers, Host, Reply};
 
 /// The header of a refusal that says why.
@@ -12,21 +10,12 @@ const FORBIDDEN: u32 = 403;
 const PERMISSION_DENIED: u8 = 7;
 
 /// Who is refused.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The cluster that the request comes from, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<&'a str>,
     /// How well it is known.
     pub level: &'a str,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    error: &'a str,
-    reason: &'a str,
-    source: Origin<'a>,
-    refused_by: &'a str,
 }
 
 const ERROR: &str = "forbidden by a cross-cluster policy";
@@ -41,10 +30,43 @@ pub fn refuse(host: &impl Host, home: &str, origin: Origin<'_>, reason: &str) {
         let grpc = Some(PERMISSION_DENIED);
         return host.reply(&Reply { status: FORBIDDEN, grpc, details, headers: vec![why], body });
     }
-    let body = Body { error: ERROR, reason, source: origin, refused_by: home };
-    let body = serde_json::to_string(&body).unwrap_or_default() + "\n";
+    let body = body(home, origin, reason);
     let headers = vec![("content-type", "application/json".to_owned()), why];
     host.reply(&Reply { status: FORBIDDEN, grpc: None, details, headers, body });
+}
+
+/// The body of a refusal, in JSON: the only JSON that the filter writes, so it brings no writer for any other.
+fn body(home: &str, origin: Origin<'_>, reason: &str) -> String {
+    let mut out = String::with_capacity(256);
+    append(&mut out, "{\"error\":", ERROR);
+    append(&mut out, ",\"reason\":", reason);
+    out.push_str(",\"source\":{");
+    if let Some(cluster) = origin.cluster {
+        append(&mut out, "\"cluster\":", cluster);
+        out.push(',');
+    }
+    append(&mut out, "\"level\":", origin.level);
+    append(&mut out, "},\"refused_by\":", home);
+    out.push_str("}\n");
+    out
+}
+
+/// Appends a key and a text for it (RFC 8259, 7).
+fn append(out: &mut String, key: &str, text: &str) {
+    out.push_str(key);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            '\0'..='\x1f' => {
+                let digit = |value: u32| char::from_digit(value, 16).unwrap_or_default();
+                let code = u32::from(character);
+                out.extend(['\\', 'u', '0', '0', digit(code >> 4), digit(code & 15)]);
+            }
+            _ => out.push(character),
+        }
+    }
+    out.push('"');
 }
 
 /// Whether a content type is one of gRPC's, as Envoy tells it: `application/grpc` alone or with `+` or `;` behind.
@@ -56,6 +78,21 @@ fn is_grpc(content_type: Option<&[u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_body_is_json_whatever_stands_in_it() {
+        let odd: String = ('\0'..='\u{80}').chain(['ü', '\u{2028}', '🦀']).collect();
+        for (cluster, source) in [
+            (Some("eu-1"), serde_json::json!({"cluster": "eu-1", "level": odd})),
+            (None, serde_json::json!({"level": odd})),
+        ] {
+            let body = body("home", Origin { cluster, level: &odd }, &odd);
+            let read: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let said =
+                serde_json::json!({"error": ERROR, "reason": odd, "source": source, "refused_by": "home"});
+            assert_eq!(read, said);
+        }
+    }
 
     #[test]
     fn grpc_is_told_from_its_namesakes() {

@@ -1,11 +1,11 @@
 //! A plugin's configuration, checked against the proxy that it arrived in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::rc::Rc;
 
 use policy::Guard;
+use policy::map::Map;
 use policy::name::{Identity, Namespace, Service};
 use policy::plan::{Configuration, GatewayPlan, Home, InboundPlan, OutboundPlan, Plan, PlanError, Role};
 
@@ -65,7 +65,7 @@ pub struct Outward {
 }
 
 /// The service that a host names, if it names one.
-type Services = BTreeMap<Box<[u8]>, Option<Rc<Service>>>;
+type Services = Map<Box<[u8]>, Option<Rc<Service>>>;
 
 /// A sidecar that requests arrive at.
 #[derive(Debug)]
@@ -273,9 +273,12 @@ impl Settings {
             Plan::Outbound(plan) => Place::Outbound(Outward::new(plan, namespace, host)),
             Plan::Inbound(plan) if plan.leaves(&namespace) => Place::Elsewhere,
             Plan::Inbound(plan) => {
-                let label =
-                    |label: &str| Some((label.to_owned(), metadata(host, &format!("LABELS\0{label}"))?));
-                let labels: BTreeMap<String, String> = plan.labels().into_iter().filter_map(label).collect();
+                let mut labels = Map::default();
+                for label in &plan.labels() {
+                    if let Some(value) = metadata(host, &format!("LABELS\0{label}")) {
+                        labels.insert((*label).to_owned(), value);
+                    }
+                }
                 let guard = Guard::new(&plan, &namespace, &labels);
                 Place::Inbound(Inward::new(plan, (guard, namespace), before, host))
             }

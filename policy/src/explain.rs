@@ -17,7 +17,8 @@
 //!   access: {allow: [{name: from-eu, from: [{clusters: [\"eu-*\"]}], to: [{methods: [GET]}]}]}
 //! ", mesh.root_namespace());
 //! let plan = &compile(&mesh, &policies).0.unwrap()[&"eu-1".parse()?].inbound;
-//! let guard = Guard::new(plan, &"payments".parse()?, &[("app".to_owned(), "ledger".to_owned())].into());
+//! let labels = std::collections::BTreeMap::from([("app".to_owned(), "ledger".to_owned())]);
+//! let guard = Guard::new(plan, &"payments".parse()?, &labels);
 //! let issuer = Some("L=us-1,CN=Intermediate CA,O=Istio");
 //! let source = Source::of(plan, Evidence { peer: true, issuer, ..Evidence::default() });
 //! let arrival = Arrival { source, identity: None, port: None, method: "PUT", path: "/", host: None };

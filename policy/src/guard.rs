@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::facts::{Effect, Needs};
+use crate::map::Map;
 use crate::name::{Namespace, Service};
 use crate::plan::{Inbound, InboundPlan, Section, Table, Within};
 use crate::rule::{Demand, Judged, Scope};
@@ -23,6 +24,24 @@ pub struct Guard {
     /// What would judge if every policy acted, where a policy in shadow speaks of the workload.
     pub(crate) shadow: Option<Judge>,
     needs: Needs,
+}
+
+/// The labels of a workload.
+pub trait Labels {
+    /// The value of a label, if the workload has it.
+    fn value(&self, label: &str) -> Option<&str>;
+}
+
+impl Labels for BTreeMap<String, String> {
+    fn value(&self, label: &str) -> Option<&str> {
+        self.get(label).map(String::as_str)
+    }
+}
+
+impl Labels for Map<String, String> {
+    fn value(&self, label: &str) -> Option<&str> {
+        self.get(label).map(String::as_str)
+    }
 }
 
 /// Boundaries and sections that judge together.
@@ -49,7 +68,7 @@ pub(crate) struct Group {
 
 impl Guard {
     /// Gathers what a plan says of a workload, from its namespace and labels.
-    pub fn new(plan: &InboundPlan, namespace: &Namespace, labels: &BTreeMap<String, String>) -> Self {
+    pub fn new(plan: &InboundPlan, namespace: &Namespace, labels: &dyn Labels) -> Self {
         if plan.leaves(namespace) {
             return Self::default();
         }
@@ -87,24 +106,25 @@ impl Judge {
 struct Workload<'w> {
     plan: &'w InboundPlan,
     namespace: &'w Namespace,
-    labels: &'w BTreeMap<String, String>,
+    labels: &'w dyn Labels,
 }
 
 impl<'w> Workload<'w> {
     /// The entries of the services that the workload is behind, else that of its namespace or of the mesh; each
     /// from the first table that has it.
     fn entries(&self, tables: &[&'w Table<Inbound>]) -> Vec<&'w Inbound> {
-        let mut behind: BTreeMap<&Service, &Inbound> = BTreeMap::new();
+        let mut behind: Map<&Service, &Inbound> = Map::default();
         for (scope, entry) in tables.iter().flat_map(|table| table.iter()) {
             if let Scope::Service(service) = scope
                 && service.namespace == *self.namespace
+                && behind.get(&service).is_none()
                 && self.serves(service, entry)
             {
-                behind.entry(service).or_insert(entry);
+                behind.insert(service, entry);
             }
         }
         if !behind.is_empty() {
-            return behind.into_values().collect();
+            return behind.into_iter().map(|(_, entry)| entry).collect();
         }
         let namespace = Scope::Namespace(self.namespace.clone());
         let of = |scope| tables.iter().find_map(|table| table.get(scope));
@@ -115,10 +135,10 @@ impl<'w> Workload<'w> {
     fn serves(&self, service: &Service, entry: &Inbound) -> bool {
         if entry.selector.is_empty() {
             let mut canonical = crate::plan::CANONICAL_SERVICE.iter();
-            let canonical = canonical.find_map(|label| self.labels.get(*label));
+            let canonical = canonical.find_map(|label| self.labels.value(label));
             return canonical.is_some_and(|name| name == service.name.as_str());
         }
-        entry.selector.iter().all(|(label, value)| self.labels.get(label) == Some(value))
+        entry.selector.iter().all(|(label, value)| self.labels.value(label) == Some(value))
     }
 
     fn judge(&self, entries: &[&Inbound]) -> Judge {
@@ -128,11 +148,9 @@ impl<'w> Workload<'w> {
                 within.push(one.clone());
             }
         }
-        let mut numbers: Vec<u32> = entries.iter().flat_map(|entry| &entry.sections).copied().collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let sections: Vec<Arc<Section>> =
-            numbers.into_iter().filter_map(|number| self.plan.section(number).cloned()).collect();
+        let named = |number: &u32| entries.iter().any(|entry| entry.sections.contains(number));
+        let numbered = (0..).zip(&self.plan.sections).filter(|(number, _)| named(number));
+        let sections: Vec<Arc<Section>> = numbered.map(|(_, section)| Arc::clone(section)).collect();
         let kinds = [Demand::Claimed, Demand::Verified]
             .into_iter()
             .flat_map(|source| [(source, Judged::Remote), (source, Judged::All)]);

@@ -4,6 +4,8 @@
 //! reads files and clusters and hands their text in; the filter inside Envoy hands in what a request showed.
 //!
 //! ```
+//! use std::collections::BTreeMap;
+//!
 //! use policy::evaluate::{self, Arrival};
 //! use policy::source::{Evidence, Source};
 //! use policy::{Guard, Mesh, Policy, compile};
@@ -30,7 +32,8 @@
 //! assert!(findings.is_empty());
 //!
 //! let plan = &plans.unwrap()[&"eu-1".parse()?].inbound;
-//! let guard = Guard::new(plan, &"payments".parse()?, &[("app".to_owned(), "ledger".to_owned())].into());
+//! let labels = BTreeMap::from([("app".to_owned(), "ledger".to_owned())]);
+//! let guard = Guard::new(plan, &"payments".parse()?, &labels);
 //! let issuer = Some("L=us-1,CN=Intermediate CA,O=Istio");
 //! let source = Source::of(plan, Evidence { peer: true, issuer, tag: Some("eu-1"), ..Evidence::default() });
 //! let arrival =
@@ -52,6 +55,7 @@ pub mod finding;
 pub mod guard;
 pub mod key;
 mod kind;
+pub mod map;
 pub mod mesh;
 pub mod name;
 pub mod path;

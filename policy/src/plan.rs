@@ -5,12 +5,14 @@
 mod clause;
 mod gateway;
 mod inbound;
+mod json;
 mod members;
 mod outbound;
+mod read;
 mod table;
 mod tokens;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use clause::Clause;
 pub use gateway::{Exposure, GatewayPlan, Range};
@@ -22,6 +24,8 @@ pub use table::Table;
 pub use tokens::{TokenKeys, Tokens};
 
 use crate::name::{ClusterName, NetworkName};
+use json::Json;
+use read::{Fields, FromPlan, Misfit, reads};
 
 /// The version of the plan's form that this code writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -29,9 +33,17 @@ pub const SCHEMA: u32 = 1;
 /// Why bytes are not a plan, or not one for here.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Not JSON, or JSON of another shape.
+    /// Not JSON.
     #[error("this is not a plan")]
     Malformed(#[from] serde_json::Error),
+    /// JSON of another shape.
+    #[error("this is not a plan: {path}: {why}")]
+    Misfit {
+        /// Where in it, such as `sections[3].allow[0].from`.
+        path: String,
+        /// What is wrong there.
+        why: String,
+    },
     /// Written by a newer isthmus.
     #[error(
         "this plan has schema {found}, and this filter reads up to {SCHEMA}: update the module first, then the plan"
@@ -52,8 +64,7 @@ pub enum PlanError {
 }
 
 /// Whose plan it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Home {
     /// The mesh.
     pub mesh: String,
@@ -65,7 +76,7 @@ pub struct Home {
 
 /// Which of the filter's places a plugin stands at. Directions are plugins of their own, so that a request need
 /// not ask which way it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// A sidecar, requests of its own application.
@@ -105,18 +116,25 @@ pub enum Plan {
     Gateway(GatewayPlan),
 }
 
-/// The part of a plan that every reader understands.
-#[derive(Deserialize)]
-struct Versioned {
-    schema: u32,
+reads! {
+    Home { mesh, cluster, network }
 }
 
-fn read<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, PlanError> {
-    let Versioned { schema } = serde_json::from_slice(json)?;
-    if schema > SCHEMA {
-        return Err(PlanError::Newer { found: schema });
+impl std::convert::From<Misfit> for PlanError {
+    fn from(misfit: Misfit) -> Self {
+        let (path, why) = misfit.into_parts();
+        Self::Misfit { path, why }
     }
-    Ok(serde_json::from_slice(json)?)
+}
+
+/// Reads the types of a plan, once its version is known to be one of ours.
+fn read<T: FromPlan>(json: &Json<'_>) -> Result<T, PlanError> {
+    let found = Fields::any(json).and_then(|fields| fields.required("schema"));
+    let found: u32 = found.map_err(|misfit| misfit.under("plan"))?;
+    if found > SCHEMA {
+        return Err(PlanError::Newer { found });
+    }
+    Ok(T::from_plan(json).map_err(|misfit| misfit.under("plan"))?)
 }
 
 macro_rules! plans {
@@ -124,6 +142,10 @@ macro_rules! plans {
         impl $plan {
             /// Reads a plan and checks its references.
             pub fn read(json: &[u8]) -> Result<Self, PlanError> {
+                Self::of_json(&serde_json::from_slice(json)?)
+            }
+
+            fn of_json(json: &Json<'_>) -> Result<Self, PlanError> {
                 read::<Self>(json)?.checked()
             }
 
@@ -145,10 +167,14 @@ plans!(OutboundPlan, InboundPlan, GatewayPlan);
 impl Plan {
     /// Reads the plan of a role and checks its references.
     pub fn read(role: Role, json: &[u8]) -> Result<Self, PlanError> {
+        Self::of_json(role, &serde_json::from_slice(json)?)
+    }
+
+    fn of_json(role: Role, json: &Json<'_>) -> Result<Self, PlanError> {
         match role {
-            Role::Outbound | Role::Upstream => OutboundPlan::read(json).map(Self::Outbound),
-            Role::Inbound => InboundPlan::read(json).map(Self::Inbound),
-            Role::Gateway => GatewayPlan::read(json).map(Self::Gateway),
+            Role::Outbound | Role::Upstream => OutboundPlan::of_json(json).map(Self::Outbound),
+            Role::Inbound => InboundPlan::of_json(json).map(Self::Inbound),
+            Role::Gateway => GatewayPlan::of_json(json).map(Self::Gateway),
         }
     }
 
@@ -178,19 +204,16 @@ pub struct Configuration {
     pub plan: Plan,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Undecided<'a> {
-    role: Role,
-    digest: String,
-    #[serde(borrow)]
-    plan: &'a serde_json::value::RawValue,
-}
-
 impl Configuration {
     /// Reads what Envoy hands to the plugin.
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
-        let Undecided { role, digest, plan } = serde_json::from_slice(json)?;
-        Ok(Self { role, digest, plan: Plan::read(role, plan.get().as_bytes())? })
+        let json = serde_json::from_slice(json)?;
+        let fields = Fields::of(&json, &["role", "digest", "plan"])?;
+        let role = fields.required("role")?;
+        Ok(Self {
+            role,
+            digest: fields.required("digest")?,
+            plan: Plan::of_json(role, fields.value("plan")?)?,
+        })
     }
 }

@@ -2,11 +2,10 @@
 
 use std::borrow::Borrow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// A set as a sorted list: the same members, the same bytes, and no more memory than they take.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "Vec<T>", bound(deserialize = "T: Deserialize<'de> + Ord"))]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Set<T>(Vec<T>);
 
 impl<T> Default for Set<T> {
@@ -29,8 +28,22 @@ impl<T: Ord> FromIterator<T> for Set<T> {
     }
 }
 
+impl<T: Ord> Set<T> {
+    /// Members that are in order already, each once; `None` when they are not.
+    pub fn ordered(members: Vec<T>) -> Option<Self> {
+        members.is_sorted_by(|one, two| one < two).then_some(Self(members))
+    }
+
+    /// Adds a member, if it is none yet.
+    pub fn insert(&mut self, member: T) {
+        if let Err(at) = self.0.binary_search(&member) {
+            self.0.insert(at, member);
+        }
+    }
+}
+
 impl<T> Set<T> {
-    /// Whether there is a member.
+    /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -72,7 +85,11 @@ mod tests {
         let set = Set::from(vec![3, 1, 2, 3]);
         assert_eq!(set, Set::from(vec![2, 3, 1]));
         assert_eq!(serde_json::to_string(&set).unwrap(), "[1,2,3]");
-        assert_eq!(serde_json::from_str::<Set<u8>>("[3,3,2,1]").unwrap(), Set::from(vec![1, 2, 3]));
+        assert_eq!(Set::ordered(vec![1, 2, 3]), Some(set.clone()));
+        assert!([vec![2, 1], vec![1, 1]].into_iter().all(|members| Set::ordered(members).is_none()));
+        let mut grown = Set::default();
+        [2, 3, 1, 2].into_iter().for_each(|member| grown.insert(member));
+        assert_eq!(grown, set);
         assert!(set.contains(&2) && !set.contains(&4) && !Set::<u8>::default().contains(&0));
     }
 }

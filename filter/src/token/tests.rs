@@ -23,7 +23,10 @@ fn key(id: &str) -> SigningKey {
 
 fn keys_with(public: PublicKey) -> TokenKeys {
     let both = [("k1".parse().unwrap(), public), ("k2".parse().unwrap(), PublicKey::from_bytes([7; 32]))];
-    TokenKeys { life: LIFE, keys: [("eu-1".parse().unwrap(), both.into())].into() }
+    TokenKeys {
+        life: LIFE,
+        keys: [("eu-1".parse().unwrap(), both.into_iter().collect())].into_iter().collect(),
+    }
 }
 
 fn keys() -> TokenKeys {
@@ -119,8 +122,8 @@ fn the_longest_names_there_are_fit_into_a_token() {
     };
     let token = sign(&key(&label), &names.claims());
     assert!(token.len() < LONGEST / 2, "{}", token.len());
-    let of = [(label.parse().unwrap(), PUBLIC.parse().unwrap())].into();
-    let keys = TokenKeys { life: LIFE, keys: [(names.cluster.clone(), of)].into() };
+    let of = [(label.parse().unwrap(), PUBLIC.parse().unwrap())].into_iter().collect();
+    let keys = TokenKeys { life: LIFE, keys: [(names.cluster.clone(), of)].into_iter().collect() };
     assert!(verify(token.as_bytes(), &keys, &names.expected()).is_ok());
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::map::Map;
 use crate::mesh::{Cluster, IssuerName, Mesh};
 use crate::name::{ClusterName, Service};
 use crate::plan::{Location, Members, TokenKeys};
@@ -15,7 +16,7 @@ pub(super) struct Ground<'m> {
     /// The same for plans.
     pub(super) locations: Arc<Vec<Location>>,
     /// The names that prove a cluster.
-    pub(super) issuers: Arc<BTreeMap<IssuerName, ClusterName>>,
+    pub(super) issuers: Arc<Map<IssuerName, ClusterName>>,
     /// The keys whose tokens prove one.
     pub(super) tokens: Option<Arc<TokenKeys>>,
     hosts: BTreeMap<&'m Service, Members>,
@@ -25,7 +26,8 @@ pub(super) struct Ground<'m> {
 fn tokens(mesh: &Mesh) -> Option<TokenKeys> {
     let life = mesh.tokens()?.seconds();
     let signing = mesh.clusters().filter(|cluster| !cluster.token_keys.is_empty());
-    let keys = signing.map(|cluster| (cluster.name.clone(), cluster.token_keys.clone()));
+    let keys =
+        signing.map(|cluster| (cluster.name.clone(), cluster.token_keys.clone().into_iter().collect()));
     Some(TokenKeys { life, keys: keys.collect() })
 }
 

@@ -148,9 +148,11 @@ impl Here<'_> {
                 }
             }
             let selector = match scope {
-                Scope::Service(service) => {
-                    self.ground.mesh.service(service).map(|listing| listing.selector.clone())
-                }
+                Scope::Service(service) => self
+                    .ground
+                    .mesh
+                    .service(service)
+                    .map(|listing| listing.selector.clone().into_iter().collect()),
                 Scope::Namespace(_) | Scope::Mesh => None,
             };
             let sections = judging.into_iter().collect();

@@ -3,8 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::json::Json;
+use super::read::{FromPlan, Read, ordered, parsed, texts};
 use crate::pattern::Pattern;
 use crate::set::Set;
 
@@ -14,12 +16,8 @@ const NOT: char = '!';
 /// A field and its twin. Holds when one value of `any` does, if there is one, and no value of `none` does.
 ///
 /// In a plan it is one list, the twin's values with `!` before them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(
-    into = "Vec<String>",
-    try_from = "Vec<String>",
-    bound(serialize = "T: Clone + Display", deserialize = "T: FromStr<Err: Display> + Ord")
-)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "Vec<String>", bound(serialize = "T: Clone + Display"))]
 pub struct Clause<T> {
     /// What the field takes in; empty: everything.
     pub any: Set<T>,
@@ -74,18 +72,17 @@ impl<T: Display> From<Clause<T>> for Vec<String> {
     }
 }
 
-impl<T: FromStr + Ord> TryFrom<Vec<String>> for Clause<T> {
-    type Error = T::Err;
-
-    fn try_from(values: Vec<String>) -> Result<Self, T::Err> {
+impl<T: FromStr<Err: Display> + Ord> FromPlan for Clause<T> {
+    fn from_plan(json: &Json<'_>) -> Read<Self> {
         let (mut any, mut none) = (Vec::new(), Vec::new());
-        for value in values {
-            match value.strip_prefix(NOT) {
-                Some(value) => none.push(value.parse()?),
-                None => any.push(value.parse()?),
+        texts(json, |text| {
+            match text.strip_prefix(NOT) {
+                Some(text) => none.push(parsed(text)?),
+                None => any.push(parsed(text)?),
             }
-        }
-        Ok(Self { any: any.into(), none: none.into() })
+            Ok(())
+        })?;
+        Ok(Self { any: ordered(any)?, none: ordered(none)? })
     }
 }
 
@@ -94,16 +91,17 @@ mod tests {
     use super::*;
 
     fn clause(values: &[&str]) -> Clause<Pattern> {
-        Vec::from_iter(values.iter().map(ToString::to_string)).try_into().unwrap()
+        let json = serde_json::to_string(values).unwrap();
+        Clause::from_plan(&serde_json::from_str(&json).unwrap()).unwrap()
     }
 
     #[test]
-    fn a_clause_is_one_list_in_json() {
-        let json = "[\"a\",\"b*\",\"!*-x\",\"!c\"]";
-        let read: Clause<Pattern> = serde_json::from_str(json).unwrap();
-        assert_eq!(read, clause(&["!c", "b*", "a", "!*-x"]));
-        let again: Clause<Pattern> = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
-        assert_eq!(read, again);
+    fn a_clause_is_one_list_in_json_and_in_order() {
+        let written = serde_json::to_string(&clause(&["a", "b*", "!c", "!*-x"])).unwrap();
+        assert_eq!(written, r#"["a","b*","!c","!*-x"]"#);
+        for unordered in [r#"["b*","a"]"#, r#"["a","a"]"#, r#"["!b","!a"]"#] {
+            assert!(Clause::<Pattern>::from_plan(&serde_json::from_str(unordered).unwrap()).is_err());
+        }
     }
 
     #[test]

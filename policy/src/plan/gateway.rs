@@ -2,48 +2,52 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::read::reads;
 use super::{Home, PlanError, Table};
 use crate::cidr::Cidr;
 use crate::name::{NetworkName, Port};
 use crate::set::Set;
 
 /// Who may see which service through the gateways of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GatewayPlan {
     pub(crate) schema: u32,
     pub(crate) home: Home,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) ranges: Vec<Range>,
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[serde(skip_serializing_if = "Table::is_empty")]
     pub(crate) enforced: Table<Vec<Exposure>>,
     /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[serde(skip_serializing_if = "Table::is_empty")]
     pub(crate) shadow: Table<Vec<Exposure>>,
 }
 
 /// Addresses of a network. The narrowest come first, so the first that holds an address is the right one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Range {
     pub(crate) cidr: Cidr,
     pub(crate) network: NetworkName,
 }
 
 /// What one policy shows of a service, and to which networks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exposure {
     /// Who says so.
     pub policy: String,
     /// The networks that see it; `None`: it is shown wherever a connection comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Set<NetworkName>>,
     /// The ports that they see; empty: all.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    #[serde(skip_serializing_if = "Set::is_empty")]
     pub ports: Set<Port>,
+}
+
+reads! {
+    GatewayPlan { schema, home, ranges or default, enforced or default, shadow or default }
+    Range { cidr, network }
+    Exposure { policy, networks or default, ports or default }
 }
 
 impl GatewayPlan {

@@ -1,11 +1,12 @@
 //! The plan of the sidecar that a request arrives at.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::read::reads;
 use super::{Clause, Home, Members, PlanError, Table, TokenKeys};
+use crate::map::Map;
 use crate::mesh::IssuerName;
 use crate::name::{ClusterName, Namespace, NetworkName, Port, RegionName, TrustDomain};
 use crate::pattern::Pattern;
@@ -17,33 +18,32 @@ pub(crate) const CANONICAL_SERVICE: [&str; 3] =
     ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
 
 /// Who may come in to the workloads of a cluster, or of some of its namespaces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InboundPlan {
     pub(crate) schema: u32,
     pub(crate) home: Home,
     /// The clusters of the mesh by name; [`Members`] are numbers of this list.
     pub(crate) clusters: Arc<Vec<Location>>,
-    pub(crate) issuers: Arc<BTreeMap<IssuerName, ClusterName>>,
+    pub(crate) issuers: Arc<Map<IssuerName, ClusterName>>,
     /// The access sections in the order in which they give reasons; entries name them by number.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) sections: Vec<Arc<Section>>,
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[serde(skip_serializing_if = "Table::is_empty")]
     pub(crate) enforced: Table<Inbound>,
     /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[serde(skip_serializing_if = "Table::is_empty")]
     pub(crate) shadow: Table<Inbound>,
     /// The keys whose tokens are believed; `None` where the mesh has no tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens: Option<Arc<TokenKeys>>,
     /// Namespaces whose workloads have a plan of their own, so that this one says nothing there.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    #[serde(skip_serializing_if = "Set::is_empty")]
     pub(crate) apart: Set<Namespace>,
 }
 
 /// Where a cluster is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Location {
     /// Its number in the plan.
     #[serde(skip)]
@@ -53,31 +53,29 @@ pub struct Location {
     /// The network of its pods.
     pub network: NetworkName,
     /// Its region.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<RegionName>,
     /// The trust domain of its identities, where the plan knows of several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<TrustDomain>,
 }
 
 /// Who may come in to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Inbound {
     /// The labels of the service's workloads; empty: its canonical service says it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub selector: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub selector: Map<String, String>,
     /// The clusters inside a boundary.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Within>,
     /// The access sections, by number.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    #[serde(skip_serializing_if = "Set::is_empty")]
     pub sections: Set<u32>,
 }
 
 /// The clusters inside a boundary around this one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Within {
     /// Who draws it.
     pub policy: String,
@@ -86,8 +84,7 @@ pub struct Within {
 }
 
 /// The access section of one policy, its clusters, networks and regions resolved to clusters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Section {
     /// The policy.
     pub policy: String,
@@ -96,10 +93,10 @@ pub struct Section {
     /// Whom it judges.
     pub scope: Judged,
     /// Rules of which any refuses, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Rule>,
     /// Rules of which one must hold, by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<Rule>>,
 }
 
@@ -123,51 +120,64 @@ impl Section {
 }
 
 /// A rule: one of `from` holds and, if there are any, one of `to`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Its name.
     pub name: String,
     /// Where a request may come from.
     pub from: Set<From>,
     /// What it may ask for; empty: anything.
-    #[serde(default, skip_serializing_if = "Set::is_empty")]
+    #[serde(skip_serializing_if = "Set::is_empty")]
     pub to: Set<To>,
 }
 
 /// A source: every clause that is said holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct From {
     /// The clusters.
     pub clusters: Members,
     /// The namespaces of the identity.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub namespaces: Clause<Pattern>,
     /// The identity, without its scheme.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub principals: Clause<Pattern>,
     /// The trust domain of the identity.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub trust_domains: Clause<Pattern>,
 }
 
 /// A request: every clause that is said holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct To {
     /// The ports of the workload.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub ports: Clause<Port>,
     /// The methods.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub methods: Clause<Pattern>,
     /// The paths, normalised.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub paths: Clause<Pattern>,
     /// The hosts.
-    #[serde(default, skip_serializing_if = "Clause::is_empty")]
+    #[serde(skip_serializing_if = "Clause::is_empty")]
     pub hosts: Clause<Pattern>,
+}
+
+reads! {
+    InboundPlan {
+        schema, home, clusters, issuers, sections or default, enforced or default, shadow or default, tokens or default, apart or default
+    }
+    Location { name, network, region or default, trust_domain as "trustDomain" or default; number = 0 }
+    Inbound { selector or default, within or default, sections or default }
+    Within { policy, clusters }
+    Section { policy, source, scope, deny or default, allow or default }
+    Rule { name, from, to or default }
+    From {
+        clusters, namespaces or default, principals or default, trust_domains as "trustDomains" or default
+    }
+    To { ports or default, methods or default, paths or default, hosts or default }
 }
 
 impl InboundPlan {
@@ -228,8 +238,7 @@ impl InboundPlan {
 
     /// The cluster whose intermediate CA has this name.
     pub fn issued_in(&self, issuer: &str) -> Option<&Location> {
-        let issuer: IssuerName = issuer.parse().ok()?;
-        self.location(self.issuers.get(&issuer)?)
+        self.location(self.issuers.find(|name| name.as_str().cmp(issuer))?)
     }
 
     /// Whether a source is told by this plan as by another.
@@ -256,9 +265,12 @@ impl InboundPlan {
     }
 
     /// The labels of a workload that tell which services it is behind.
-    pub fn labels(&self) -> BTreeSet<&str> {
-        let entries = self.enforced.iter().chain(self.shadow.iter());
-        let selectors = entries.flat_map(|(_, entry)| entry.selector.keys().map(String::as_str));
-        CANONICAL_SERVICE.into_iter().chain(selectors).collect()
+    pub fn labels(&self) -> Set<&str> {
+        let mut labels = Set::default();
+        CANONICAL_SERVICE.into_iter().for_each(|label| labels.insert(label));
+        for (_, entry) in self.enforced.iter().chain(self.shadow.iter()) {
+            entry.selector.keys().for_each(|label| labels.insert(label.as_str()));
+        }
+        labels
     }
 }

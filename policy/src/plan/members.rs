@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use super::read::{FromText, Read, parsed};
 
 /// A text is not a set of numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,8 +14,8 @@ pub struct MembersError(String);
 
 /// A set of clusters, each by its place in the plan's list of clusters. Written as `0-3,7`, whatever its size a
 /// short text; tested in one step.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(into = "String")]
 pub struct Members(Vec<u64>);
 
 const BITS: usize = 64;
@@ -88,22 +90,36 @@ impl FromStr for Members {
 
     fn from_str(text: &str) -> Result<Self, MembersError> {
         let mut members = Self::default();
-        let refused = || MembersError(text.to_owned());
+        let mut free = 0;
         for range in text.split(',').filter(|_| !text.is_empty()) {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number < MOST);
-            let (first, last) = number(first).zip(number(last)).ok_or_else(refused)?;
+            let (first, last) = ends(range).ok_or_else(|| MembersError(text.to_owned()))?;
+            // What touches the range before would have been written as one with it.
+            if first < free {
+                return Err(MembersError(text.to_owned()));
+            }
             (first..=last).for_each(|cluster| members.insert(cluster));
+            free = last + 2;
         }
-        if members.to_string() == text { Ok(members) } else { Err(refused()) }
+        Ok(members)
     }
 }
 
-impl TryFrom<String> for Members {
-    type Error = MembersError;
+/// The first and the last number of a range, `3` or `0-3`, written in the one way there is.
+fn ends(range: &str) -> Option<(usize, usize)> {
+    match range.split_once('-') {
+        Some((first, last)) => Some((number(first)?, number(last)?)).filter(|(first, last)| first < last),
+        None => number(range).map(|only| (only, only)),
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, MembersError> {
-        text.parse()
+fn number(text: &str) -> Option<usize> {
+    let plain = text == "0" || !text.starts_with(['0', '+']);
+    text.parse().ok().filter(|number| plain && *number < MOST)
+}
+
+impl FromText for Members {
+    fn from_text(text: &str) -> Read<Self> {
+        parsed(text)
     }
 }
 

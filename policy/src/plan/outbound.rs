@@ -1,53 +1,50 @@
 //! The plan of the sidecar that a request leaves by.
 
-use std::collections::BTreeMap;
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
-
+use super::read::reads;
 use super::{Home, Members, PlanError, Table, Tokens};
+use crate::map::Map;
 use crate::name::{ClusterName, HeaderName, Service};
 use crate::rule::{Boundary, HashOn, Scope};
 
 /// Where requests of a cluster's applications may go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutboundPlan {
     pub(crate) schema: u32,
     pub(crate) home: Home,
     /// The clusters of the mesh by name, where anything is said; [`Members`] are numbers of this list.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) clusters: Vec<ClusterName>,
     /// What lies inside the boundaries that are drawn.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) inside: BTreeMap<Boundary, Members>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) inside: Map<Boundary, Members>,
     /// How requests are signed; `None` where the mesh has no tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens: Option<Tokens>,
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[serde(skip_serializing_if = "Table::is_empty")]
     pub(crate) enforced: Table<Outbound>,
     /// What would hold if every policy acted, for the services that a policy in shadow speaks of.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[serde(skip_serializing_if = "Table::is_empty")]
     pub(crate) shadow: Table<Outbound>,
 }
 
 /// Where requests to a service may go.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Outbound {
     /// What they may not leave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
     /// The clusters that a header chooses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
     /// The clusters that share the rest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
 }
 
 /// A boundary around this cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bound {
     /// Who draws it.
     pub policy: String,
@@ -58,28 +55,35 @@ pub struct Bound {
 }
 
 /// A header whose value chooses a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pin {
     /// Who says so.
     pub policy: String,
     /// The header.
     pub header: HeaderName,
     /// The cluster of each value; `None` where no request from here may reach it.
-    pub to: BTreeMap<String, Option<ClusterName>>,
+    pub to: Map<String, Option<ClusterName>>,
 }
 
 /// Shares of the requests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Split {
     /// Who says so.
     pub policy: String,
     /// The share of each cluster that requests from here may reach, by name.
     pub legs: Vec<(ClusterName, u8)>,
     /// What makes the choice the same for requests alike.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_on: Option<HashOn>,
+}
+
+reads! {
+    OutboundPlan { schema, home, clusters or default, inside or default, tokens or default, enforced or default, shadow or default }
+    Outbound { bound or default, pin or default, split or default }
+    Bound { policy, within, open }
+    Pin { policy, header, to }
+    Split { policy, legs, hash_on as "hashOn" or default }
 }
 
 impl OutboundPlan {
@@ -104,7 +108,7 @@ impl OutboundPlan {
         }
         let bounds =
             || self.enforced.iter().chain(self.shadow.iter()).filter_map(|(_, entry)| entry.bound.as_ref());
-        let missing = bounds().map(|bound| bound.within).find(|within| !self.inside.contains_key(within));
+        let missing = bounds().map(|bound| bound.within).find(|within| self.inside.get(within).is_none());
         match missing {
             Some(within) => Err(PlanError::Unknown { what: format!("boundary {within:?}") }),
             None => Ok(self),

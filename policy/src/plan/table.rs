@@ -1,25 +1,23 @@
 //! What a plan says, by scope.
 
-use std::collections::BTreeMap;
-#[expect(
-    clippy::disallowed_types,
-    reason = "looked up for every request, and written in the order of its keys"
-)]
-type HashMap<K, V> = std::collections::HashMap<K, V>;
+use std::cmp::Ordering;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Serialize;
 
+use super::json::Json;
+use super::read::{FromPlan, Read};
+use crate::map::Map;
 use crate::name::{Namespace, Service};
 use crate::rule::Scope;
 
-/// Entries by scope, found by hash. Each narrower entry already holds what the wider ones around it say.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Entries by scope. Each narrower entry already holds what the wider ones around it say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Table<T>(HashMap<Scope, T>);
+pub struct Table<T>(Map<Scope, T>);
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(Map::default())
     }
 }
 
@@ -36,15 +34,21 @@ impl<T> Table<T> {
 
     /// What is said of a service: under its own name, else its namespace's, else the mesh's.
     pub fn narrowest(&self, service: &Service) -> Option<&T> {
-        if self.0.is_empty() {
-            return None;
-        }
-        self.0.get(&Scope::Service(service.clone())).or_else(|| self.of_namespace(&service.namespace))
+        let own = self.0.find(|scope| match scope {
+            Scope::Service(found) => found.cmp(service),
+            Scope::Namespace(_) | Scope::Mesh => Ordering::Greater,
+        });
+        own.or_else(|| self.of_namespace(&service.namespace))
     }
 
     /// What is said of a namespace as a whole, else of the mesh.
     pub fn of_namespace(&self, namespace: &Namespace) -> Option<&T> {
-        self.0.get(&Scope::Namespace(namespace.clone())).or_else(|| self.0.get(&Scope::Mesh))
+        let own = self.0.find(|scope| match scope {
+            Scope::Service(_) => Ordering::Less,
+            Scope::Namespace(found) => found.cmp(namespace),
+            Scope::Mesh => Ordering::Greater,
+        });
+        own.or_else(|| self.get(&Scope::Mesh))
     }
 
     /// What is said of just this scope.
@@ -54,18 +58,18 @@ impl<T> Table<T> {
 
     /// The same scopes with other entries.
     pub(crate) fn map(self, entry: impl Fn(T) -> T) -> Self {
-        Self(self.0.into_iter().map(|(scope, said)| (scope, entry(said))).collect())
+        self.into_iter().map(|(scope, said)| (scope, entry(said))).collect()
     }
 
-    /// All entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Scope, &T)> {
+    /// All entries, in the order of scopes.
+    pub fn iter(&self) -> impl Iterator<Item = (&Scope, &T)> + Clone {
         self.0.iter()
     }
 }
 
 impl<T> IntoIterator for Table<T> {
     type Item = (Scope, T);
-    type IntoIter = std::collections::hash_map::IntoIter<Scope, T>;
+    type IntoIter = std::vec::IntoIter<(Scope, T)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -78,9 +82,8 @@ impl<T> FromIterator<(Scope, T)> for Table<T> {
     }
 }
 
-/// In the order of scopes, so that the same table has the same bytes.
-impl<T: Serialize> Serialize for Table<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.iter().collect::<BTreeMap<&Scope, &T>>().serialize(serializer)
+impl<T: FromPlan> FromPlan for Table<T> {
+    fn from_plan(json: &Json<'_>) -> Read<Self> {
+        Map::from_plan(json).map(Self)
     }
 }

@@ -22,14 +22,16 @@ fn believed(token: &[u8]) {
     let key: SigningKey = format!("k1:{}", "A".repeat(43)).parse().expect("a key");
     let peer = "spiffe://cluster.local/ns/checkout/sa/till".parse().expect("an identity");
     let audience = "payments".parse().expect("a namespace");
-    let of = [("k1".parse().expect("a name"), key.public())].into();
-    let keys = TokenKeys { life: u32::MAX, keys: [("us-1".parse().expect("a name"), of)].into() };
+    let of = [("k1".parse().expect("a name"), key.public())].into_iter().collect();
+    let keys =
+        TokenKeys { life: u32::MAX, keys: [("us-1".parse().expect("a name"), of)].into_iter().collect() };
     let expected = Expected { peer: &peer, audience: &audience, now: 1_795_000_000 };
     match verify(token, &keys, &expected) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(verified) if verified.ends < verified.issued.saturating_add(u64::from(u32::MAX)) => {
             let (issued, ends) = (verified.issued, verified.ends);
-            let claims = Claims { cluster: &verified.cluster, subject: &peer, audience: &audience, issued, ends };
+            let claims =
+                Claims { cluster: &verified.cluster, subject: &peer, audience: &audience, issued, ends };
             assert_eq!(token, sign(&key, &claims).as_bytes());
         }
         Ok(verified) => assert_eq!(verified.peer, peer),

