@@ -1,5 +1,6 @@
 //! The contexts of a VM: plugins under a configuration each, and the streams that pass them.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::hash::NumberMap;
@@ -7,12 +8,28 @@ use crate::host::{Host, Level, Reply};
 use crate::place::{self, Awaited, Next};
 use crate::settings::Settings;
 
-/// Everything that a VM knows. The host numbers contexts, and never gives one number twice.
+/// Everything that a VM knows. The host numbers contexts, and never gives one number to two.
 #[derive(Debug, Default)]
 pub struct Contexts {
-    roots: NumberMap<u32, Option<Rc<Settings>>>,
+    roots: NumberMap<u32, Root>,
     streams: NumberMap<u32, Stream>,
+    /// The roots that were ended and are kept, in the order in which they ended first.
+    kept: VecDeque<u32>,
 }
+
+/// A plugin under a configuration.
+#[derive(Debug, Default)]
+struct Root {
+    settings: Option<Rc<Settings>>,
+    /// How often it was started and not ended.
+    ///
+    /// When a plan goes back to what it was while requests of the first time are still under way, Envoy starts the root
+    /// of then once more; and when the last of those requests is over, it ends that root, and goes on sending it streams.
+    starts: u32,
+}
+
+/// So many ended roots that were started more than once are kept: Envoy does not end them again.
+const KEPT: usize = 16;
 
 /// A stream: what judges it, and what its answer is looked at for.
 #[derive(Debug)]
@@ -25,8 +42,8 @@ impl Contexts {
     /// A new plugin, or a new stream of one.
     pub fn create(&mut self, id: u32, parent: u32) {
         if parent == 0 {
-            self.roots.insert(id, None);
-        } else if let Some(Some(settings)) = self.roots.get(&parent) {
+            self.roots.entry(id).or_default().starts += 1;
+        } else if let Some(settings) = self.roots.get(&parent).and_then(|root| root.settings.as_ref()) {
             let stream = Stream { settings: Rc::clone(settings), awaited: Awaited::default() };
             self.streams.insert(id, stream);
         }
@@ -34,10 +51,11 @@ impl Contexts {
 
     /// Takes a plugin's configuration; `false` refuses it, and the host keeps the one before.
     pub fn configure(&mut self, id: u32, configuration: &[u8], host: &impl Host) -> bool {
-        let before: Vec<Rc<Settings>> = self.roots.values().flatten().cloned().collect();
+        let before: Vec<Rc<Settings>> =
+            self.roots.values().filter_map(|root| root.settings.clone()).collect();
         match Settings::read(configuration, &before, host) {
             Ok(settings) => {
-                self.roots.insert(id, Some(Rc::new(settings)));
+                self.roots.entry(id).or_default().settings = Some(Rc::new(settings));
                 true
             }
             Err(refusal) => {
@@ -79,8 +97,20 @@ impl Contexts {
 
     /// The end of a plugin or of a stream.
     pub fn delete(&mut self, id: u32) {
-        if self.streams.remove(&id).is_none() {
+        if self.streams.remove(&id).is_some() {
+            return;
+        }
+        let Some(root) = self.roots.get_mut(&id) else { return };
+        root.starts = root.starts.saturating_sub(1);
+        if root.starts == 0 {
             self.roots.remove(&id);
+        } else if !self.kept.contains(&id) {
+            self.kept.push_back(id);
+        }
+        if self.kept.len() > KEPT
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.roots.remove(&oldest);
         }
     }
 }
@@ -96,3 +126,6 @@ fn unknown(host: &impl Host) -> Next {
     });
     Next::Stop
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,13 +78,10 @@ pub struct Inward {
 impl Inward {
     fn new(plan: InboundPlan, guard: Guard, before: &[Rc<Settings>], host: &impl Host) -> Self {
         let asks_port = guard.needs().port;
-        let alike = |settings: &Rc<Settings>| match &settings.place {
-            Place::Inbound(old)
-                if old.guard.needs().port == asks_port && old.plan.knows_sources_as(&plan) =>
-            {
-                Some(Rc::clone(&old.peers))
-            }
-            _ => None,
+        let alike = |settings: &Rc<Settings>| {
+            let Place::Inbound(old) = &settings.place else { return None };
+            let alike = old.guard.needs().port == asks_port && old.plan.knows_sources_as(&plan);
+            alike.then(|| Rc::clone(&old.peers))
         };
         // What was read of connections stays true as long as it means the same.
         let peers = before.iter().find_map(alike).unwrap_or_else(|| Rc::new(Peers::new(host)));

@@ -19,6 +19,7 @@ mod site;
 pub use blueprint::{Blueprint, BlueprintError, Client, LabCluster, LabService};
 pub use http::{Answer, Get, RequestError};
 pub use istiod::PluginError;
+pub use process::Process;
 pub use proxy::{Proxy, ProxyKind};
 pub use site::Site;
 
@@ -35,7 +36,6 @@ use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
 use blueprint::OUTBOUND_PORT;
 use http::Sender;
 use istiod::Istiods;
-use process::Process;
 use proxy::{Role, Workload};
 
 /// How long a lab may take to come up; a Wasm module is compiled once per proxy.

@@ -4,6 +4,8 @@
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/edges.rs"]
+mod edges;
 #[path = "lab/failure.rs"]
 mod failure;
 #[path = "lab/forgery.rs"]

@@ -64,7 +64,7 @@ impl LabService {
     }
 }
 
-/// A workload that sends requests.
+/// A workload that sends requests; by the name that Istio installs it under, a gateway at the edge of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Client {
     /// The cluster it runs in.
@@ -73,6 +73,15 @@ pub struct Client {
     pub namespace: String,
     /// Its service account, also its name.
     pub service_account: String,
+}
+
+impl Client {
+    /// What Istio labels it with, `istio: ingressgateway` or `istio: egressgateway`, if it is one of those.
+    pub(super) fn edge(&self) -> Option<&str> {
+        let edge = self.service_account.strip_prefix("istio-")?;
+        (self.namespace == ROOT_NAMESPACE && ["ingressgateway", "egressgateway"].contains(&edge))
+            .then_some(edge)
+    }
 }
 
 /// What is wrong with a blueprint.

@@ -92,10 +92,7 @@ fn source(directory: &Path, file: &str) -> Value {
 
 fn node(site: &Site, own: &Workload<'_>) -> Value {
     let (namespace, name) = (own.namespace(), own.workload_name());
-    let kind = match own.kind() {
-        ProxyKind::Client | ProxyKind::Server => "sidecar",
-        ProxyKind::Gateway => "router",
-    };
+    let kind = own.node_type();
     json!({
         "id": format!("{kind}~{}~{name}.{namespace}~{namespace}.svc.cluster.local", own.address),
         "cluster": format!("{}.{namespace}", own.service_account()),

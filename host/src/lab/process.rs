@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running Envoy and the shell that keeps it.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     keeper: Child,
     // Closing it is what ends the child.
     lifeline: Option<ChildStdin>,
@@ -38,7 +38,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts Envoy with this bootstrap; it logs to `log`.
-    pub(super) fn start(envoy: &Path, bootstrap: &Path, log: &Path) -> io::Result<Self> {
+    pub fn start(envoy: &Path, bootstrap: &Path, log: &Path) -> io::Result<Self> {
         let output = File::create(log)?;
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
@@ -58,24 +58,24 @@ impl Process {
     }
 
     /// Whether it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         !matches!(self.keeper.try_wait(), Ok(None))
     }
 
     /// The end of its log, for an error that tells why it ended.
-    pub(super) fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines.iter().skip(lines.len().saturating_sub(12)).copied().collect::<Vec<_>>().join("\n")
     }
 
     /// Lets go of the child, without waiting: so that many end at once.
-    pub(super) fn release(&mut self) {
+    pub fn release(&mut self) {
         drop(self.lifeline.take());
     }
 
     /// Waits until the released child has ended; false when it did not in time.
-    pub(super) fn wait(&mut self) -> bool {
+    pub fn wait(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if self.has_ended() {

@@ -153,7 +153,9 @@ impl<'b> Workload<'b> {
             labels.insert("topology.kubernetes.io/region", region.clone());
         }
         match self.role {
-            Role::Client(_) => {}
+            Role::Client(client) => {
+                labels.extend(client.edge().map(|edge| ("istio", edge.to_owned())));
+            }
             Role::Server { version, .. } => {
                 labels.insert("version", format!("v{version}"));
             }
@@ -162,6 +164,15 @@ impl<'b> Workload<'b> {
             }
         }
         labels
+    }
+
+    /// As the id of its node begins.
+    pub(super) fn node_type(&self) -> &'static str {
+        match self.role {
+            Role::Client(client) if client.edge().is_some() => "router",
+            Role::Client(_) | Role::Server { .. } => "sidecar",
+            Role::Gateway => "router",
+        }
     }
 
     pub(super) fn spiffe_id(&self, trust_domain: &str) -> String {

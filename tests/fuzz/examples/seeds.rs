@@ -4,16 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use isthmus_filter::pairs;
+use isthmus_fuzz::Request;
 use policy::plan::Role;
 use policy::{Mesh, Plan, Policy, compile};
 
 /// What a request shows, in the order of `isthmus_fuzz::Request::SHOWN`.
 const REQUESTS: [&str; 3] = [
-    "ledger.payments:8080\nGET\n/v1/accounts?all\nus-1\n\npayments\nledger\nspiffe://cluster.local/ns/checkout/sa/till\n\
+    "ledger.payments:8080\nGET\n/v1/accounts?all\nus-1\ncluster=eu-1\napplication/grpc\n\npayments\nledger\nspiffe://cluster.local/ns/checkout/sa/till\n\
      outbound_.8080_._.ledger.payments.svc.cluster.local\n10.3.0.9:4711\ninbound|8080||",
-    "web.shop\nPOST\n/a/../v1/%2e\nnowhere\na\nshop\nweb\nspiffe://cluster.local/ns/batch/sa/night\n\
+    "web.shop\nPOST\n/a/../v1/%2e\nnowhere\nx\ntext/html\na\nshop\nweb\nspiffe://cluster.local/ns/batch/sa/night\n\
      outbound_.80_._.web.shop.svc.cluster.local\n192.0.2.1:1\ninbound|80||",
-    "LEDGER.payments.svc.cluster.local.\nHEAD\n//v1\\x\n\nsession=a; user=b",
+    "LEDGER.payments.svc.cluster.local.\nHEAD\n//v1\\x\n\n\n\nsession=a; user=b",
 ];
 
 /// A header and claims, which the target signs.
@@ -60,6 +62,11 @@ fn main() -> std::io::Result<()> {
     }
     for odd in files(&here.join("odd/certificate"))? {
         seeds.put("certificate", &fs::read(odd)?)?;
+    }
+    for request in REQUESTS {
+        let lines: Vec<&str> = request.lines().take(7).collect();
+        let map = pairs::encode(&Vec::from_iter(Request::SHOWN.into_iter().zip(lines)));
+        seeds.put("headers", &map)?;
     }
     for path in PATHS {
         seeds.put("path", path.as_bytes())?;

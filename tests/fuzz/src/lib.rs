@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use isthmus_filter::contexts::Contexts;
 use policy::finding::{Finding, has_errors};
-use policy::plan::{Configuration, Role};
+use policy::plan::{Configuration, Home, Role};
 use policy::{Mesh, Plan, Policy, certificate, compile, path::normalise};
 
 pub use request::Request;
@@ -88,6 +88,35 @@ pub fn plan(bytes: &[u8]) {
         }
     }
 }
+
+/// A header map as the proxy would hand it over, or no such thing: the filter stands it at each of its places.
+pub fn headers(bytes: &[u8]) {
+    for (json, home) in &*PLACES {
+        let request = Request::raw(home, bytes);
+        let mut contexts = Contexts::default();
+        contexts.create(1, 0);
+        assert!(contexts.configure(1, json, &request), "a sound plan is taken");
+        contexts.create(2, 1);
+        let _either = contexts.request(2, &request);
+        contexts.answer(2, &request);
+    }
+    let _read = isthmus_filter::pairs::of(bytes).count();
+}
+
+/// Configurations of both directions in one cluster.
+static PLACES: LazyLock<Vec<(Vec<u8>, Home)>> = LazyLock::new(|| {
+    let text = include_str!("../../golden/access/policies/ledger.yaml");
+    let (policies, _) = Policy::read("ledger.yaml", text, SOUND.root_namespace());
+    let plans = compile(&SOUND, &policies).0.expect("a sound policy");
+    let parts = plans[&"eu-1".parse().expect("a name")].parts();
+    let place = |(role, _, plan): (Role, _, Plan)| {
+        let (role, digest) = (role.as_str(), "0".repeat(64));
+        let json = plan.to_json().expect("a plan is JSON");
+        let json = format!("{{\"role\":\"{role}\",\"digest\":\"{digest}\",\"plan\":{json}}}");
+        (json.into_bytes(), plan.home().clone())
+    };
+    parts.into_iter().map(place).collect()
+});
 
 /// A raw path: what comes out is a path without query, in visible ASCII, without dot segments, and final.
 pub fn path(text: &str) {

@@ -40,6 +40,11 @@ impl<'a> Request<'a> {
         Self { home, shown, headers }
     }
 
+    /// A request whose headers are these bytes, whatever they are.
+    pub fn raw(home: &'a Home, headers: &[u8]) -> Self {
+        Self { headers: headers.to_vec(), ..Self::new(home, Vec::new()) }
+    }
+
     fn shown(&self, name: &str) -> Option<&[u8]> {
         let at = Self::SHOWN.iter().position(|shown| *shown == name)?;
         self.shown.get(at).copied().filter(|value| !value.is_empty())

@@ -11,6 +11,7 @@ use isthmus::workspace::Workspace;
 use policy::mesh::OnFailure;
 use policy::plan::Role;
 use policy::{Mesh, Policy};
+use serde_json::{Value, json};
 
 use super::{eventually, start};
 
@@ -57,15 +58,16 @@ fn roll_out(site: &Site, mesh: &Mesh, url: &ModuleUrl, policy: &str) {
     assert_eq!(findings, []);
     let (plans, findings) = policy::compile(mesh, &policies);
     let plans = plans.unwrap_or_else(|| panic!("{findings:?}"));
-    let plan =
-        plans[&"cluster1".parse().expect("a name")].at(Role::Inbound, &"sample".parse().expect("a name"));
+    let plans = plans.get(&"cluster1".parse().expect("a name")).expect("plans of the cluster");
+    let plan = plans.at(Role::Inbound, &"sample".parse().expect("a name"));
     for (app, on_failure) in
         [("reload", OnFailure::Reload), ("close", OnFailure::Close), ("open", OnFailure::Open)]
     {
         let deployed = Deployed { url: url.clone(), on_failure };
         let mut object = plugin::wasm_plugin(Role::Inbound, &plan, "sample", &deployed).expect("a plugin");
-        object["metadata"]["name"] = app.into();
-        object["spec"]["selector"] = serde_json::json!({"matchLabels": {"app": app}});
+        *object.pointer_mut("/metadata/name").expect("a name") = app.into();
+        let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut).expect("a spec");
+        spec.insert("selector".to_owned(), json!({"matchLabels": {"app": app}}));
         std::fs::write(site.plugins("cluster1").join(format!("{app}.yaml")), object.to_string())
             .expect("a write");
     }

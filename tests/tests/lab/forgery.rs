@@ -61,6 +61,11 @@ fn leaf(issuer: &Issuer<'_, KeyPair>, chain: &str) -> Shown {
 
 /// What the ledger's sidecar answers to a client that shows this; nothing when it ends the handshake.
 fn answer(dir: &Path, to: SocketAddr, shown: &Shown) -> String {
+    answers(dir, to, shown, &["Connection: close"])
+}
+
+/// What it answers to requests on one connection, each with these headers beside a forged tag.
+fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> String {
     let (chain, key) = (dir.join("shown.pem"), dir.join("shown.key"));
     std::fs::write(&chain, &shown.chain).expect("a write");
     std::fs::write(&key, &shown.key).expect("a write");
@@ -78,9 +83,14 @@ fn answer(dir: &Path, to: SocketAddr, shown: &Shown) -> String {
         .stderr(Stdio::null())
         .spawn()
         .expect("openssl runs");
-    let request = "GET /v1/accounts HTTP/1.1\r\nHost: ledger.payments\r\nx-source-cluster: cluster1\r\nConnection: close\r\n\r\n";
+    let request = |headers: &&str| {
+        format!(
+            "GET /v1/accounts HTTP/1.1\r\nHost: ledger.payments\r\nx-source-cluster: cluster1\r\n{headers}\r\n\r\n"
+        )
+    };
+    let requests: String = headers.iter().map(request).collect();
     // A sidecar that has hung up already is what most of these tests want.
-    let _hung_up = client.stdin.take().expect("a pipe").write_all(request.as_bytes()).is_err();
+    let _hung_up = client.stdin.take().expect("a pipe").write_all(requests.as_bytes()).is_err();
     let output = client.wait_with_output().expect("it ends");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -132,6 +142,38 @@ async fn the_ca_key_of_one_cluster_makes_no_identity_of_another() {
         ("another root", &other),
     ] {
         assert_eq!(answer(dir.path(), to, shown), "", "{what}");
+    }
+    lab.down().await.expect("all processes ended");
+}
+
+#[tokio::test]
+async fn no_header_on_a_connection_makes_its_peer_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, lab) = staged(&Example::read("examples/two-clusters"), dir.path()).await;
+    let to = ledger(&lab);
+    let two = Hierarchy::at(dir.path().join("ca")).intermediate("cluster2").expect("a CA");
+    let validity = Validity::from(time::OffsetDateTime::now_utc(), time::Duration::days(1));
+    let shown = |identity: &str| {
+        let leaf = two.leaf(identity, validity).expect("a leaf");
+        Shown { chain: leaf.chain, key: leaf.key }
+    };
+    let (teller, sleep) = (shown(TELLER), shown("spiffe://cluster.local/ns/sample/sa/sleep"));
+    let (_, der) = x509_parser::pem::parse_x509_pem(teller.chain.as_bytes()).expect("PEM");
+    let forged =
+        format!("x-forwarded-client-cert: By=x;Hash={};URI={TELLER}", isthmus::digest::sha256(&der.contents));
+    let statuses = |answers: &str| {
+        answers
+            .lines()
+            .filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok())
+            .collect::<Vec<u16>>()
+    };
+    let all = [forged.as_str(), "x: y", &forged, &format!("{forged}\r\nConnection: close")];
+    for _ in 0..2 {
+        // Each is judged by its own certificate, by every request of its connection, though the other was just there.
+        assert_eq!(statuses(&answers(dir.path(), to, &teller, &all)), [200; 4]);
+        // After a refusal Envoy may hang up on what follows.
+        let refused = statuses(&answers(dir.path(), to, &sleep, &all));
+        assert!(!refused.is_empty() && refused.iter().all(|status| *status == 403), "{refused:?}");
     }
     lab.down().await.expect("all processes ended");
 }

@@ -26,7 +26,7 @@ impl Dice {
 
     fn of<'l, T>(&mut self, list: &'l [T]) -> &'l T {
         let at = self.roll(list.len() as u64);
-        &list[usize::try_from(at).expect("an index")]
+        list.get(usize::try_from(at).expect("an index")).expect("one of them")
     }
 
     fn bytes(&mut self, most: u64) -> Vec<u8> {
