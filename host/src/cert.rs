@@ -5,9 +5,11 @@
 
 mod authority;
 mod hierarchy;
+mod token;
 
 pub use authority::{Intermediate, KeyKind, Leaf, Root, Validity};
 pub use hierarchy::{Hierarchy, Options, Report};
+pub use token::TokenKey;
 
 use std::io;
 use std::path::PathBuf;
@@ -72,6 +74,14 @@ pub enum CertError {
         path: PathBuf,
         /// What the certificate library said.
         source: rcgen::Error,
+    },
+    /// A private key of another kind.
+    #[error(
+        "{path} holds no Ed25519 key alone, as `openssl genpkey -algorithm ed25519` writes it: name another with --kid"
+    )]
+    NotATokenKey {
+        /// Which file.
+        path: PathBuf,
     },
     /// A certificate is for another key than the one beside it.
     #[error("the key {key} does not belong to the certificate {certificate}")]

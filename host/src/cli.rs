@@ -11,6 +11,7 @@ mod page;
 mod rollout;
 mod setup;
 mod test;
+mod token_key;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +93,8 @@ enum Verb {
 enum MeshVerb {
     /// Make the root CA and an intermediate for each cluster
     Certs(certs::Certs),
+    /// Make the key that a cluster's sidecars sign tokens with
+    TokenKey(token_key::MakeTokenKey),
 }
 
 /// Runs the command line of this process.
@@ -147,6 +150,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Test(verb) => verb.run(&common, out),
         Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Demo(verb) => verb.run(out),

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a fixture that fails fails its test")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -171,6 +172,61 @@ fn certificates_are_made_once_and_kept_and_openssl_accepts_them() {
             .expect("openssl runs");
         assert!(verified.status.success(), "{}", stderr(&verified));
     }
+}
+
+#[test]
+fn a_token_key_is_made_once_and_openssl_reads_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("keys").display().to_string();
+    let make = |cluster: &str, kid: &str| {
+        run(&[
+            "mesh",
+            "token-key",
+            "-f",
+            "examples/two-clusters",
+            "--cluster",
+            cluster,
+            "--kid",
+            kid,
+            "--dir",
+            &out,
+        ])
+    };
+    let made = make("cluster1", "c1-2026");
+    assert!(stderr(&made).contains("made "), "{}", stderr(&made));
+    let again = make("cluster1", "c1-2026");
+    assert!(stderr(&again).contains("kept "), "{}", stderr(&again));
+    assert_eq!(stdout(&made), stdout(&again));
+    let file = dir.path().join("keys/c1-2026.pem");
+    assert_eq!(std::fs::metadata(&file).expect("a key").permissions().mode() & 0o777, 0o600);
+    let public = Command::new("openssl")
+        .args(["pkey", "-pubout", "-outform", "DER", "-in"])
+        .arg(&file)
+        .output()
+        .expect("openssl runs");
+    let bytes = public.stdout.last_chunk::<32>().expect("a public key");
+    let wanted = format!("{{kid: \"c1-2026\", publicKey: {}}}", policy::key::PublicKey::from_bytes(*bytes));
+    assert!(stdout(&made).contains(&wanted), "{}", stdout(&made));
+    assert!(stdout(&made).contains("\n  key: \"c1-2026:"), "{}", stdout(&made));
+    assert_ne!(stdout(&make("cluster1", "c1-2027")), stdout(&made));
+    // What OpenSSL makes is taken as it is; another kind of key is not.
+    let genpkey = |algorithm: &str, name: &str| {
+        let args = ["genpkey", "-algorithm", algorithm, "-out", name];
+        let made = Command::new("openssl").args(args).current_dir(dir.path().join("keys")).output();
+        assert!(made.expect("openssl runs").status.success());
+    };
+    genpkey("ed25519", "theirs.pem");
+    assert!(stdout(&make("cluster2", "theirs")).contains("key: \"theirs:"));
+    genpkey("rsa", "rsa.pem");
+    let bad = make("cluster2", "rsa");
+    assert!(
+        stderr(&bad).contains("holds no Ed25519 key") && bad.status.code() == Some(3),
+        "{}",
+        stderr(&bad)
+    );
+    let elsewhere = make("mars", "mars");
+    assert!(stderr(&elsewhere).contains("it has cluster1, cluster2"), "{}", stderr(&elsewhere));
+    assert!(!dir.path().join("keys/mars.pem").exists());
 }
 
 /// The Envoys whose command line names a directory.

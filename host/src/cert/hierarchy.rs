@@ -216,11 +216,11 @@ fn check_name(name: &str) -> Result<(), CertError> {
     if good { Ok(()) } else { Err(CertError::ClusterName { name: name.to_owned() }) }
 }
 
-fn make_dir(dir: &Path) -> Result<(), CertError> {
+pub(super) fn make_dir(dir: &Path) -> Result<(), CertError> {
     fs::create_dir_all(dir).map_err(|source| CertError::Write { path: dir.to_owned(), source })
 }
 
-fn read(path: &Path) -> Result<String, CertError> {
+pub(super) fn read(path: &Path) -> Result<String, CertError> {
     fs::read_to_string(path).map_err(|source| CertError::Read { path: path.to_owned(), source })
 }
 
@@ -232,7 +232,7 @@ fn write(path: &Path, content: &str) -> Result<(), CertError> {
     store(path, content, 0o644).map_err(|source| CertError::Write { path: path.to_owned(), source })
 }
 
-fn write_key(path: &Path, content: &str) -> Result<(), CertError> {
+pub(super) fn write_key(path: &Path, content: &str) -> Result<(), CertError> {
     store(path, content, 0o600).map_err(|source| CertError::Write { path: path.to_owned(), source })
 }
 
