@@ -368,6 +368,10 @@ fn every_page_of_a_finding_can_be_read_on_the_command_line() {
         }
     }
     assert_eq!(count, policy::finding::Code::ALL.len());
+
+    let unknown = run(&["explain", "ism999"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(stderr(&unknown), "error: no finding is called ism999: docs/findings has them all\n");
 }
 
 #[test]

@@ -42,6 +42,10 @@ impl Explain {
             out.print(page.trim_end());
             return Ok(Exit::Yes);
         }
+        if is_code(&self.request) {
+            out.say(&format!("error: no finding is called {}: docs/findings has them all", self.request));
+            return Ok(Exit::Usage);
+        }
         let Some(call) = self.call().map_err(|error| out.say(&format!("error: {error:#}"))).ok() else {
             return Ok(Exit::Usage);
         };
@@ -123,4 +127,11 @@ fn misfit(none: &NoPath, call: &Call) -> String {
 /// What was said on the command line, where findings of files have a place.
 fn said<T>(flag: &str, value: T) -> Located<T> {
     Located { at: Place { file: Arc::from(flag), line: 1, column: 1, width: 1 }, value }
+}
+
+/// Whether what was asked for is meant as the code of a finding, rather than a host.
+fn is_code(asked: &str) -> bool {
+    asked.get(..3).is_some_and(|head| {
+        head.eq_ignore_ascii_case("ism") && asked[3..].bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
