@@ -16,6 +16,8 @@ mod older;
 mod paths;
 #[path = "lab/routes.rs"]
 mod routes;
+#[path = "lab/tokens.rs"]
+mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ fn blueprint() -> Blueprint {
         name: format!("cluster{n}"),
         network: format!("network{n}"),
         region: Some(format!("region{n}")),
+        trust_domain: "cluster.local".to_owned(),
     };
     let service = |name: &str, clusters: &[&str]| LabService {
         name: name.to_owned(),
@@ -60,7 +63,6 @@ fn blueprint() -> Blueprint {
     };
     Blueprint {
         mesh: "mesh1".to_owned(),
-        trust_domain: "cluster.local".to_owned(),
         clusters: vec![cluster(1), cluster(2)],
         services: vec![service("helloworld", &["cluster1", "cluster2"]), service("ledger", &["cluster2"])],
         clients: vec![sleep()],

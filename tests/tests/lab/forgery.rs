@@ -19,9 +19,9 @@ use super::differential::staged;
 const TELLER: &str = "spiffe://cluster.local/ns/treasury/sa/teller";
 
 /// A certificate with its chain and key, as a TLS client shows them.
-struct Shown {
-    chain: String,
-    key: String,
+pub(super) struct Shown {
+    pub(super) chain: String,
+    pub(super) key: String,
 }
 
 fn key_of(authority: &Intermediate) -> KeyPair {
@@ -65,7 +65,7 @@ fn answer(dir: &Path, to: SocketAddr, shown: &Shown) -> String {
 }
 
 /// What it answers to requests on one connection, each with these headers beside a forged tag.
-fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> String {
+pub(super) fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> String {
     let (chain, key) = (dir.join("shown.pem"), dir.join("shown.key"));
     std::fs::write(&chain, &shown.chain).expect("a write");
     std::fs::write(&key, &shown.key).expect("a write");
@@ -95,7 +95,7 @@ fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> Strin
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn ledger(lab: &Lab) -> SocketAddr {
+pub(super) fn ledger(lab: &Lab) -> SocketAddr {
     let proxy = lab.proxy("cluster1/ledger-v1.payments").expect("a proxy");
     SocketAddr::new(proxy.admin.ip(), 15006)
 }
