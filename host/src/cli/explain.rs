@@ -131,7 +131,6 @@ fn said<T>(flag: &str, value: T) -> Located<T> {
 
 /// Whether what was asked for is meant as the code of a finding, rather than a host.
 fn is_code(asked: &str) -> bool {
-    asked.get(..3).is_some_and(|head| {
-        head.eq_ignore_ascii_case("ism") && asked[3..].bytes().all(|byte| byte.is_ascii_digit())
-    })
+    let head = asked.get(..3).is_some_and(|head| head.eq_ignore_ascii_case("ism"));
+    head && asked.bytes().skip(3).all(|byte| byte.is_ascii_digit())
 }
