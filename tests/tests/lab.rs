@@ -23,7 +23,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use isthmus::envoy::{Envoy, Version};
 use isthmus::lab::{Answer, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
+use isthmus::workspace::Workspace;
 
 /// A module that needs no toolchain: an HTTP filter that writes filter state, and a network filter that closes.
 const HTTP_PROBE: &str = include_str!("lab/http_probe.wat");
@@ -38,6 +40,12 @@ fn envoy() -> PathBuf {
         .map(|dir| dir.join(".tools/envoy-1.40.0/envoy"))
         .find(|path| path.is_file())
         .expect("no Envoy: set ENVOY to a binary, or have .tools/envoy-1.40.0/envoy here or above")
+}
+
+/// A stock Envoy of a pinned version, fetched where it is not there yet.
+fn fetched(version: Version) -> PathBuf {
+    let workspace = Workspace::find(&isthmus_tests::repository()).expect("the checkout");
+    Envoy::fetch(&workspace, version, &mut |_what| ()).expect("an Envoy")
 }
 
 fn sleep() -> Client {
