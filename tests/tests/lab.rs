@@ -18,6 +18,8 @@ mod paths;
 mod routes;
 #[path = "lab/tokens.rs"]
 mod tokens;
+#[path = "lab/versions.rs"]
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -45,7 +45,7 @@ spec:
 const LEDGER: &str = "cluster1/ledger-v1.payments";
 const UNVERIFIED: &str = "ledger/source-unverified";
 
-fn key(dir: &Path, id: &str) -> TokenKey {
+pub(super) fn key(dir: &Path, id: &str) -> TokenKey {
     TokenKey::ensure(&dir.join("tokens"), id.parse().expect("a name")).expect("a key").0
 }
 
@@ -66,7 +66,7 @@ fn policies(mesh: &Mesh) -> Vec<Policy> {
     policies
 }
 
-fn client(cluster: &str, namespace: &str) -> Client {
+pub(super) fn client(cluster: &str, namespace: &str) -> Client {
     Client { cluster: cluster.to_owned(), namespace: namespace.to_owned(), service_account: "app".to_owned() }
 }
 
