@@ -75,6 +75,16 @@ fn is_header(text: &str) -> bool {
     is_token(text) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
+/// What stands in a plan in the place of a value until that is read; nobody else ever sees it.
+pub(crate) trait Blank: Sized {
+    const BLANK: Self;
+}
+
+fn checked(text: &str, holds: fn(&str) -> bool, error: fn(String) -> NameError) -> Result<String, NameError> {
+    let name = text.to_owned();
+    if holds(text) { Ok(name) } else { Err(error(name)) }
+}
+
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident: $check:ident else $error:ident;)*) => {$(
         $(#[$doc])*
@@ -89,11 +99,15 @@ macro_rules! names {
             }
         }
 
+        impl Blank for $name {
+            const BLANK: Self = Self(String::new());
+        }
+
         impl FromStr for $name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                if $check(text) { Ok(Self(text.to_owned())) } else { Err(NameError::$error(text.to_owned())) }
+                checked(text, $check, NameError::$error).map(Self)
             }
         }
 
@@ -181,6 +195,9 @@ impl TrustDomain {
 pub struct Port(NonZeroU16);
 
 impl Port {
+    /// The highest.
+    pub(crate) const MAX: Self = Self(NonZeroU16::MAX);
+
     /// The port of this number; 0 is none.
     pub fn new(number: u16) -> Option<Self> {
         NonZeroU16::new(number).map(Self)
