@@ -9,7 +9,6 @@ use policy::name::Identity;
 use policy::plan::InboundPlan;
 use policy::source::{By, Evidence, Source};
 
-use crate::hash::NumberMap;
 use crate::host::Host;
 use crate::marks::{Marks, hash};
 
@@ -69,7 +68,7 @@ fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
 pub struct Peers {
     marks: Marks,
     /// By the number that Envoy gives each, never to two.
-    connections: RefCell<NumberMap<u64, Rc<Caller>>>,
+    connections: RefCell<Map<u64, Rc<Caller>>>,
     /// By SHA-256.
     certificates: RefCell<Map<Digest, Rc<Peer>>>,
 }
