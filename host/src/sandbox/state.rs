@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) restricted: bool,
     /// What hostcalls asked for, to be done when the callback has returned.
     pub(crate) deferred: VecDeque<(u32, Deferred)>,
+    /// Where what a guest is handed is put together.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A context of the guest.
@@ -175,6 +177,7 @@ impl State {
             configuring: None,
             restricted: false,
             deferred: VecDeque::new(),
+            buffer: Vec::new(),
         }
     }
 

@@ -18,8 +18,12 @@ pub(super) fn size(call: &mut Call<'_>, map: u32, ret: u32) -> Answer {
 /// A map that is not there now reads as an empty one.
 pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
-    let pairs = readable(call.state(), map).map(|headers| block::encode(headers.iter()));
-    call.give(&pairs.unwrap_or_default(), slot)
+    call.hand(slot, |call, bytes| {
+        if let Some(headers) = readable(call.state(), map) {
+            block::encode(headers.iter(), bytes);
+        }
+        Ok(())
+    })
 }
 
 /// A block that does not decode clears the map, as in Envoy.
@@ -34,10 +38,12 @@ pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
 
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
     known(map)?;
-    let key = call.read(key)?;
-    let Some(headers) = readable(call.state(), map) else { return Err(absent(call.state()).into()) };
-    let value = headers.values(key).next().ok_or(Status::NotFound)?.to_vec();
-    call.give(&value, slot)
+    call.hand(slot, |call, bytes| {
+        let key = call.read(key)?;
+        let Some(headers) = readable(call.state(), map) else { return Err(absent(call.state())) };
+        bytes.extend_from_slice(headers.values(key).next().ok_or(Status::NotFound)?);
+        Ok(())
+    })
 }
 
 pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
