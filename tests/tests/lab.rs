@@ -10,6 +10,8 @@ mod edges;
 mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/listeners.rs"]
+mod listeners;
 #[path = "lab/older.rs"]
 mod older;
 #[path = "lab/paths.rs"]
