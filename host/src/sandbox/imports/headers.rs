@@ -1,12 +1,18 @@
 //! Hostcalls on header maps.
 
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::abi::Abi;
 use crate::sandbox::headers::Headers;
+use crate::sandbox::http::Held;
+use crate::sandbox::message::Side;
 use crate::sandbox::pairs as block;
-use crate::sandbox::state::{Held, Phase, State};
+use crate::sandbox::state::State;
+use crate::sandbox::stream::Phase;
 
 const REQUEST: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE: u32 = 2;
+const RESPONSE_TRAILERS: u32 = 3;
 const LAST_MAP: u32 = 7;
 
 /// Envoy counts bytes here, of maps that can be written.
@@ -40,8 +46,15 @@ pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Ans
     known(map)?;
     call.hand(slot, |call, bytes| {
         let key = call.read(key)?;
-        let Some(headers) = readable(call.state(), map) else { return Err(absent(call.state())) };
-        bytes.extend_from_slice(headers.values(key).next().ok_or(Status::NotFound)?);
+        let found = match readable(call.state(), map) {
+            Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
+            None => Err(absent(call.state())),
+        };
+        match found {
+            // Before ABI 0.2.0, what is missing reads as empty.
+            Err(Status::NotFound) if call.state().abi < Abi::V0_2_0 => {}
+            found => bytes.extend_from_slice(found?),
+        }
         Ok(())
     })
 }
@@ -80,6 +93,8 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
     match map {
         REQUEST => stream.readable(&http.request),
         RESPONSE => stream.readable(&http.response),
+        REQUEST_TRAILERS => stream.readable_trailers(Side::Request),
+        RESPONSE_TRAILERS => stream.readable_trailers(Side::Response),
         _ => None,
     }
 }
@@ -88,7 +103,7 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
 fn absent(state: &State) -> Status {
     match state.stream_of(state.context_id()).map(|stream| stream.phase) {
         Some(Phase::Log) => Status::NotFound,
-        Some(Phase::Request | Phase::Response) | None => Status::BadArgument,
+        Some(Phase::Request | Phase::Data | Phase::Response) | None => Status::BadArgument,
     }
 }
 
@@ -98,6 +113,8 @@ fn writable(state: &mut State, map: u32) -> Result<&mut Headers, Status> {
     let message = match map {
         REQUEST => &mut http.request,
         RESPONSE => &mut http.response,
+        REQUEST_TRAILERS => return http.request.trailers_mut().ok_or(Status::BadArgument),
+        RESPONSE_TRAILERS => return http.response.trailers_mut().ok_or(Status::BadArgument),
         _ => return Err(Status::BadArgument),
     };
     match message.held {
