@@ -81,7 +81,7 @@ pub struct Expectation {
     /// `allow` or `deny`.
     pub verdict: &'static str,
     /// Why.
-    pub reason: String,
+    pub reason: Option<String>,
     /// The status that the client gets.
     pub status: Option<u16>,
     /// The source cluster that the destination knows.
@@ -92,7 +92,10 @@ pub struct Expectation {
 
 impl fmt::Display for Expectation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} by {}", self.verdict, self.reason)?;
+        write!(out, "{}", self.verdict)?;
+        if let Some(reason) = &self.reason {
+            write!(out, " by {reason}")?;
+        }
         if let Some(status) = self.status {
             write!(out, " with {status}")?;
         }
@@ -103,6 +106,20 @@ impl fmt::Display for Expectation {
             write!(out, ", {level}")?;
         }
         Ok(())
+    }
+}
+
+/// As `isthmus explain` would be asked of it.
+impl fmt::Display for Call {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, request } = self;
+        let Request { host, method, path, headers } = request;
+        write!(out, "{method} {}{path} from {}", host.value, from.cluster.value)?;
+        write!(out, "/{}/{}", from.namespace, from.service_account)?;
+        if let Some(to) = to {
+            write!(out, " to {}", to.value)?;
+        }
+        headers.iter().try_for_each(|(name, value)| write!(out, " -H {:?}", format!("{name}: {value}")))
     }
 }
 

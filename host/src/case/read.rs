@@ -127,14 +127,14 @@ fn expectation(node: Node, findings: &mut Vec<Finding>) -> Option<Expectation> {
             None
         }
     });
-    let reason = fields.required_value::<String>("reason");
+    let reason = fields.optional_value::<String>("reason");
     let status = fields.optional_value::<u16>("status");
     let source = fields.optional_value::<String>("source");
     let level = fields.optional_value::<String>("level");
     fields.close();
     Some(Expectation {
         verdict: word?,
-        reason: reason?.value,
+        reason: reason.map(|reason| reason.value),
         status: status.map(|status| status.value),
         source: source.map(|source| source.value),
         level: level.map(|level| level.value),

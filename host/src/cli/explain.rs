@@ -69,7 +69,7 @@ impl Explain {
             Output::Json => out.json(&json!({
                 "apiVersion": policy::API_VERSION, "kind": "Explanation", "items": explanations,
             })),
-            Output::Text => {
+            Output::Text | Output::Junit => {
                 for explanation in &explanations {
                     out.print(&format!("{} {} to {}", self.method, self.request, explanation.destination));
                     out.print(&explanation.to_string());

@@ -2,6 +2,7 @@
 
 use wasmtime::{AsContext, AsContextMut, Caller};
 
+use super::abi::Restriction;
 use super::state::State;
 use super::status::{Failure, Status};
 
@@ -24,9 +25,7 @@ pub(crate) fn answer(
     name: &'static str,
     body: impl FnOnce(&mut Call<'_>) -> Result<(), Failure>,
 ) -> wasmtime::Result<u32> {
-    if caller.data().restricted && name != "proxy_log" {
-        return Err(wasmtime::Error::msg(format!("restricted_callback: {name}")));
-    }
+    permitted(&caller, name)?;
     match body(&mut Call { caller }) {
         Ok(()) => Ok(Status::Ok as u32),
         Err(Failure::Status(status)) => Ok(status as u32),
@@ -34,7 +33,19 @@ pub(crate) fn answer(
     }
 }
 
-impl Call<'_> {
+/// Traps if the guest may not call `name` now.
+pub(crate) fn permitted(caller: &Caller<'_, State>, name: &'static str) -> wasmtime::Result<()> {
+    match caller.data().restriction.permits(name) {
+        true => Ok(()),
+        false => Err(wasmtime::Error::msg(format!("restricted_callback: {name}"))),
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn of(caller: Caller<'a, State>) -> Self {
+        Self { caller }
+    }
+
     pub(crate) fn state(&self) -> &State {
         self.caller.data()
     }
@@ -67,6 +78,19 @@ impl Call<'_> {
         self.write(at, &value.to_le_bytes())
     }
 
+    /// Hands over what `fill` writes. Its buffer is kept from call to call.
+    pub(crate) fn hand(
+        &mut self,
+        slot: Slot,
+        fill: impl FnOnce(&Self, &mut Vec<u8>) -> Result<(), Status>,
+    ) -> Result<(), Failure> {
+        let mut bytes = std::mem::take(&mut self.state_mut().buffer);
+        bytes.clear();
+        let handed = fill(self, &mut bytes).map_err(Failure::from).and_then(|()| self.give(&bytes, slot));
+        self.state_mut().buffer = bytes;
+        handed
+    }
+
     /// Hands `bytes` over in memory of the guest's own making; nothing is allocated for no bytes.
     pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
@@ -82,18 +106,18 @@ impl Call<'_> {
     fn allocate(&mut self, length: u32) -> Result<u32, Failure> {
         let malloc = self.state().malloc.clone().ok_or(Status::InvalidMemoryAccess)?;
         let state = self.state_mut();
-        let before = (state.current, state.effective, state.restricted);
-        (state.current, state.effective, state.restricted) = (0, 0, true);
+        let before = (state.current, state.effective, state.restriction);
+        (state.current, state.effective, state.restriction) = (0, 0, Restriction::Allocating);
         let allocated = malloc.call(self.caller.as_context_mut(), length).map_err(Failure::Trap);
         let state = self.state_mut();
-        (state.current, state.effective, state.restricted) = before;
+        (state.current, state.effective, state.restriction) = before;
         match allocated? {
             0 => Err(Status::InvalidMemoryAccess.into()),
             at => Ok(at),
         }
     }
 
-    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Status> {
+    pub(crate) fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Status> {
         let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
         memory
             .data_mut(self.caller.as_context_mut())

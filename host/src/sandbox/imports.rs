@@ -15,9 +15,8 @@ type Answer = Result<(), Failure>;
 
 /// Names of the ABI that this host does not run yet: they answer 12, Unimplemented.
 ///
-/// Each waits for what it needs: bodies, callouts that a test answers, and queues with their callbacks.
-pub(crate) const LATER: [&str; 13] = [
-    "proxy_set_buffer_bytes",
+/// Each waits for what it needs: callouts that a test answers, and queues with their callbacks.
+const LATER: [&str; 12] = [
     "proxy_register_shared_queue",
     "proxy_resolve_shared_queue",
     "proxy_enqueue_shared_queue",
@@ -32,23 +31,25 @@ pub(crate) const LATER: [&str; 13] = [
     "envoy_resolve_dns",
 ];
 
+/// Whether `name` is one of those.
+pub(crate) fn is_later(name: &str) -> bool {
+    LATER.contains(&name)
+}
+
 /// Defines each hostcall: its name, the parameters of the ABI, and the call they make.
 macro_rules! hostcalls {
     ($($name:literal ($($arg:ident: $ty:ty),*) => $body:expr;)*) => {
-        /// The names that `define` gives a linker.
-        pub(crate) const DEFINED: &[&str] = &[$($name),*];
-
-        /// Gives `linker` every hostcall.
-        pub(crate) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-            $(
-                linker.func_wrap("env", $name, |caller: Caller<'_, State>, $($arg: $ty),*| {
+        /// Gives `linker` the hostcall `name`; the answer is whether there is one.
+        pub(crate) fn define(linker: &mut Linker<State>, name: &str) -> wasmtime::Result<bool> {
+            match name {
+                $($name => linker.func_wrap("env", $name, |caller: Caller<'_, State>, $($arg: $ty),*| {
                     answer(caller, $name, |call| {
                         let body: fn(&mut Call<'_>, $($ty),*) -> Answer = $body;
                         body(call, $($arg),*)
                     })
-                })?;
-            )*
-            Ok(())
+                }).map(|_| true),)*
+                _ => Ok(false),
+            }
         }
     };
 }
@@ -68,6 +69,10 @@ hostcalls! {
     "proxy_get_buffer_bytes"(buffer: u32, start: u32, max: u32, at: u32, len: u32) =>
         |call, buffer, start, max, at, len| {
             values::buffer_bytes(call, buffer, (start, max), Slot(at, len))
+        };
+    "proxy_set_buffer_bytes"(buffer: u32, start: u32, length: u32, at: u32, len: u32) =>
+        |call, buffer, start, length, at, len| {
+            values::set_buffer_bytes(call, buffer, (start, length), Span(at, len))
         };
     "proxy_get_buffer_status"(buffer: u32, len: u32, flags: u32) => values::buffer_status;
     "proxy_get_property"(path: u32, path_len: u32, at: u32, len: u32) => |call, path, path_len, at, len| {
@@ -124,6 +129,10 @@ hostcalls! {
             flow::send_local_response(call, (code, grpc), details, body, Span(pairs, pairs_len))
         };
     "proxy_continue_stream"(stream: u32) => flow::continue_stream;
+    "proxy_continue_request"() => |call| flow::continue_stream(call, flow::REQUEST);
+    "proxy_continue_response"() => |call| flow::continue_stream(call, flow::RESPONSE);
+    "proxy_clear_route_cache"() => flow::clear_route_cache;
+    "proxy_get_configuration"(at: u32, len: u32) => |call, at, len| values::configuration(call, Slot(at, len));
     "proxy_close_stream"(stream: u32) => flow::close_stream;
     "proxy_set_effective_context"(id: u32) => flow::set_effective_context;
     "proxy_done"() => flow::done;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::connection::{Connection, Node, Plugin};
 use super::error::{StartError, Trapped};
-use super::headers::Headers;
 use super::http::HttpStream;
 use super::instance::{Instance, RootFault};
 use super::l4::L4Stream;
 use super::log::{Level, LogLine};
+use super::message::Message;
 use super::metrics::Metric;
 use super::module::Module;
 use super::state::State;
@@ -46,7 +46,7 @@ impl Vm {
         plugin: Arc<Plugin>,
         now: Duration,
     ) -> Result<Self, StartError> {
-        let mut state = State::new(Arc::clone(&node), plugin.vm_configuration.clone());
+        let mut state = State::new(module.abi(), Arc::clone(&node), &plugin);
         state.now = now;
         let mut guest =
             Instance::new(&module, state).map_err(|(source, logs)| StartError::Trapped { source, logs })?;
@@ -71,9 +71,14 @@ impl Vm {
         drained.map_err(|source| StartError::Trapped { source, logs: guest.state().logs.clone() })
     }
 
-    /// Opens an HTTP stream with a request that has no body, and shows the filter its headers.
-    pub fn http(&self, connection: &Connection, request: Headers) -> Result<HttpStream<'_>, Trapped> {
-        HttpStream::open(&self.guest, self.root(), connection.clone(), request)
+    /// Opens an HTTP stream, and takes the request through the filter: [`Headers`](super::Headers) alone, or a
+    /// [`Message`] with a body and trailers.
+    pub fn http(
+        &self,
+        connection: &Connection,
+        request: impl Into<Message>,
+    ) -> Result<HttpStream<'_>, Trapped> {
+        HttpStream::open(&self.guest, self.root(), connection.clone(), request.into())
     }
 
     /// Opens a TCP connection, and shows it to the filter.
@@ -88,8 +93,7 @@ impl Vm {
         guest.alive()?;
         if guest.state().root(root).is_some_and(|root| !root.tick_period.is_zero()) {
             let on_tick = guest.exports.on_tick.clone();
-            guest.call(root, on_tick, root)?;
-            guest.settle()?;
+            guest.callback(root, on_tick, root)?;
         }
         Ok(())
     }

@@ -1,12 +1,18 @@
 //! Hostcalls on header maps.
 
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::abi::Abi;
 use crate::sandbox::headers::Headers;
+use crate::sandbox::http::Held;
+use crate::sandbox::message::Side;
 use crate::sandbox::pairs as block;
-use crate::sandbox::state::{Held, Phase, State};
+use crate::sandbox::state::State;
+use crate::sandbox::stream::Phase;
 
 const REQUEST: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE: u32 = 2;
+const RESPONSE_TRAILERS: u32 = 3;
 const LAST_MAP: u32 = 7;
 
 /// Envoy counts bytes here, of maps that can be written.
@@ -18,8 +24,12 @@ pub(super) fn size(call: &mut Call<'_>, map: u32, ret: u32) -> Answer {
 /// A map that is not there now reads as an empty one.
 pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
-    let pairs = readable(call.state(), map).map(|headers| block::encode(headers.iter()));
-    call.give(&pairs.unwrap_or_default(), slot)
+    call.hand(slot, |call, bytes| {
+        if let Some(headers) = readable(call.state(), map) {
+            block::encode(headers.iter(), bytes);
+        }
+        Ok(())
+    })
 }
 
 /// A block that does not decode clears the map, as in Envoy.
@@ -34,10 +44,19 @@ pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
 
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
     known(map)?;
-    let key = call.read(key)?;
-    let Some(headers) = readable(call.state(), map) else { return Err(absent(call.state()).into()) };
-    let value = headers.values(key).next().ok_or(Status::NotFound)?.to_vec();
-    call.give(&value, slot)
+    call.hand(slot, |call, bytes| {
+        let key = call.read(key)?;
+        let found = match readable(call.state(), map) {
+            Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
+            None => Err(absent(call.state())),
+        };
+        match found {
+            // Before ABI 0.2.0, what is missing reads as empty.
+            Err(Status::NotFound) if call.state().abi < Abi::V0_2_0 => {}
+            found => bytes.extend_from_slice(found?),
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
@@ -74,6 +93,8 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
     match map {
         REQUEST => stream.readable(&http.request),
         RESPONSE => stream.readable(&http.response),
+        REQUEST_TRAILERS => stream.readable_trailers(Side::Request),
+        RESPONSE_TRAILERS => stream.readable_trailers(Side::Response),
         _ => None,
     }
 }
@@ -82,7 +103,7 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
 fn absent(state: &State) -> Status {
     match state.stream_of(state.context_id()).map(|stream| stream.phase) {
         Some(Phase::Log) => Status::NotFound,
-        Some(Phase::Request | Phase::Response) | None => Status::BadArgument,
+        Some(Phase::Request | Phase::Data | Phase::Response) | None => Status::BadArgument,
     }
 }
 
@@ -92,6 +113,8 @@ fn writable(state: &mut State, map: u32) -> Result<&mut Headers, Status> {
     let message = match map {
         REQUEST => &mut http.request,
         RESPONSE => &mut http.response,
+        REQUEST_TRAILERS => return http.request.trailers_mut().ok_or(Status::BadArgument),
+        RESPONSE_TRAILERS => return http.response.trailers_mut().ok_or(Status::BadArgument),
         _ => return Err(Status::BadArgument),
     };
     match message.held {

@@ -6,10 +6,17 @@ use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::attributes;
 use crate::sandbox::log::{Level, LogLine};
 use crate::sandbox::state::State;
+use crate::sandbox::stream::{Protocol, Stream};
 
+const REQUEST_BODY: u32 = 0;
+const RESPONSE_BODY: u32 = 1;
+const DOWNSTREAM_DATA: u32 = 2;
+const UPSTREAM_DATA: u32 = 3;
+const CALL_RESPONSE_BODY: u32 = 4;
+const GRPC_MESSAGE: u32 = 5;
 const VM_CONFIGURATION: u32 = 6;
 const PLUGIN_CONFIGURATION: u32 = 7;
-const LAST_BUFFER: u32 = 8;
+const CALL_DATA: u32 = 8;
 
 pub(super) fn log(call: &mut Call<'_>, level: u32, message: Span) -> Answer {
     let level = Level::of_line(level).ok_or(Status::BadArgument)?;
@@ -40,14 +47,66 @@ pub(super) fn buffer_status(call: &mut Call<'_>, buffer: u32, length: u32, flags
     Ok(call.write_u32(flags, 0)?)
 }
 
+/// ABI 0.1.0 has one hostcall for both configurations: the plugin's while it is configured, the VM's at any other time.
+pub(super) fn configuration(call: &mut Call<'_>, slot: Slot) -> Answer {
+    let state = call.state();
+    let root = state.configuring.and_then(|id| state.root(id));
+    let bytes = root.map_or(&state.vm_configuration, |root| &root.plugin.configuration).clone();
+    call.give(&bytes, slot)
+}
+
+/// At the start, `length` bytes make way for the new ones; at or beyond the end these are appended. Anywhere else Envoy
+/// refuses, and so it does where there is no buffer, or one that cannot be written.
+pub(super) fn set_buffer_bytes(
+    call: &mut Call<'_>,
+    buffer: u32,
+    (start, length): (u32, u32),
+    bytes: Span,
+) -> Answer {
+    buffer_of(call.state(), buffer)?;
+    let bytes = call.copy(bytes)?;
+    let id = call.state().context_id();
+    let stream = call.state_mut().stream_mut(id).ok_or(Status::BadArgument)?;
+    let body = writable_buffer(stream, buffer).ok_or(Status::BadArgument)?;
+    match start as usize {
+        0 => drop(body.splice(..body.len().min(length as usize), bytes)),
+        start if start >= body.len() => body.extend(bytes),
+        _ => return Err(Status::BadArgument.into()),
+    }
+    Ok(())
+}
+
+fn writable_buffer(stream: &mut Stream, buffer: u32) -> Option<&mut Vec<u8>> {
+    match (buffer, &mut stream.protocol) {
+        (REQUEST_BODY, Protocol::Http(http)) => http.request.body_mut(),
+        (RESPONSE_BODY, Protocol::Http(http)) => http.response.body_mut(),
+        (DOWNSTREAM_DATA, Protocol::L4(l4)) => l4.downstream.held.then_some(&mut l4.downstream.buffer),
+        (UPSTREAM_DATA, Protocol::L4(l4)) => l4.upstream.held.then_some(&mut l4.upstream.buffer),
+        (_, Protocol::Http(_) | Protocol::L4(_)) => None,
+    }
+}
+
+/// A stream's buffer that is not there now reads as an empty one.
+fn stream_buffer(state: &State, buffer: u32) -> &[u8] {
+    let Some(stream) = state.stream_of(state.context_id()) else { return &[] };
+    match (buffer, &stream.protocol) {
+        (REQUEST_BODY, Protocol::Http(http)) => http.request.body(),
+        (RESPONSE_BODY, Protocol::Http(http)) => http.response.body(),
+        (DOWNSTREAM_DATA, Protocol::L4(l4)) if l4.downstream.held => &l4.downstream.buffer,
+        (UPSTREAM_DATA, Protocol::L4(l4)) if l4.upstream.held => &l4.upstream.buffer,
+        (_, Protocol::Http(_) | Protocol::L4(_)) => &[],
+    }
+}
+
 fn buffer_of(state: &State, buffer: u32) -> Result<&[u8], Status> {
     match buffer {
+        REQUEST_BODY..=UPSTREAM_DATA => Ok(stream_buffer(state, buffer)),
         VM_CONFIGURATION => Ok(&state.vm_configuration),
         PLUGIN_CONFIGURATION => {
             let root = state.configuring.and_then(|id| state.root(id)).ok_or(Status::NotFound)?;
             Ok(&root.plugin.configuration)
         }
-        0..=LAST_BUFFER => Err(Status::NotFound),
+        CALL_RESPONSE_BODY..=GRPC_MESSAGE | CALL_DATA => Err(Status::NotFound),
         _ => Err(Status::BadArgument),
     }
 }

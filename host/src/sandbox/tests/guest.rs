@@ -16,6 +16,7 @@ const PRELUDE: &str = r#"
 (import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_set_property" (func $set_property (param i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_set_buffer_bytes" (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
 (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
@@ -68,6 +69,11 @@ impl Guest {
 
     pub(super) fn on_response(&mut self, body: &str) -> &mut Self {
         self.on("proxy_on_response_headers", "(param i32 i32 i32) (result i32)", body)
+    }
+
+    /// Exports a callback of three parameters that answers with an action, such as the body callbacks.
+    pub(super) fn on_three(&mut self, name: &str, body: &str) -> &mut Self {
+        self.on(name, "(param i32 i32 i32) (result i32)", body)
     }
 
     pub(super) fn module(&self) -> Module {
