@@ -22,7 +22,7 @@ const MEMORY_LIMIT: usize = 1 << 30;
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
     pub(crate) memory: Option<Memory>,
-    pub(crate) malloc: Option<TypedFunc<u32, u32>>,
+    pub(crate) malloc: Option<Arc<TypedFunc<u32, u32>>>,
     pub(crate) limits: StoreLimits,
     pub(crate) abi: Abi,
     pub(crate) node: Arc<Node>,
