@@ -1,9 +1,9 @@
 //! The contexts of a VM: plugins under a configuration each, and the streams that pass them.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::hash::NumberMap;
+use policy::map::Map;
+
 use crate::host::{Host, Level, Reply};
 use crate::place::{self, Awaited, Next};
 use crate::settings::Settings;
@@ -11,10 +11,10 @@ use crate::settings::Settings;
 /// Everything that a VM knows. The host numbers contexts, and never gives one number to two.
 #[derive(Debug, Default)]
 pub struct Contexts {
-    roots: NumberMap<u32, Root>,
-    streams: NumberMap<u32, Stream>,
+    roots: Map<u32, Root>,
+    streams: Map<u32, Stream>,
     /// The roots that were ended and are kept, in the order in which they ended first.
-    kept: VecDeque<u32>,
+    kept: Vec<u32>,
 }
 
 /// A plugin under a configuration.
@@ -42,7 +42,7 @@ impl Contexts {
     /// A new plugin, or a new stream of one.
     pub fn create(&mut self, id: u32, parent: u32) {
         if parent == 0 {
-            self.roots.entry(id).or_default().starts += 1;
+            self.change(id, |root| root.starts += 1);
         } else if let Some(settings) = self.roots.get(&parent).and_then(|root| root.settings.as_ref()) {
             let stream = Stream { settings: Rc::clone(settings), awaited: Awaited::default() };
             self.streams.insert(id, stream);
@@ -55,7 +55,7 @@ impl Contexts {
             self.roots.values().filter_map(|root| root.settings.clone()).collect();
         match Settings::read(configuration, &before, host) {
             Ok(settings) => {
-                self.roots.entry(id).or_default().settings = Some(Rc::new(settings));
+                self.change(id, |root| root.settings = Some(Rc::new(settings)));
                 true
             }
             Err(refusal) => {
@@ -105,13 +105,19 @@ impl Contexts {
         if root.starts == 0 {
             self.roots.remove(&id);
         } else if !self.kept.contains(&id) {
-            self.kept.push_back(id);
+            self.kept.push(id);
         }
-        if self.kept.len() > KEPT
-            && let Some(oldest) = self.kept.pop_front()
-        {
+        if self.kept.len() > KEPT {
+            let oldest = self.kept.remove(0);
             self.roots.remove(&oldest);
         }
+    }
+
+    /// Changes a root, which is made when there is none yet.
+    fn change(&mut self, id: u32, change: impl FnOnce(&mut Root)) {
+        let mut root = self.roots.remove(&id).unwrap_or_default();
+        change(&mut root);
+        self.roots.insert(id, root);
     }
 }
 

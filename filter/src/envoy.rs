@@ -79,7 +79,6 @@ unsafe extern "C" {
 /// The memory that the host copies into: taken bit by bit from one block, and all free again when the next callback
 /// begins, so that a value read from the host costs no allocation.
 struct Arena {
-    block: UnsafeCell<[u8; Arena::SIZE]>,
     used: Cell<usize>,
     /// What did not fit.
     large: RefCell<Vec<Box<[u8]>>>,
@@ -87,15 +86,17 @@ struct Arena {
     depth: Cell<usize>,
 }
 
+/// The block. It is all zero, and by itself, so that it takes no room in the module.
+struct Block(UnsafeCell<[u8; Arena::SIZE]>);
+
 // SAFETY: a module has one thread; wasm32-unknown-unknown without atomics knows no other.
 unsafe impl Sync for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
 
-static ARENA: Arena = Arena {
-    block: UnsafeCell::new([0; Arena::SIZE]),
-    used: Cell::new(0),
-    large: RefCell::new(Vec::new()),
-    depth: Cell::new(0),
-};
+static BLOCK: Block = Block(UnsafeCell::new([0; Arena::SIZE]));
+
+static ARENA: Arena = Arena { used: Cell::new(0), large: RefCell::new(Vec::new()), depth: Cell::new(0) };
 
 impl Arena {
     /// More than the headers of nearly every request take.
@@ -107,7 +108,7 @@ impl Arena {
             Some(end) => {
                 self.used.set(end);
                 // SAFETY: `used` is within the block.
-                unsafe { self.block.get().cast::<u8>().add(used) }
+                unsafe { BLOCK.0.get().cast::<u8>().add(used) }
             }
             None => {
                 let Ok(mut large) = self.large.try_borrow_mut() else { return null_mut() };

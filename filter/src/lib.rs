@@ -8,7 +8,6 @@ pub mod contexts;
 // Hostcalls exist only inside a host, so native tests do without; clippy reads them all the same.
 #[cfg(any(target_family = "wasm", clippy))]
 mod envoy;
-mod hash;
 pub mod host;
 mod marks;
 pub mod pairs;

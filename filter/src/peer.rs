@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use policy::certificate;
 use policy::map::Map;
 use policy::name::Identity;
 use policy::plan::InboundPlan;
 use policy::source::{By, Evidence, Source};
 
-use crate::hash::NumberMap;
 use crate::host::Host;
 use crate::marks::{Marks, hash};
 
@@ -69,7 +69,7 @@ fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
 pub struct Peers {
     marks: Marks,
     /// By the number that Envoy gives each, never to two.
-    connections: RefCell<NumberMap<u64, Rc<Caller>>>,
+    connections: RefCell<Map<u64, Rc<Caller>>>,
     /// By SHA-256.
     certificates: RefCell<Map<Digest, Rc<Peer>>>,
 }
@@ -171,8 +171,25 @@ fn issuer(pem: &[u8]) -> Option<String> {
     } else {
         pem
     };
-    let (label, der) = pem_rfc7468::decode_vec(pem).ok()?;
-    if label == "CERTIFICATE" { certificate::issuer(&der).ok() } else { None }
+    certificate::issuer(&der(pem)?).ok()
+}
+
+/// What is inside a certificate's PEM. Envoy wrote it, so there is one form to read; and one alphabet of base64 is in the
+/// module already, that of tokens.
+fn der(pem: &[u8]) -> Option<Vec<u8>> {
+    let pem = pem.trim_ascii().strip_prefix(b"-----BEGIN CERTIFICATE-----")?;
+    let pem = pem.strip_suffix(b"-----END CERTIFICATE-----")?.trim_ascii_end();
+    let pem = pem.strip_suffix(b"==").or_else(|| pem.strip_suffix(b"=")).unwrap_or(pem);
+    let mut digits = String::with_capacity(pem.len());
+    for byte in pem.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        digits.push(match byte {
+            b'+' => '-',
+            b'/' => '_',
+            b'-' | b'_' => return None,
+            other => char::from(*other),
+        });
+    }
+    Base64UrlUnpadded::decode_vec(&digits).ok()
 }
 
 fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
@@ -200,12 +217,29 @@ mod tests {
             &b""[..],
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            b"-----BEGIN CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE----------END CERTIFICATE-----",
             b"%",
             b"%zz",
             b"%2",
             b"\xff\xfe",
         ] {
             assert_eq!(issuer(bad), None);
+        }
+    }
+
+    #[test]
+    fn pem_is_undone_with_and_without_padding_and_in_its_own_alphabet_only() {
+        let pem = |body: &str| {
+            der(format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n").as_bytes())
+        };
+        for (body, bytes) in
+            [("+/+/", &[0xfb, 0xff, 0xbf][..]), ("+/8=", &[0xfb, 0xff]), ("+\n\nw==\r", &[0xfb])]
+        {
+            assert_eq!(pem(body).unwrap(), bytes, "{body}");
+        }
+        for bad in ["-_-_", "+/9=", "+/8===", "+=8=", "+/+", "+/+/+", "+*+/", "é"] {
+            assert_eq!(pem(bad), None, "{bad}");
         }
     }
 

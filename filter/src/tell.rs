@@ -7,10 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
+use policy::map::Map;
 use policy::plan::Role;
 use policy::verdict::{AllowedBy, DeniedBy, Judgement, Verdict};
 
-use crate::hash::NumberMap;
 use crate::host::{Host, Kind, Level, Metric, SECOND};
 
 /// What an unknown cluster is called in a metric.
@@ -20,7 +20,7 @@ const UNKNOWN: &str = "unknown";
 #[derive(Debug)]
 pub struct Teller {
     role: Role,
-    known: RefCell<NumberMap<Key, Rc<Told>>>,
+    known: RefCell<Map<Key, Rc<Told>>>,
     lines: Lines,
 }
 
@@ -134,7 +134,7 @@ impl Teller {
 }
 
 /// Judgements alike, by the addresses of their names: those are in the plan, and stay where they are.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     kind: u32,
     names: [usize; 4],

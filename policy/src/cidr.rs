@@ -1,10 +1,12 @@
 //! Ranges of addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::name::Blank;
 
 /// A text is not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +69,10 @@ fn high_bits(address: IpAddr, count: u8) -> u128 {
         IpAddr::V6(address) => address.to_bits(),
     };
     bits & u128::MAX.checked_shl(128 - u32::from(count)).unwrap_or(0)
+}
+
+impl Blank for Cidr {
+    const BLANK: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 };
 }
 
 impl FromStr for Cidr {

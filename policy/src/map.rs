@@ -25,6 +25,11 @@ impl<K, V> Default for Map<K, V> {
 }
 
 impl<K, V> Map<K, V> {
+    /// A map of one entry.
+    pub fn of(key: K, value: V) -> Self {
+        Self(vec![(key, value)])
+    }
+
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -89,6 +94,12 @@ impl<K: Ord, V> Map<K, V> {
                 None
             }
         }
+    }
+
+    /// Takes an entry away, and hands its value out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let at = self.0.binary_search_by(|(probe, _)| probe.cmp(key)).ok()?;
+        Some(self.0.remove(at).1)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cidr::Cidr;
 use crate::finding::{Finding, has_errors};
 use crate::key::PublicKey;
 use crate::name::{
-    ClusterName, KeyId, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
+    Blank, ClusterName, KeyId, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
 };
 use crate::rule::Boundary;
 pub use life::{Life, LifeError};
@@ -139,12 +139,16 @@ impl IssuerName {
     }
 }
 
+impl Blank for IssuerName {
+    const BLANK: Self = Self(String::new());
+}
+
 impl FromStr for IssuerName {
     type Err = IssuerError;
 
     fn from_str(text: &str) -> Result<Self, IssuerError> {
         let named = |part: &str| part.split_once('=').is_some_and(|(key, _)| !key.is_empty());
-        if attributes(text).into_iter().all(named) {
+        if attributes(text).all(named) {
             Ok(Self(text.to_owned()))
         } else {
             Err(IssuerError(text.to_owned()))
@@ -153,14 +157,14 @@ impl FromStr for IssuerName {
 }
 
 /// The `KEY=VALUE` parts of a name: what stands between commas and plus signs that no backslash escapes.
-fn attributes(text: &str) -> Vec<&str> {
+fn attributes(text: &str) -> impl Iterator<Item = &str> {
     let mut escaped = false;
-    let part_ends = |sign: char| {
+    let part_ends = move |sign: char| {
         let ends = !escaped && matches!(sign, ',' | '+');
         escaped = !escaped && sign == '\\';
         ends
     };
-    text.split(part_ends).collect()
+    text.split(part_ends)
 }
 
 impl TryFrom<String> for IssuerName {

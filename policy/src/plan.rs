@@ -25,7 +25,7 @@ pub use tokens::{TokenKeys, Tokens};
 
 use crate::name::{ClusterName, NetworkName};
 use json::Json;
-use read::{Fields, FromPlan, Misfit, reads};
+use read::{FromPlan, Reader, reads};
 
 /// The version of the plan's form that this code writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -50,7 +50,7 @@ pub enum PlanError {
     )]
     Newer {
         /// The schema that the plan says.
-        found: u32,
+        found: u64,
     },
     /// Something is spoken of that the plan does not describe.
     #[error("the plan speaks of {what} and does not describe it")]
@@ -120,21 +120,17 @@ reads! {
     Home { mesh, cluster, network }
 }
 
-impl std::convert::From<Misfit> for PlanError {
-    fn from(misfit: Misfit) -> Self {
-        let (path, why) = misfit.into_parts();
-        Self::Misfit { path, why }
-    }
-}
-
 /// Reads the types of a plan, once its version is known to be one of ours.
 fn read<T: FromPlan>(json: &Json<'_>) -> Result<T, PlanError> {
-    let found = Fields::any(json).and_then(|fields| fields.required("schema"));
-    let found: u32 = found.map_err(|misfit| misfit.under("plan"))?;
-    if found > SCHEMA {
-        return Err(PlanError::Newer { found });
+    if let Some(Json::Number(found)) = json.get("schema")
+        && *found > u64::from(SCHEMA)
+    {
+        return Err(PlanError::Newer { found: *found });
     }
-    Ok(T::from_plan(json).map_err(|misfit| misfit.under("plan"))?)
+    let mut reader = Reader::within("plan");
+    let mut plan = T::blank();
+    plan.fill(json, &mut reader);
+    reader.end().map(|()| plan)
 }
 
 macro_rules! plans {
@@ -146,7 +142,8 @@ macro_rules! plans {
             }
 
             fn of_json(json: &Json<'_>) -> Result<Self, PlanError> {
-                read::<Self>(json)?.checked()
+                let mut plan: Self = read(json)?;
+                plan.check().map(|()| plan)
             }
 
             /// The plan as JSON: the same plan, the same bytes.
@@ -208,12 +205,21 @@ impl Configuration {
     /// Reads what Envoy hands to the plugin.
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
         let json = serde_json::from_slice(json)?;
-        let fields = Fields::of(&json, &["role", "digest", "plan"])?;
-        let role = fields.required("role")?;
-        Ok(Self {
-            role,
-            digest: fields.required("digest")?,
-            plan: Plan::of_json(role, fields.value("plan")?)?,
-        })
+        let (mut role, mut digest, mut reader) = (Role::Outbound, String::new(), Reader::default());
+        let keys = &[("role", true), ("digest", true), ("plan", true)];
+        reader.object(&json, keys, &mut [&mut role, &mut digest, &mut Later]);
+        reader.end()?;
+        Ok(Self { role, digest, plan: Plan::of_json(role, json.get("plan").unwrap_or(&Json::Null))? })
     }
+}
+
+/// A part that is read once it is known what it is.
+struct Later;
+
+impl FromPlan for Later {
+    fn blank() -> Self {
+        Self
+    }
+
+    fn fill<'f>(&mut self, _json: &'f Json<'f>, _reader: &mut Reader<'f>) {}
 }

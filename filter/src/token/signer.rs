@@ -1,9 +1,9 @@
 //! Tokens for what leaves, each signed once and then kept.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use policy::map::Map;
 use policy::name::{ClusterName, Identity, Namespace};
 
 use super::{Claims, SigningKey, sign};
@@ -21,7 +21,7 @@ pub struct Signer {
     cluster: ClusterName,
     identity: Identity,
     life: u64,
-    kept: RefCell<BTreeMap<Namespace, Kept>>,
+    kept: RefCell<Map<Namespace, Kept>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Signer {
         let claims = Claims { cluster, subject, audience: to, issued, ends };
         let token: Rc<str> = sign(&self.key, &claims).into();
         if let Ok(mut kept) = self.kept.try_borrow_mut() {
-            if kept.len() >= KEPT && !kept.contains_key(to) {
+            if kept.len() >= KEPT && kept.get(to).is_none() {
                 kept.clear();
             }
             kept.insert(to.clone(), Kept { issued, token: Rc::clone(&token) });

@@ -16,8 +16,6 @@ pub(super) const ADMIN_PORT: u16 = 15000;
 pub struct Blueprint {
     /// The mesh id.
     pub mesh: String,
-    /// The trust domain of every workload.
-    pub trust_domain: String,
     /// The clusters; the order gives their addresses.
     pub clusters: Vec<LabCluster>,
     /// The services; the order gives their addresses.
@@ -35,6 +33,8 @@ pub struct LabCluster {
     pub network: String,
     /// Its region, when it has one.
     pub region: Option<String>,
+    /// The trust domain of its workloads.
+    pub trust_domain: String,
 }
 
 /// A service of a lab; in its n-th cluster it answers as version `v<n>`.
@@ -178,10 +178,10 @@ pub(super) mod tests {
             name: format!("cluster{n}"),
             network: format!("network{n}"),
             region: Some(format!("region{n}")),
+            trust_domain: "cluster.local".to_owned(),
         };
         Blueprint {
             mesh: "mesh1".to_owned(),
-            trust_domain: "cluster.local".to_owned(),
             clusters: vec![cluster(1), cluster(2)],
             services: vec![LabService {
                 name: "helloworld".to_owned(),

@@ -15,8 +15,8 @@ use super::istiod::{Config, Subset};
 use super::proxy::{ProxyKind, Workload};
 use super::site::Site;
 
-/// The whole bootstrap of one proxy.
-pub(super) fn bootstrap(site: &Site, own: &Workload<'_>) -> Value {
+/// The whole bootstrap of one proxy; `token_key` is what its pod has of the cluster's key for tokens.
+pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, token_key: Option<&str>) -> Value {
     let (listeners, clusters) = match own.kind() {
         ProxyKind::Client => (json!([outbound::listener(own)]), json!([])),
         ProxyKind::Server => inbound::resources(own),
@@ -31,7 +31,7 @@ pub(super) fn bootstrap(site: &Site, own: &Workload<'_>) -> Value {
         }),
     };
     json!({
-        "node": node(site, own),
+        "node": node(site, own, token_key),
         "admin": {"address": address(own.address, ADMIN_PORT)},
         // As Istio's agent starts Envoy: a fragment is dropped, where Envoy by itself refuses the request.
         "layered_runtime": {"layers": [{
@@ -90,10 +90,10 @@ fn source(directory: &Path, file: &str) -> Value {
     })
 }
 
-fn node(site: &Site, own: &Workload<'_>) -> Value {
+fn node(site: &Site, own: &Workload<'_>, token_key: Option<&str>) -> Value {
     let (namespace, name) = (own.namespace(), own.workload_name());
     let kind = own.node_type();
-    json!({
+    let mut node = json!({
         "id": format!("{kind}~{}~{name}.{namespace}~{namespace}.svc.cluster.local", own.address),
         "cluster": format!("{}.{namespace}", own.service_account()),
         "locality": {"region": own.cluster.region.as_deref().unwrap_or_default()},
@@ -106,7 +106,12 @@ fn node(site: &Site, own: &Workload<'_>) -> Value {
             "SERVICE_ACCOUNT": own.service_account(),
             "LABELS": own.labels(),
         },
-    })
+    });
+    if let (Some(key), Some(metadata)) = (token_key, node.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        metadata.insert("ISTHMUS_TOKEN_KEY".to_owned(), json!(key));
+    }
+    node
 }
 
 fn address(ip: Ipv4Addr, port: u16) -> Value {

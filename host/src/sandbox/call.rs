@@ -89,6 +89,19 @@ impl<'a> Call<'a> {
         self.write(at, &value.to_le_bytes())
     }
 
+    /// Hands over what `fill` writes. Its buffer is kept from call to call.
+    pub(crate) fn hand(
+        &mut self,
+        slot: Slot,
+        fill: impl FnOnce(&Self, &mut Vec<u8>) -> Result<(), Status>,
+    ) -> Result<(), Failure> {
+        let mut bytes = std::mem::take(&mut self.state_mut().buffer);
+        bytes.clear();
+        let handed = fill(self, &mut bytes).map_err(Failure::from).and_then(|()| self.give(&bytes, slot));
+        self.state_mut().buffer = bytes;
+        handed
+    }
+
     /// Hands `bytes` over in memory of the guest's own making; nothing is allocated for no bytes.
     pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;

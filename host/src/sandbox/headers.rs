@@ -26,9 +26,11 @@ impl Headers {
     }
 
     /// Every value of `name`, in order.
-    pub fn values(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let name = name.to_ascii_lowercase();
-        self.0.iter().filter(move |(key, _)| *key == name).map(|(_, value)| value.as_slice())
+    pub fn values<'h>(&'h self, name: &[u8]) -> impl Iterator<Item = &'h [u8]> {
+        self.0
+            .iter()
+            .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_slice())
     }
 
     /// Appends a value, beside those that `name` already has.
@@ -50,12 +52,11 @@ impl Headers {
 
     /// Removes every value of `name`.
     pub fn remove(&mut self, name: impl AsRef<[u8]>) {
-        let name = name.as_ref().to_ascii_lowercase();
-        self.0.retain(|(key, _)| *key != name);
+        self.0.retain(|(key, _)| !key.eq_ignore_ascii_case(name.as_ref()));
     }
 
     /// The names and values, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
         self.0.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) recorder: Option<RefCell<Recorder>>,
     /// What hostcalls asked for, to be done when the callback has returned.
     pub(crate) deferred: VecDeque<(u32, Deferred)>,
+    /// Where what a guest is handed is put together.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A context of the guest.
@@ -136,6 +138,7 @@ impl State {
             stopped: false,
             recorder: None,
             deferred: VecDeque::new(),
+            buffer: Vec::new(),
         }
     }
 

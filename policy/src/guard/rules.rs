@@ -4,10 +4,11 @@
 //! A request then looks at the rules filed under its own values and at no others. A rule that has no such field
 //! is asked every time.
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use crate::facts::{Effect, Facts, Field};
+use crate::map::Map;
 use crate::pattern::Pattern;
 use crate::plan::{Clause, Rule, Section};
 
@@ -32,20 +33,26 @@ pub(crate) struct Rules {
 pub(crate) struct Index {
     // Numbers of lines, ascending.
     clusters: Vec<Vec<usize>>,
-    namespaces: Values,
-    principals: Values,
-    paths: Values,
-    hosts: Values,
+    shelves: Vec<Shelf>,
     rest: Vec<usize>,
 }
 
-/// Lines by the values that their patterns take in.
-#[derive(Debug, Default)]
-struct Values {
-    exact: BTreeMap<String, Vec<usize>>,
-    // By length, since a value begins with one text of each length.
-    prefix: BTreeMap<usize, BTreeMap<String, Vec<usize>>>,
-    suffix: BTreeMap<usize, BTreeMap<String, Vec<usize>>>,
+/// Lines by the texts of their patterns, where those are of one form and, but for exact ones, of one length: a value
+/// begins with one text of each length.
+#[derive(Debug)]
+struct Shelf {
+    field: Field,
+    form: Form,
+    length: usize,
+    lines: Map<Box<str>, Vec<usize>>,
+}
+
+/// How a pattern's text stands in a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Exact,
+    Prefix,
+    Suffix,
 }
 
 /// The values by which rules are looked up.
@@ -69,6 +76,16 @@ impl<'v> Probe<'v> {
         }
     }
 
+    fn value(&self, field: Field) -> Option<&'v str> {
+        match field {
+            Field::Namespaces => self.namespace,
+            Field::Principals => self.principal,
+            Field::Paths => self.path,
+            Field::Hosts => self.host,
+            Field::Clusters | Field::TrustDomains | Field::Ports | Field::Methods => None,
+        }
+    }
+
     /// What finds every rule that takes in all that one does: a clause that takes in another's first pattern is
     /// filed under a value that the text of that pattern finds.
     pub(crate) fn covering(rule: &'v Rule) -> Self {
@@ -86,12 +103,25 @@ impl<'v> Probe<'v> {
     }
 }
 
-/// A value under which a rule can be filed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'r> {
-    Cluster(usize),
-    Pattern(Field, &'r Pattern),
+/// A value under which a rule can be filed. For a cluster, `length` is its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'r> {
+    field: Field,
+    form: Form,
+    length: usize,
+    text: &'r str,
 }
+
+/// A line under a value, in one of the ways in which it could be filed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Filed<'r> {
+    key: Key<'r>,
+    line: usize,
+    way: usize,
+}
+
+/// So many ways there are at most, one for each field that rules are filed by.
+const WAYS: usize = 5;
 
 fn rules_of(section: &Section, effect: Effect) -> &[Rule] {
     match effect {
@@ -141,13 +171,17 @@ impl Rules {
             return self.lines.iter().find_map(|line| ask(*line));
         };
         let mut found: Option<(Line, &'s Rule)> = None;
-        for list in index.lists(&Probe::of(facts)) {
-            let lines = list.iter().filter_map(|at| self.lines.get(*at));
-            let mut earlier = lines.take_while(|line| found.is_none_or(|(first, _)| **line < first));
-            if let Some(first) = earlier.find_map(|line| ask(*line)) {
-                found = Some(first);
+        index.each(&Probe::of(facts), &mut |list| {
+            for line in list.iter().filter_map(|at| self.lines.get(*at)) {
+                if found.is_some_and(|(first, _)| first <= *line) {
+                    return;
+                }
+                if let Some(first) = ask(*line) {
+                    found = Some(first);
+                    return;
+                }
             }
-        }
+        });
         found
     }
 }
@@ -155,108 +189,134 @@ impl Rules {
 impl Index {
     /// Files rules of a mesh of so many clusters.
     pub(crate) fn new(rules: &[&Rule], clusters: usize) -> Self {
-        let choices: Vec<Vec<Vec<Key<'_>>>> = rules.iter().map(|rule| choices(rule, clusters)).collect();
-        let mut common: BTreeMap<&Key<'_>, usize> = BTreeMap::new();
-        for key in choices.iter().flatten().flatten() {
-            *common.entry(key).or_default() += 1;
+        let mut filed = Vec::new();
+        for (line, rule) in rules.iter().enumerate() {
+            file(rule, line, clusters, &mut filed);
         }
-        let cost = |keys: &Vec<Key<'_>>| keys.iter().filter_map(|key| common.get(key)).sum::<usize>();
+        // As quick here as the sort of slices, and a tenth of the module's bytes that it takes.
+        let filed = BinaryHeap::from(filed).into_sorted_vec();
+        let cheapest = cheapest(&filed, rules.len());
         let mut index = Self { clusters: vec![Vec::new(); clusters], ..Self::default() };
-        for (line, choices) in choices.iter().enumerate() {
-            match choices.iter().min_by_key(|keys| cost(keys)) {
-                Some(keys) => keys.iter().for_each(|key| index.file(key, line)),
-                None => index.rest.push(line),
+        for (line, way) in cheapest.iter().enumerate() {
+            if way.is_none() {
+                index.rest.push(line);
+            }
+        }
+        for alike in filed.chunk_by(|one, two| one.key == two.key) {
+            let mut lines = Vec::new();
+            for filed in alike {
+                if cheapest.get(filed.line) == Some(&Some(filed.way)) && lines.last() != Some(&filed.line) {
+                    lines.push(filed.line);
+                }
+            }
+            if let Some(Filed { key, .. }) = alike.first()
+                && !lines.is_empty()
+            {
+                index.shelve(key, lines);
             }
         }
         index
     }
 
-    fn file(&mut self, key: &Key<'_>, line: usize) {
-        let list = match key {
-            Key::Cluster(cluster) => self.clusters.get_mut(*cluster),
-            Key::Pattern(field, pattern) => self.values(*field).and_then(|values| values.list(pattern)),
-        };
-        match list {
-            Some(list) if list.last() == Some(&line) => {}
-            Some(list) => list.push(line),
-            None => self.rest.push(line),
-        }
-    }
-
-    fn values(&mut self, field: Field) -> Option<&mut Values> {
-        match field {
-            Field::Namespaces => Some(&mut self.namespaces),
-            Field::Principals => Some(&mut self.principals),
-            Field::Paths => Some(&mut self.paths),
-            Field::Hosts => Some(&mut self.hosts),
-            Field::Clusters | Field::TrustDomains | Field::Ports | Field::Methods => None,
-        }
-    }
-
-    /// The lists in which every rule that can hold stands, by number, each ascending.
-    pub(crate) fn lists<'i>(&'i self, probe: &Probe<'i>) -> impl Iterator<Item = &'i [usize]> {
-        let cluster = probe.cluster.and_then(|cluster| self.clusters.get(cluster));
-        let by_value = [
-            (&self.namespaces, probe.namespace),
-            (&self.principals, probe.principal),
-            (&self.paths, probe.path),
-            (&self.hosts, probe.host),
-        ];
-        let by_value = by_value
-            .into_iter()
-            .flat_map(|(values, value)| value.into_iter().flat_map(move |value| values.lists(value)));
-        [&self.rest].into_iter().chain(cluster).map(Vec::as_slice).chain(by_value)
-    }
-}
-
-/// The ways in which a rule could be filed: for a field that each of its sources, or each of its requests, says,
-/// all values of it.
-fn choices(rule: &Rule, clusters: usize) -> Vec<Vec<Key<'_>>> {
-    fn keys<'r, T: 'r>(
-        field: Field,
-        parts: &'r crate::set::Set<T>,
-        clause: fn(&T) -> &Clause<Pattern>,
-    ) -> Option<Vec<Key<'r>>> {
-        let mut keys = Vec::new();
-        for part in parts {
-            let patterns = &clause(part).any;
-            if patterns.is_empty() || patterns.contains(&Pattern::Any) {
-                return None;
+    /// Takes in the lines of a value; values come in order.
+    fn shelve(&mut self, key: &Key<'_>, lines: Vec<usize>) {
+        let Key { field, form, length, text } = *key;
+        if field == Field::Clusters {
+            if let Some(list) = self.clusters.get_mut(length) {
+                *list = lines;
             }
-            keys.extend(patterns.iter().map(|pattern| Key::Pattern(field, pattern)));
+            return;
         }
-        (1..=MOST_VALUES).contains(&keys.len()).then_some(keys)
+        let is_it = |shelf: &&mut Shelf| (shelf.field, shelf.form, shelf.length) == (field, form, length);
+        if let Some(shelf) = self.shelves.last_mut().filter(is_it) {
+            shelf.lines.insert(text.into(), lines);
+        } else {
+            let lines = Map::of(text.into(), lines);
+            self.shelves.push(Shelf { field, form, length, lines });
+        }
     }
-    let from = rule.from.iter().flat_map(|from| from.clusters.iter());
-    let from: Vec<Key<'_>> = from.map(Key::Cluster).collect();
-    let few = (1..=MOST_VALUES).contains(&from.len()) && from.len() <= clusters.div_ceil(2);
-    let fields = [
-        keys(Field::Principals, &rule.from, |from| &from.principals),
-        keys(Field::Paths, &rule.to, |to| &to.paths),
-        keys(Field::Namespaces, &rule.from, |from| &from.namespaces),
-        keys(Field::Hosts, &rule.to, |to| &to.hosts),
-        few.then_some(from),
-    ];
-    fields.into_iter().flatten().collect()
+
+    /// Shows the lists in which every rule that can hold stands, by number, each ascending.
+    pub(crate) fn each<'i>(&'i self, probe: &Probe<'_>, show: &mut dyn FnMut(&'i [usize])) {
+        show(&self.rest);
+        if let Some(lines) = probe.cluster.and_then(|cluster| self.clusters.get(cluster)) {
+            show(lines);
+        }
+        for shelf in &self.shelves {
+            if let Some(lines) = probe.value(shelf.field).and_then(|value| shelf.find(value)) {
+                show(lines);
+            }
+        }
+    }
 }
 
-impl Values {
-    fn list(&mut self, pattern: &Pattern) -> Option<&mut Vec<usize>> {
-        let (texts, text) = match pattern {
-            Pattern::Any => return None,
-            Pattern::Exact(text) => (&mut self.exact, text),
-            Pattern::Prefix(text) => (self.prefix.entry(text.len()).or_default(), text),
-            Pattern::Suffix(text) => (self.suffix.entry(text.len()).or_default(), text),
+impl Shelf {
+    fn find(&self, value: &str) -> Option<&[usize]> {
+        let text = match self.form {
+            Form::Exact => value,
+            Form::Prefix => value.get(..self.length)?,
+            Form::Suffix => value.get(value.len().checked_sub(self.length)?..)?,
         };
-        Some(texts.entry(text.clone()).or_default())
+        self.lines.get(text).map(Vec::as_slice)
     }
+}
 
-    fn lists<'v>(&'v self, value: &'v str) -> impl Iterator<Item = &'v [usize]> {
-        let prefixes = self.prefix.iter().filter_map(|(length, texts)| texts.get(value.get(..*length)?));
-        let suffixes = self
-            .suffix
-            .iter()
-            .filter_map(|(length, texts)| texts.get(value.get(value.len().checked_sub(*length)?..)?));
-        self.exact.get(value).into_iter().chain(prefixes).chain(suffixes).map(Vec::as_slice)
+/// The way for each line whose values the fewest others have; `None` for one that cannot be filed.
+fn cheapest(filed: &[Filed<'_>], lines: usize) -> Vec<Option<usize>> {
+    let mut costs = vec![[0_usize; WAYS]; lines];
+    for alike in filed.chunk_by(|one, two| one.key == two.key) {
+        for filed in alike {
+            if let Some(cost) = costs.get_mut(filed.line).and_then(|costs| costs.get_mut(filed.way)) {
+                *cost += alike.len();
+            }
+        }
+    }
+    let way = |costs: &[usize; WAYS]| {
+        let possible = costs.iter().enumerate().filter(|(_, cost)| **cost > 0);
+        possible.min_by_key(|(_, cost)| **cost).map(|(way, _)| way)
+    };
+    costs.iter().map(way).collect()
+}
+
+/// Files a rule in each way there is: for a field that each of its sources, or each of its requests, says, under all
+/// values of it.
+fn file<'r>(rule: &'r Rule, line: usize, clusters: usize, filed: &mut Vec<Filed<'r>>) {
+    let from = || rule.from.iter();
+    let to = || rule.to.iter();
+    let mut patterns = |way, field, clauses: &mut dyn Iterator<Item = &'r Clause<Pattern>>| {
+        let before = filed.len();
+        for clause in clauses {
+            if clause.any.is_empty() || clause.any.contains(&Pattern::Any) {
+                filed.truncate(before);
+                return;
+            }
+            for pattern in &clause.any {
+                filed.push(Filed { key: Key::of(field, pattern), line, way });
+            }
+        }
+        if filed.len() - before > MOST_VALUES {
+            filed.truncate(before);
+        }
+    };
+    patterns(0, Field::Principals, &mut from().map(|from| &from.principals));
+    patterns(1, Field::Paths, &mut to().map(|to| &to.paths));
+    patterns(2, Field::Namespaces, &mut from().map(|from| &from.namespaces));
+    patterns(3, Field::Hosts, &mut to().map(|to| &to.hosts));
+    let numbers = || from().flat_map(|from| from.clusters.iter());
+    let count = numbers().count();
+    if count <= MOST_VALUES && count <= clusters.div_ceil(2) {
+        let key = |length| Key { field: Field::Clusters, form: Form::Exact, length, text: "" };
+        numbers().for_each(|number| filed.push(Filed { key: key(number), line, way: 4 }));
+    }
+}
+
+impl<'r> Key<'r> {
+    fn of(field: Field, pattern: &'r Pattern) -> Self {
+        let text = pattern.text();
+        match pattern {
+            Pattern::Any | Pattern::Exact(_) => Self { field, form: Form::Exact, length: 0, text },
+            Pattern::Prefix(_) => Self { field, form: Form::Prefix, length: text.len(), text },
+            Pattern::Suffix(_) => Self { field, form: Form::Suffix, length: text.len(), text },
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::json::Json;
-use super::read::{FromPlan, Read, ordered, parsed, texts};
+use super::read::{FromPlan, FromText, Reader, parsed};
+use crate::name::Blank;
 use crate::pattern::Pattern;
 use crate::set::Set;
 
@@ -73,16 +74,42 @@ impl<T: Display> From<Clause<T>> for Vec<String> {
 }
 
 impl<T: FromStr<Err: Display> + Ord> FromPlan for Clause<T> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
+    fn blank() -> Self {
+        Self::default()
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        let mut said: Vec<Said<T>> = Vec::blank();
+        said.fill(json, reader);
         let (mut any, mut none) = (Vec::new(), Vec::new());
-        texts(json, |text| {
-            match text.strip_prefix(NOT) {
-                Some(text) => none.push(parsed(text)?),
-                None => any.push(parsed(text)?),
+        for said in said {
+            match said {
+                Said::Blank => {}
+                Said::Any(value) => any.push(value),
+                Said::None(value) => none.push(value),
             }
-            Ok(())
-        })?;
-        Ok(Self { any: ordered(any)?, none: ordered(none)? })
+        }
+        *self = Self { any: reader.ordered(any), none: reader.ordered(none) };
+    }
+}
+
+/// One value of a clause, or of its twin.
+enum Said<T> {
+    Blank,
+    Any(T),
+    None(T),
+}
+
+impl<T> Blank for Said<T> {
+    const BLANK: Self = Self::Blank;
+}
+
+impl<T: FromStr<Err: Display>> FromText for Said<T> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.strip_prefix(NOT) {
+            Some(text) => parsed(text).map(Self::None),
+            None => parsed(text).map(Self::Any),
+        }
     }
 }
 
@@ -91,8 +118,14 @@ mod tests {
     use super::*;
 
     fn clause(values: &[&str]) -> Clause<Pattern> {
-        let json = serde_json::to_string(values).unwrap();
-        Clause::from_plan(&serde_json::from_str(&json).unwrap()).unwrap()
+        read(&serde_json::to_string(values).unwrap()).unwrap()
+    }
+
+    fn read(json: &str) -> Result<Clause<Pattern>, crate::plan::PlanError> {
+        let json = serde_json::from_str(json).unwrap();
+        let (mut clause, mut reader) = (Clause::blank(), Reader::default());
+        clause.fill(&json, &mut reader);
+        reader.end().map(|()| clause)
     }
 
     #[test]
@@ -100,7 +133,7 @@ mod tests {
         let written = serde_json::to_string(&clause(&["a", "b*", "!c", "!*-x"])).unwrap();
         assert_eq!(written, r#"["a","b*","!c","!*-x"]"#);
         for unordered in [r#"["b*","a"]"#, r#"["a","a"]"#, r#"["!b","!a"]"#] {
-            assert!(Clause::<Pattern>::from_plan(&serde_json::from_str(unordered).unwrap()).is_err());
+            assert!(read(unordered).is_err(), "{unordered}");
         }
     }
 

@@ -53,8 +53,8 @@ reads! {
 impl GatewayPlan {
     /// Nothing in it refers to anything else in it.
     #[expect(clippy::unnecessary_wraps, reason = "as the other plans have it")]
-    pub(super) fn checked(self) -> Result<Self, PlanError> {
-        Ok(self)
+    pub(super) fn check(&mut self) -> Result<(), PlanError> {
+        Ok(())
     }
 
     /// Whether connections are judged at all.

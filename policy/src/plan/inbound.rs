@@ -185,7 +185,7 @@ reads! {
 
 impl InboundPlan {
     /// Numbers the clusters and checks that everything spoken of is there.
-    pub(super) fn checked(mut self) -> Result<Self, PlanError> {
+    pub(super) fn check(&mut self) -> Result<(), PlanError> {
         if !self.clusters.is_sorted_by(|one, two| one.name < two.name) {
             return Err(PlanError::Unordered);
         }
@@ -194,7 +194,7 @@ impl InboundPlan {
         }
         match self.missing() {
             Some(what) => Err(PlanError::Unknown { what }),
-            None => Ok(self),
+            None => Ok(()),
         }
     }
 

@@ -20,6 +20,12 @@ pub(super) enum Json<'j> {
 }
 
 impl Json<'_> {
+    /// A field, where it is an object that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Object(fields) = self else { return None };
+        fields.iter().find(|(found, _)| found == key).map(|(_, value)| value)
+    }
+
     /// What it is, as a sentence has it.
     pub(super) fn kind(&self) -> &'static str {
         match self {

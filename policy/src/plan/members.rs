@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::read::{FromText, Read, parsed};
+use super::read::{FromText, parsed};
+use crate::name::Blank;
 
 /// A text is not a set of numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,8 +118,12 @@ fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|number| plain && *number < MOST)
 }
 
+impl Blank for Members {
+    const BLANK: Self = Self(Vec::new());
+}
+
 impl FromText for Members {
-    fn from_text(text: &str) -> Read<Self> {
+    fn from_text(text: &str) -> Result<Self, String> {
         parsed(text)
     }
 }

@@ -98,7 +98,7 @@ impl OutboundPlan {
     }
 
     /// Checks that every cluster and boundary spoken of is there.
-    pub(super) fn checked(self) -> Result<Self, PlanError> {
+    pub(super) fn check(&mut self) -> Result<(), PlanError> {
         if !self.clusters.is_sorted_by(|one, two| one < two) {
             return Err(PlanError::Unordered);
         }
@@ -111,7 +111,7 @@ impl OutboundPlan {
         let missing = bounds().map(|bound| bound.within).find(|within| self.inside.get(within).is_none());
         match missing {
             Some(within) => Err(PlanError::Unknown { what: format!("boundary {within:?}") }),
-            None => Ok(self),
+            None => Ok(()),
         }
     }
 

@@ -1,131 +1,186 @@
 //! From JSON to the types of a plan: by hand, as derived readers would take the filter some hundred kilobytes.
 //!
-//! Every type of a plan says in one line of [`reads!`] which keys it has; whatever does not belong is an error that
-//! says where it stands, such as `sections[3].allow[0].from`.
+//! Every type of a plan says in one line of [`reads!`] which keys it has. A value is filled in where it will stay, and
+//! what does not belong is noted and read over, so that there is no way out of the middle for the compiler to tidy up
+//! after; the first that was noted is told with its place, such as `plan.sections[3].allow[0].from`.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::Role;
 use super::json::Json;
+use super::{PlanError, Role};
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
 use crate::map::Map;
 use crate::mesh::IssuerName;
 use crate::name::{
-    ClusterName, CookieName, HeaderName, KeyId, Namespace, NetworkName, Port, RegionName, TrustDomain,
+    Blank, ClusterName, CookieName, HeaderName, KeyId, Namespace, NetworkName, Port, RegionName, TrustDomain,
 };
 use crate::rule::{Boundary, Demand, HashOn, Judged, Scope};
 use crate::set::Set;
 
-/// What is wrong with JSON that should be a plan, and where in it.
-#[derive(Debug)]
-pub(super) struct Misfit(Box<(String, String)>);
-
-/// What was read, or why it cannot be.
-pub(super) type Read<T> = Result<T, Misfit>;
-
-impl Misfit {
-    /// Something is wrong right here.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn new(why: &dyn Display) -> Self {
-        Self(Box::new((String::new(), why.to_string())))
-    }
-
-    /// Something of another kind was wanted here.
-    #[cold]
-    #[inline(never)]
-    fn kind(json: &Json<'_>, wanted: &str) -> Self {
-        Self::new(&format_args!("{wanted} belongs here, and this is {}", json.kind()))
-    }
-
-    /// The same, seen from around a key.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn under(mut self, key: &str) -> Self {
-        let path = &mut self.0.0;
-        if !path.is_empty() && !path.starts_with('[') {
-            path.insert(0, '.');
-        }
-        path.insert_str(0, key);
-        self
-    }
-
-    /// The same, seen from around a list.
-    #[cold]
-    #[inline(never)]
-    fn at(self, index: usize) -> Self {
-        self.under(&format!("[{index}]"))
-    }
-
-    /// Where it is, and what is wrong there.
-    pub(super) fn into_parts(self) -> (String, String) {
-        *self.0
-    }
-}
-
 /// A type that a plan holds.
-pub(super) trait FromPlan: Sized {
-    fn from_plan(json: &Json<'_>) -> Read<Self>;
+pub(super) trait FromPlan {
+    /// What stands there until it is read.
+    fn blank() -> Self
+    where
+        Self: Sized;
+
+    /// Fills it in; what does not belong is noted.
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>);
 }
 
 /// A type that a plan holds as a text.
-pub(super) trait FromText: Sized {
-    fn from_text(text: &str) -> Read<Self>;
+pub(super) trait FromText: Blank {
+    /// Reads it, or says what is wrong with it.
+    fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// A text that is read by the type's own reader.
-pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str) -> Read<T> {
-    text.parse().map_err(|error| Misfit::new(&error))
+/// Where in a plan it is being read, and the first thing that was wrong.
+#[derive(Debug, Default)]
+pub(super) struct Reader<'f> {
+    path: Vec<Step<'f>>,
+    wrong: Option<(String, String)>,
 }
 
-/// An object whose keys are all known.
-pub(super) struct Fields<'f, 'j>(&'f [(Cow<'j, str>, Json<'j>)]);
+#[derive(Debug)]
+enum Step<'f> {
+    Key(&'f str),
+    Index(usize),
+}
 
-impl<'f, 'j> Fields<'f, 'j> {
-    /// The fields of an object that may have these keys, each once.
-    pub(super) fn of(json: &'f Json<'j>, known: &[&str]) -> Read<Self> {
-        let fields = object(json)?;
-        for (at, (key, _)) in fields.iter().enumerate() {
-            if !known.contains(&key.as_ref()) {
-                let why = format_args!("no such key is known; those that are: {}", known.join(", "));
-                return Err(Misfit::new(&why).under(key));
-            }
+type Fields<'f> = [(Cow<'f, str>, Json<'f>)];
+
+impl<'f> Reader<'f> {
+    /// One that begins somewhere inside.
+    pub(super) fn within(key: &'f str) -> Self {
+        Self { path: vec![Step::Key(key)], wrong: None }
+    }
+
+    /// Notes that something is wrong right here.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wrong(&mut self, why: &dyn Display) {
+        if self.wrong.is_some() {
+            return;
+        }
+        let mut path = String::new();
+        for step in &self.path {
+            let _infallible = match step {
+                Step::Key(key) if path.is_empty() => path.write_str(key),
+                Step::Key(key) => write!(path, ".{key}"),
+                Step::Index(index) => write!(path, "[{index}]"),
+            };
+        }
+        self.wrong = Some((path, why.to_string()));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrong_kind(&mut self, json: &Json<'_>, wanted: &str) {
+        self.wrong(&format_args!("{wanted} belongs here, and this is {}", json.kind()));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrong_key(&mut self, key: &'f str, why: &dyn Display) {
+        self.path.push(Step::Key(key));
+        self.wrong(why);
+        self.path.pop();
+    }
+
+    /// Whether nothing was wrong.
+    pub(super) fn end(self) -> Result<(), PlanError> {
+        match self.wrong {
+            Some((path, why)) => Err(PlanError::Misfit { path, why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fills in the fields of an object: `keys` are all that it may have, each with whether it must be there.
+    pub(super) fn object(
+        &mut self,
+        json: &'f Json<'f>,
+        keys: &'static [(&'static str, bool)],
+        values: &mut [&mut dyn FromPlan],
+    ) {
+        let fields = self.fields(json);
+        for (at, (key, json)) in fields.iter().enumerate() {
+            let known = keys.iter().zip(&mut *values).find(|((known, _), _)| known == key);
+            let Some((_, value)) = known else {
+                let known: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+                self.wrong_key(
+                    key,
+                    &format_args!("no such key is known; those that are: {}", known.join(", ")),
+                );
+                continue;
+            };
             if fields.iter().take(at).any(|(earlier, _)| earlier == key) {
-                return Err(Misfit::new(&"this key stands here twice").under(key));
+                self.wrong_key(key, &"this key stands here twice");
+            }
+            self.path.push(Step::Key(key));
+            value.fill(json, self);
+            self.path.pop();
+        }
+        for (key, _) in keys.iter().filter(|(_, required)| *required) {
+            if !fields.iter().any(|(found, _)| found == key) {
+                self.wrong_key(key, &"this key is missing");
             }
         }
-        Ok(Self(fields))
     }
 
-    /// The fields of an object that may have others as well.
-    pub(super) fn any(json: &'f Json<'j>) -> Read<Self> {
-        object(json).map(Self)
-    }
-
-    fn find(&self, key: &str) -> Option<&'f Json<'j>> {
-        self.0.iter().find(|(found, _)| found == key).map(|(_, value)| value)
-    }
-
-    /// A field that may be left out.
-    pub(super) fn optional<T: FromPlan>(&self, key: &str) -> Read<Option<T>> {
-        match self.find(key) {
-            Some(value) => T::from_plan(value).map(Some).map_err(|misfit| misfit.under(key)),
-            None => Ok(None),
+    fn fields(&mut self, json: &'f Json<'f>) -> &'f Fields<'f> {
+        if let Json::Object(fields) = json {
+            return fields;
         }
+        self.wrong_kind(json, "an object");
+        &[]
     }
 
-    /// A field that must be there.
-    pub(super) fn required<T: FromPlan>(&self, key: &str) -> Read<T> {
-        T::from_plan(self.value(key)?).map_err(|misfit| misfit.under(key))
+    /// The items of a list.
+    pub(super) fn items(&mut self, json: &'f Json<'f>) -> &'f [Json<'f>] {
+        if let Json::List(items) = json {
+            return items;
+        }
+        self.wrong_kind(json, "a list");
+        &[]
     }
 
-    /// A field that must be there, as it is.
-    pub(super) fn value(&self, key: &str) -> Read<&'f Json<'j>> {
-        self.find(key).ok_or_else(|| Misfit::new(&"this key is missing").under(key))
+    /// Fills in an item of a list.
+    pub(super) fn item(&mut self, index: usize, json: &'f Json<'f>, value: &mut dyn FromPlan) {
+        self.path.push(Step::Index(index));
+        value.fill(json, self);
+        self.path.pop();
+    }
+
+    fn text(&mut self, json: &'f Json<'f>) -> Option<&'f str> {
+        if let Json::Text(text) = json {
+            return Some(text);
+        }
+        self.wrong_kind(json, "a text");
+        None
+    }
+
+    /// A whole number that is not too large.
+    fn number(&mut self, json: &'f Json<'f>, most: u32) -> u32 {
+        if let Json::Number(number) = json
+            && let Ok(number) = u32::try_from(*number)
+            && number <= most
+        {
+            return number;
+        }
+        self.wrong_kind(json, "a whole number that is not too large");
+        0
+    }
+
+    /// Members in order, as a set.
+    pub(super) fn ordered<T: Ord>(&mut self, members: Vec<T>) -> Set<T> {
+        Set::ordered(members).unwrap_or_else(|| {
+            self.wrong(&"these are not in order, each once, as a compiled plan has them: compile it again");
+            Set::default()
+        })
     }
 }
 
@@ -136,147 +191,194 @@ macro_rules! reads {
         $($field:ident $(as $key:literal)? $(or $default:ident)?),* $(; $extra:ident = $value:expr)?
     })*) => {$(
         impl $crate::plan::read::FromPlan for $name {
-            fn from_plan(
-                json: &$crate::plan::json::Json<'_>,
-            ) -> $crate::plan::read::Read<Self> {
-                let fields = $crate::plan::read::Fields::of(
-                    json,
-                    &[$($crate::plan::read::reads!(@key $field $($key)?)),*],
-                )?;
-                Ok(Self {
-                    $($field: $crate::plan::read::reads!(
-                        @take fields, $crate::plan::read::reads!(@key $field $($key)?) $(, $default)?
-                    ),)*
-                    $($extra: $value)?
-                })
+            fn blank() -> Self {
+                Self { $($field: $crate::plan::read::FromPlan::blank(),)* $($extra: $value)? }
+            }
+
+            fn fill<'f>(
+                &mut self,
+                json: &'f $crate::plan::json::Json<'f>,
+                reader: &mut $crate::plan::read::Reader<'f>,
+            ) {
+                let keys = &[$((
+                    $crate::plan::read::reads!(@key $field $($key)?),
+                    $crate::plan::read::reads!(@required $($default)?),
+                )),*];
+                reader.object(json, keys, &mut [$(&mut self.$field),*]);
             }
         }
     )*};
     (@key $field:ident) => { stringify!($field) };
     (@key $field:ident $key:literal) => { $key };
-    (@take $fields:ident, $key:expr) => { $fields.required($key)? };
-    (@take $fields:ident, $key:expr, default) => { $fields.optional($key)?.unwrap_or_default() };
+    (@required) => { true };
+    (@required default) => { false };
 }
 
 pub(super) use reads;
 
-fn object<'f, 'j>(json: &'f Json<'j>) -> Read<&'f [(Cow<'j, str>, Json<'j>)]> {
-    if let Json::Object(fields) = json { Ok(fields) } else { Err(Misfit::kind(json, "an object")) }
+/// A text that is read by the type's own reader.
+pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-fn items<'f, 'j>(json: &'f Json<'j>) -> Read<&'f [Json<'j>]> {
-    if let Json::List(items) = json { Ok(items) } else { Err(Misfit::kind(json, "a list")) }
-}
-
-fn text<'f>(json: &'f Json<'_>) -> Read<&'f str> {
-    if let Json::Text(text) = json { Ok(text) } else { Err(Misfit::kind(json, "a text")) }
-}
-
-/// A whole number, if it is no larger than the largest of its type.
-fn number<T: TryFrom<u64>>(json: &Json<'_>) -> Read<T> {
-    let number = if let Json::Number(number) = json { T::try_from(*number).ok() } else { None };
-    number.ok_or_else(|| Misfit::kind(json, "a whole number that is not too large"))
-}
-
-/// The texts of a list, read one by one.
-pub(super) fn texts<'f>(json: &'f Json<'_>, mut read: impl FnMut(&'f str) -> Read<()>) -> Read<()> {
-    for (index, item) in items(json)?.iter().enumerate() {
-        text(item).and_then(&mut read).map_err(|misfit| misfit.at(index))?;
+impl<T: FromText> FromPlan for T {
+    fn blank() -> Self {
+        Self::BLANK
     }
-    Ok(())
-}
 
-/// Members of a set, which a plan has in order.
-pub(super) fn ordered<T: Ord>(members: Vec<T>) -> Read<Set<T>> {
-    Set::ordered(members).ok_or_else(|| {
-        Misfit::new(&"these are not in order, each once, as a compiled plan has them: compile it again")
-    })
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        let Some(text) = reader.text(json) else { return };
+        match T::from_text(text) {
+            Ok(value) => *self = value,
+            Err(why) => reader.wrong(&why),
+        }
+    }
 }
 
 impl FromPlan for bool {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        if let Json::Bool(value) = json { Ok(*value) } else { Err(Misfit::kind(json, "true or false")) }
+    fn blank() -> Self {
+        false
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        if let Json::Bool(value) = json {
+            *self = *value;
+        } else {
+            reader.wrong_kind(json, "true or false");
+        }
     }
 }
 
 impl FromPlan for u32 {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        number(json)
+    fn blank() -> Self {
+        0
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        *self = reader.number(json, Self::MAX);
     }
 }
 
 impl FromPlan for u8 {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        number(json)
+    fn blank() -> Self {
+        0
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        *self = Self::try_from(reader.number(json, u32::from(Self::MAX))).unwrap_or_default();
     }
 }
 
 impl FromPlan for Port {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        Self::new(number(json)?).ok_or_else(|| Misfit::new(&"0 is no port"))
+    fn blank() -> Self {
+        Self::MAX
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        match u16::try_from(reader.number(json, u32::from(u16::MAX))).ok().and_then(Self::new) {
+            Some(port) => *self = port,
+            None => reader.wrong(&"0 is no port"),
+        }
     }
 }
 
 impl<T: FromPlan> FromPlan for Vec<T> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        let items = items(json)?;
-        let mut list = Self::with_capacity(items.len());
+    fn blank() -> Self {
+        Self::new()
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        let items = reader.items(json);
+        self.reserve_exact(items.len());
         for (index, item) in items.iter().enumerate() {
-            list.push(T::from_plan(item).map_err(|misfit| misfit.at(index))?);
+            let mut value = T::blank();
+            reader.item(index, item, &mut value);
+            self.push(value);
         }
-        Ok(list)
     }
 }
 
 impl<T: FromPlan + Ord> FromPlan for Set<T> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        ordered(Vec::from_plan(json)?)
+    fn blank() -> Self {
+        Self::default()
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        let mut members = Vec::blank();
+        members.fill(json, reader);
+        *self = reader.ordered(members);
     }
 }
 
 impl<T: FromPlan> FromPlan for Arc<T> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        T::from_plan(json).map(Self::new)
+    fn blank() -> Self {
+        Self::new(T::blank())
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        if let Some(value) = Self::get_mut(self) {
+            value.fill(json, reader);
+        }
     }
 }
 
 impl<T: FromPlan> FromPlan for Option<T> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        if let Json::Null = json { Ok(None) } else { T::from_plan(json).map(Some) }
+    fn blank() -> Self {
+        None
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        if !matches!(json, Json::Null) {
+            self.get_or_insert_with(T::blank).fill(json, reader);
+        }
     }
 }
 
 impl<T: FromPlan, U: FromPlan> FromPlan for (T, U) {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        let [one, two] = items(json)? else { return Err(Misfit::new(&"a list of two belongs here")) };
-        let one = T::from_plan(one).map_err(|misfit| misfit.at(0))?;
-        Ok((one, U::from_plan(two).map_err(|misfit| misfit.at(1))?))
+    fn blank() -> Self {
+        (T::blank(), U::blank())
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        if let [one, two] = reader.items(json) {
+            reader.item(0, one, &mut self.0);
+            reader.item(1, two, &mut self.1);
+        } else {
+            reader.wrong(&"a list of two belongs here");
+        }
     }
 }
 
 /// The keys may come in any order: what carries a plan to a proxy may sort them by its own rule.
 impl<K: FromText + Ord, V: FromPlan> FromPlan for Map<K, V> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        let mut map = Self::default();
-        for (text, value) in object(json)? {
-            let entry = K::from_text(text).and_then(|key| Ok((key, V::from_plan(value)?)));
-            let (key, value) = entry.map_err(|misfit| misfit.under(text))?;
-            if map.insert(key, value).is_some() {
-                return Err(Misfit::new(&"this key stands here twice").under(text));
+    fn blank() -> Self {
+        Self::default()
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        for (text, json) in reader.fields(json) {
+            reader.path.push(Step::Key(text));
+            let mut value = V::blank();
+            value.fill(json, reader);
+            match K::from_text(text) {
+                Ok(key) => {
+                    if self.insert(key, value).is_some() {
+                        reader.wrong(&"this key stands here twice");
+                    }
+                }
+                Err(why) => reader.wrong(&why),
             }
+            reader.path.pop();
         }
-        Ok(map)
     }
 }
 
-impl<T: FromText> FromPlan for T {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        T::from_text(text(json)?)
-    }
+impl Blank for String {
+    const BLANK: Self = Self::new();
 }
 
 impl FromText for String {
-    fn from_text(text: &str) -> Read<Self> {
+    fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
     }
 }
@@ -284,7 +386,7 @@ impl FromText for String {
 macro_rules! parsed {
     ($($name:ident)*) => {$(
         impl FromText for $name {
-            fn from_text(text: &str) -> Read<Self> {
+            fn from_text(text: &str) -> Result<Self, String> {
                 parsed(text)
             }
         }
@@ -295,14 +397,21 @@ parsed! {
     Cidr ClusterName CookieName HeaderName IssuerName KeyId Namespace NetworkName PublicKey RegionName Scope TrustDomain
 }
 
+impl Blank for Scope {
+    const BLANK: Self = Self::Mesh;
+}
+
 macro_rules! words {
-    ($($name:ident { $($word:ident)* })*) => {$(
+    ($($name:ident { $first:ident $($word:ident)* })*) => {$(
+        impl Blank for $name {
+            const BLANK: Self = Self::$first;
+        }
+
         impl FromText for $name {
-            fn from_text(text: &str) -> Read<Self> {
-                $(if text == stringify!($word) {
-                    return Ok(Self::$word);
-                })*
-                Err(unknown_word(text, &[$(stringify!($word)),*]))
+            fn from_text(text: &str) -> Result<Self, String> {
+                let words = [(stringify!($first), Self::$first), $((stringify!($word), Self::$word)),*];
+                let known = words.iter().find(|(word, _)| *word == text);
+                known.map(|(_, value)| *value).ok_or_else(|| unknown_word(text, &words.map(|(word, _)| word)))
             }
         }
     )*};
@@ -316,24 +425,33 @@ words! {
 
 #[cold]
 #[inline(never)]
-fn unknown_word(text: &str, known: &[&str]) -> Misfit {
-    Misfit::new(&format_args!("{text:?} is none of {}", known.join(", ")))
+fn unknown_word(text: &str, known: &[&str]) -> String {
+    format!("{text:?} is none of {}", known.join(", "))
+}
+
+impl Blank for Role {
+    const BLANK: Self = Self::Outbound;
 }
 
 impl FromText for Role {
-    fn from_text(text: &str) -> Read<Self> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
         role.ok_or_else(|| unknown_word(text, &Self::ALL.map(Self::as_str)))
     }
 }
 
 impl FromPlan for HashOn {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        let fields = Fields::of(json, &["header", "cookie"])?;
-        match (fields.optional("header")?, fields.optional("cookie")?) {
-            (Some(header), None) => Ok(Self::Header(header)),
-            (None, Some(cookie)) => Ok(Self::Cookie(cookie)),
-            (Some(_), Some(_)) | (None, None) => Err(Misfit::new(&"a header or a cookie belongs here")),
+    fn blank() -> Self {
+        Self::Header(HeaderName::BLANK)
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        let (mut header, mut cookie) = (None, None);
+        reader.object(json, &[("header", false), ("cookie", false)], &mut [&mut header, &mut cookie]);
+        match (header, cookie) {
+            (Some(header), None) => *self = Self::Header(header),
+            (None, Some(cookie)) => *self = Self::Cookie(cookie),
+            (Some(_), Some(_)) | (None, None) => reader.wrong(&"a header or a cookie belongs here"),
         }
     }
 }

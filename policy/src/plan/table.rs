@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde::Serialize;
 
 use super::json::Json;
-use super::read::{FromPlan, Read};
+use super::read::{FromPlan, Reader};
 use crate::map::Map;
 use crate::name::{Namespace, Service};
 use crate::rule::Scope;
@@ -83,7 +83,11 @@ impl<T> FromIterator<(Scope, T)> for Table<T> {
 }
 
 impl<T: FromPlan> FromPlan for Table<T> {
-    fn from_plan(json: &Json<'_>) -> Read<Self> {
-        Map::from_plan(json).map(Self)
+    fn blank() -> Self {
+        Self::default()
+    }
+
+    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+        self.0.fill(json, reader);
     }
 }

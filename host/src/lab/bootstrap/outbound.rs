@@ -1,6 +1,6 @@
 //! A client's sidecar: routes by host and header, endpoints by subset, near ones first where a rule says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -222,11 +222,14 @@ fn endpoint(own: &Workload<'_>, server: &Workload<'_>, all: &[Workload<'_>], pri
 }
 
 fn mutual_tls(site: &Site, own: &Workload<'_>, (service, subset): (&LabService, Option<&Subset>)) -> Value {
-    let peer =
-        format!("spiffe://{}/ns/{}/sa/{}", site.blueprint().trust_domain, service.namespace, service.name);
-    let validation = json!({
-        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": peer}}],
-    });
+    let hosting = site.blueprint().clusters.iter().filter(|cluster| service.clusters.contains(&cluster.name));
+    let domains: BTreeSet<&str> = hosting.map(|cluster| cluster.trust_domain.as_str()).collect();
+    let peer = |domain| {
+        let peer = format!("spiffe://{domain}/ns/{}/sa/{}", service.namespace, service.name);
+        json!({"san_type": "URI", "matcher": {"exact": peer}})
+    };
+    let peers: Vec<Value> = domains.into_iter().map(peer).collect();
+    let validation = json!({"match_typed_subject_alt_names": peers});
     let alpn = ["istio-http/1.1", "istio", "http/1.1"];
     json!([{
         "name": "tlsMode-istio",

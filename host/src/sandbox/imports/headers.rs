@@ -28,8 +28,12 @@ pub(super) fn size(call: &mut Call<'_>, map: u32, ret: u32) -> Answer {
 /// A map that is not there now reads as an empty one.
 pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
-    let pairs = readable(call.state(), map).map(|headers| block::encode(headers.iter()));
-    call.give(&pairs.unwrap_or_default(), slot)
+    call.hand(slot, |call, bytes| {
+        if let Some(headers) = readable(call.state(), map) {
+            block::encode(headers.iter(), bytes);
+        }
+        Ok(())
+    })
 }
 
 /// A block that does not decode clears the map, as in Envoy.
@@ -44,17 +48,19 @@ pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
 
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
     known(map)?;
-    let key = call.read(key)?;
-    let found = match readable(call.state(), map) {
-        Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
-        None => Err(absent(call.state())),
-    };
-    let value = match found {
-        // Before ABI 0.2.0, what is missing reads as empty.
-        Err(Status::NotFound) if call.state().abi < Abi::V0_2_0 => Vec::new(),
-        found => found?.to_vec(),
-    };
-    call.give(&value, slot)
+    call.hand(slot, |call, bytes| {
+        let key = call.read(key)?;
+        let found = match readable(call.state(), map) {
+            Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
+            None => Err(absent(call.state())),
+        };
+        match found {
+            // Before ABI 0.2.0, what is missing reads as empty.
+            Err(Status::NotFound) if call.state().abi < Abi::V0_2_0 => {}
+            found => bytes.extend_from_slice(found?),
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {

@@ -159,7 +159,9 @@ fn shadowed(ground: &Ground<'_>, rules: &[Rule], findings: &mut Vec<Finding>) {
     let index = Index::new(&compiled.iter().map(|(_, rule)| rule).collect::<Vec<_>>(), ground.clusters.len());
     for (number, (rule, inner)) in compiled.iter().enumerate() {
         let probe = Probe::covering(inner);
-        let before = index.lists(&probe).flatten().filter(|other| **other < number);
+        let mut lists = Vec::new();
+        index.each(&probe, &mut |list| lists.push(list));
+        let before = lists.into_iter().flatten().filter(|other| **other < number);
         let covering = before
             .filter_map(|other| compiled.get(*other))
             .find(|(other, outer)| other.name.value != rule.name.value && inner.is_within(outer));
