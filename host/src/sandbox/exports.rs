@@ -72,6 +72,12 @@ exports! {
     on_upstream_data((u32, u32, u32)) -> u32 = "proxy_on_upstream_data";
     on_downstream_close((u32, u32)) -> () = "proxy_on_downstream_connection_close";
     on_upstream_close((u32, u32)) -> () = "proxy_on_upstream_connection_close";
+    on_queue_ready((u32, u32)) -> () = "proxy_on_queue_ready";
+    on_http_call_response((u32, u32, u32, u32, u32)) -> () = "proxy_on_http_call_response";
+    on_grpc_initial_metadata((u32, u32, u32)) -> () = "proxy_on_grpc_receive_initial_metadata";
+    on_grpc_message((u32, u32, u32)) -> () = "proxy_on_grpc_receive";
+    on_grpc_trailing_metadata((u32, u32, u32)) -> () = "proxy_on_grpc_receive_trailing_metadata";
+    on_grpc_close((u32, u32, u32)) -> () = "proxy_on_grpc_close";
     on_log(u32) -> () = "proxy_on_log";
     on_done(u32) -> u32 = "proxy_on_done";
     on_delete(u32) -> () = "proxy_on_delete";
