@@ -28,7 +28,6 @@ pub struct Settings {
 
 /// One of the filter's places, with all that it needs there.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of them for each configuration")]
 pub enum Place {
     /// The proxy that a request leaves by.
     Outbound(Outward),
@@ -118,6 +117,12 @@ impl Outward {
         let draws = Draws::from(host.now());
         let signer = signer(&plan, &namespace, host);
         Self { plan, draws, door: Door::of(host), signer, namespace, services: RefCell::default() }
+    }
+
+    /// Whether no header of a request changes what is done with it. A token that comes from the application is then
+    /// left: it names an identity, which only that identity's own certificate can use.
+    pub fn reads_nothing(&self) -> bool {
+        self.plan.is_empty() && self.signer.is_none() && self.door == Door::Sidecar
     }
 
     /// The service that a request is for: the one that its host names, else the one that its route leads to.

@@ -49,6 +49,24 @@ pub struct Call {
     pub to: Option<Located<ClusterName>>,
     /// The request.
     pub request: Request,
+    /// How well the destination's proxy can know where it is from.
+    pub level: Level,
+}
+
+/// What the destination's proxy has to know the source by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Level {
+    /// Its Envoy gives the peer's certificate.
+    #[default]
+    Verified,
+    /// It does not; the trust domain of the peer's identity is of one cluster alone.
+    TrustDomain,
+    /// It does not; the request carries a token of its cluster.
+    Token,
+    /// It does not, and the tag is all there is.
+    Claimed,
+    /// There is no certificate.
+    Unknown,
 }
 
 /// Who sends a request.
@@ -81,7 +99,7 @@ pub struct Expectation {
     /// `allow` or `deny`.
     pub verdict: &'static str,
     /// Why.
-    pub reason: String,
+    pub reason: Option<String>,
     /// The status that the client gets.
     pub status: Option<u16>,
     /// The source cluster that the destination knows.
@@ -92,7 +110,10 @@ pub struct Expectation {
 
 impl fmt::Display for Expectation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} by {}", self.verdict, self.reason)?;
+        write!(out, "{}", self.verdict)?;
+        if let Some(reason) = &self.reason {
+            write!(out, " by {reason}")?;
+        }
         if let Some(status) = self.status {
             write!(out, " with {status}")?;
         }
@@ -103,6 +124,20 @@ impl fmt::Display for Expectation {
             write!(out, ", {level}")?;
         }
         Ok(())
+    }
+}
+
+/// As `isthmus explain` would be asked of it.
+impl fmt::Display for Call {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, request, level: _ } = self;
+        let Request { host, method, path, headers } = request;
+        write!(out, "{method} {}{path} from {}", host.value, from.cluster.value)?;
+        write!(out, "/{}/{}", from.namespace, from.service_account)?;
+        if let Some(to) = to {
+            write!(out, " to {}", to.value)?;
+        }
+        headers.iter().try_for_each(|(name, value)| write!(out, " -H {:?}", format!("{name}: {value}")))
     }
 }
 

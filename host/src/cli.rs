@@ -63,6 +63,8 @@ enum Output {
     Text,
     /// For programs
     Json,
+    /// For CI: the report of `test`
+    Junit,
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,6 +145,10 @@ fn describe(command: &mut clap::Command, out: &mut String) {
 
 fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
     let common = cli.common;
+    if common.output == Output::Junit && !matches!(cli.verb, Verb::Test(_)) {
+        out.say("error: -o junit is for `isthmus test`: write -o text or -o json here");
+        return Ok(Exit::Usage);
+    }
     match cli.verb {
         Verb::Setup(verb) => verb.run(out),
         Verb::Check(verb) => verb.run(&common, out),

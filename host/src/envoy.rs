@@ -21,6 +21,16 @@ pub const FETCHED: Version = Version { major: 1, minor: 40, patch: 0 };
 /// An Envoy that does not give the peer's certificate away, for tests of what holds there.
 pub const WITHOUT_CERTIFICATES: Version = Version { major: 1, minor: 36, patch: 4 };
 
+/// One of each minor version that the filter is tried on: of those on PyPI, the newest that runs Wasm. 1.38.3 was built
+/// without.
+pub const TRIED: [Version; 5] = [
+    WITHOUT_CERTIFICATES,
+    Version { major: 1, minor: 37, patch: 0 },
+    Version { major: 1, minor: 38, patch: 2 },
+    Version { major: 1, minor: 39, patch: 3 },
+    FETCHED,
+];
+
 /// Envoy says its version in a fraction of a second, on a busy machine too.
 const ANSWER: Duration = Duration::from_secs(30);
 

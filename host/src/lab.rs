@@ -16,7 +16,7 @@ mod process;
 mod proxy;
 mod site;
 
-pub use blueprint::{Blueprint, BlueprintError, Client, LabCluster, LabService};
+pub use blueprint::{Application, Blueprint, BlueprintError, Client, LabCluster, LabService};
 pub use http::{Answer, Get, RequestError};
 pub use istiod::PluginError;
 pub use process::Process;
@@ -345,10 +345,11 @@ fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTim
     let root = hierarchy.root().map_err(certificates)?;
     for own in workloads {
         let intermediate = hierarchy.intermediate(&own.cluster.name).map_err(certificates)?;
-        let leaf = intermediate
-            .leaf(&own.spiffe_id(&site.blueprint().trust_domain), Validity::from(now, LIFETIME))
-            .map_err(certificates)?;
-        let bootstrap = bootstrap::bootstrap(site, own).to_string();
+        let leaf =
+            intermediate.leaf(&own.spiffe_id(), Validity::from(now, LIFETIME)).map_err(certificates)?;
+        let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
+            .map_err(|source| LabError::Plugin { source })?;
+        let bootstrap = bootstrap::bootstrap(site, own, token_key.as_deref()).to_string();
         std::fs::create_dir_all(&own.dir)
             .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
         let files = [

@@ -22,6 +22,14 @@ pub enum ReadError {
         /// Where the search began.
         from: PathBuf,
     },
+    /// A directory without a file of cases.
+    #[error(
+        "there is no cases.yaml and no *.cases.yaml in {path} or below: name a file of cases, or another directory"
+    )]
+    NoCases {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file or directory that cannot be read.
     #[error("cannot read {path}")]
     Io {
@@ -53,11 +61,7 @@ impl Project {
     /// Reads the mesh at `path` (a file, or a directory with a `mesh.yaml`), or the nearest one above `from`,
     /// with the policies in the directory beside it.
     pub fn read(path: Option<&Path>, from: &Path) -> Result<Self, ReadError> {
-        let file = match path {
-            Some(path) if path.is_dir() => path.join(MESH),
-            Some(path) => path.to_owned(),
-            None => nearest(from)?,
-        };
+        let file = mesh_file(path, from)?;
         let beside =
             file.parent().map(|directory| directory.join(POLICIES)).filter(|directory| directory.is_dir());
         Self::with_policies(&file, &beside.into_iter().collect::<Vec<_>>())
@@ -90,6 +94,15 @@ impl Project {
         let mesh = draft.and_then(|draft| draft.sound(&findings));
         let plans = mesh.as_ref().and_then(|mesh| policy::compile(mesh, &read).0);
         Ok(Self { file: file.to_owned(), mesh, policies: read, plans, findings, sources })
+    }
+}
+
+/// The file of the mesh at `path` (a file, or a directory with a `mesh.yaml`), or of the nearest one above `from`.
+pub fn mesh_file(path: Option<&Path>, from: &Path) -> Result<PathBuf, ReadError> {
+    match path {
+        Some(path) if path.is_dir() => Ok(path.join(MESH)),
+        Some(path) => Ok(path.to_owned()),
+        None => nearest(from),
     }
 }
 

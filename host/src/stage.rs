@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use policy::cidr::{Cidr, CidrError};
 use policy::compile::Plans;
-use policy::name::{ClusterName, Namespace, ServiceAccount};
+use policy::name::{ClusterName, KeyId, Namespace, ServiceAccount};
 use policy::{Finding, Mesh, Policy};
 
+use crate::cert::{CertError, TokenKey};
 use crate::digest::sha256;
-use crate::lab::{Blueprint, Client, LabCluster, LabError, LabService, Site};
+use crate::lab::{Application, Blueprint, Client, LabCluster, LabError, LabService, Site};
 use crate::plugin::{ModuleUrl, ModuleUrlError};
 use crate::rollout::{self, Change, Options, RolloutError};
 
@@ -30,6 +31,9 @@ pub enum StageError {
         /// Why.
         source: std::io::Error,
     },
+    /// A key for tokens cannot be used.
+    #[error("cannot use a key for tokens")]
+    TokenKey(#[from] CertError),
     /// The module lies where no URL leads.
     #[error("the module's place has no URL")]
     Url(#[from] ModuleUrlError),
@@ -57,13 +61,13 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
     let clients: BTreeSet<Client> = clients.into_iter().collect();
     Blueprint {
         mesh: mesh.name().to_owned(),
-        trust_domain: mesh.trust_domain().to_string(),
         clusters: mesh
             .clusters()
             .map(|cluster| LabCluster {
                 name: cluster.name.to_string(),
                 network: cluster.network.to_string(),
                 region: cluster.region.as_ref().map(ToString::to_string),
+                trust_domain: cluster.trust_domain.to_string(),
             })
             .collect(),
         services: mesh
@@ -73,6 +77,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
                 namespace: service.namespace.to_string(),
                 port: listing.port,
                 clusters: listing.clusters.iter().map(ToString::to_string).collect(),
+                application: Application::Hello,
             })
             .collect(),
         clients: clients.into_iter().collect(),
@@ -107,6 +112,19 @@ impl Stage {
     /// The mesh with the lab's addresses.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
+    }
+
+    /// Gives each cluster's pods its key for tokens: of the keys that the mesh lists for it, the last by name that
+    /// lies in `keys`, where `isthmus mesh token-key` puts them.
+    pub fn give_token_keys(&self, site: &Site, keys: &Path) -> Result<(), StageError> {
+        for cluster in self.mesh.clusters() {
+            let is_here = |id: &&KeyId| TokenKey::path(keys, id).is_file();
+            if let Some(id) = cluster.token_keys.keys().rev().find(is_here) {
+                let (key, _made) = TokenKey::ensure(keys, id.clone())?;
+                site.give_token_key(cluster.name.as_str(), None, &key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Compiles policies for the lab.

@@ -3,11 +3,13 @@
 //! Three engines walk it and must agree: [`pure`] asks [`policy::evaluate`], [`Offline`] runs the real module in
 //! wasmtime, [`envoy`] sends it through the lab's Envoys and reads what they logged.
 
+mod compare;
 pub mod envoy;
 pub mod explain;
 mod offline;
 pub mod pure;
 
+pub use compare::{Compared, Row, judge};
 pub use offline::{Offline, OfflineError};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +18,11 @@ use std::fmt;
 use policy::Mesh;
 use policy::compile::{ClusterPlans, Plans};
 use policy::evaluate::{Arrival, Route};
-use policy::mesh::Cluster;
+use policy::mesh::{Cluster, IssuerName};
 use policy::name::{ClusterName, Identity, Service};
-use policy::source::Source;
+use policy::source::{Evidence, Source};
 
-use crate::case::{Call, Case, Expectation};
+use crate::case::{Call, Level};
 
 /// A call on the way to one destination.
 #[derive(Debug, Clone)]
@@ -104,18 +106,6 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl Outcome {
-    /// Whether all that is expected is so.
-    pub fn meets(&self, expected: &Expectation) -> bool {
-        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        self.verdict == expected.verdict
-            && self.reason == expected.reason
-            && expected.status.is_none_or(|status| status == self.status)
-            && same(&expected.source, &self.source)
-            && same(&expected.level, &self.level)
-    }
-}
-
 /// The ways that a request can go: one for each cluster that may answer it.
 pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec<Journey<'m>>, NoPath> {
     let source = mesh.cluster(&call.from.cluster.value).ok_or(NoPath::Misfit)?;
@@ -123,12 +113,15 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
     let plan = &plans.get(&source.name).ok_or(NoPath::Misfit)?.outbound;
     let hosts = mesh.hosts(&service);
     // A split that is not sticky may send it to any of its clusters; a hundred draws are all its points.
+    let departures: BTreeSet<(bool, Route<'_>)> = (0..100)
+        .map(|draw| call.departure(plan, &service, draw))
+        .map(|departure| (departure.verdict.is_allow(), departure.route))
+        .collect();
     let mut destinations = BTreeSet::new();
-    for draw in 0..100 {
-        let departure = call.departure(plan, &service, draw);
-        let within = match departure.route {
+    for (starts, route) in departures {
+        let within = match route {
             // Refused, it ends at the source, wherever it was to go.
-            _ if !departure.verdict.is_allow() => hosts.clone(),
+            _ if !starts => hosts.clone(),
             Route::Anywhere => hosts.clone(),
             Route::Within(boundary) => mesh.inside(source, boundary),
             Route::To(cluster) => BTreeSet::from([cluster.clone()]),
@@ -204,6 +197,21 @@ impl Journey<'_> {
         }
     }
 
+    /// What the destination's proxy has to know the source by.
+    fn evidence(&self) -> Evidence<'_> {
+        let level = self.call.level;
+        let peer = level != Level::Unknown;
+        let own = self.source.name.as_str();
+        let issuer = self.source.issuers.first().map(IssuerName::as_str);
+        Evidence {
+            peer,
+            issuer: issuer.filter(|_| level == Level::Verified),
+            identity: Some(&self.identity).filter(|_| peer),
+            token: (level == Level::Token).then_some(own),
+            tag: Some(own),
+        }
+    }
+
     /// An address that the request may come from, where the mesh says its cluster's.
     fn address(&self) -> Option<std::net::IpAddr> {
         self.source.pod_cidr.map(|pods| pods.address(10))
@@ -216,18 +224,3 @@ impl Journey<'_> {
 
 /// What each cluster that may answer made of a case.
 pub type Outcomes = Vec<(ClusterName, Outcome)>;
-
-/// What is wrong with the outcomes of a case; `None` when they are as expected.
-pub fn judge(case: &Case, outcomes: &Outcomes) -> Option<String> {
-    let expected = &case.expect;
-    let wrong: Vec<String> = outcomes
-        .iter()
-        .filter(|(_, outcome)| !outcome.meets(expected))
-        .map(|(cluster, outcome)| format!("{cluster}: {outcome}"))
-        .collect();
-    if wrong.is_empty() {
-        return None;
-    }
-    let hint = if wrong.len() < outcomes.len() { " (others do as expected: say to: CLUSTER)" } else { "" };
-    Some(format!("expected {expected}, and came {}{hint}", wrong.join("; ")))
-}

@@ -269,12 +269,24 @@ impl Mesh {
         self.tokens
     }
 
-    /// Whether the trust domain of an identity names its cluster, or a token does: what proves a source where
-    /// certificates are not shown.
+    /// The clusters whose trust domain proves them: each has a root CA that signs for no other cluster. A root signs
+    /// for every trust domain alike, so a domain under a shared one says only what any CA below that root likes.
+    pub fn proven_by_trust_domain(&self) -> impl Iterator<Item = &Cluster> {
+        let roots: BTreeMap<_, _> = self.meshes().map(|mesh| (&mesh.name, &mesh.root)).collect();
+        let mut under: BTreeMap<_, Vec<&Cluster>> = BTreeMap::new();
+        for cluster in self.clusters() {
+            under.entry(roots.get(&cluster.mesh).copied()).or_default().push(cluster);
+        }
+        let several = under.len() > 1;
+        let alone = move |clusters: Vec<_>| <[_; 1]>::try_from(clusters).ok().filter(|_| several);
+        under.into_values().filter_map(alone).flatten()
+    }
+
+    /// Whether a trust domain or tokens prove each cluster: what tells a source where certificates are not shown.
     pub fn proves_without_certificates(&self) -> bool {
-        let domains: BTreeSet<_> = self.clusters().map(|cluster| &cluster.trust_domain).collect();
+        let by_domain: BTreeSet<_> = self.proven_by_trust_domain().map(|cluster| &cluster.name).collect();
         let signs = |cluster: &Cluster| self.tokens.is_some() && !cluster.token_keys.is_empty();
-        (domains.len() > 1 && domains.len() == self.clusters.len()) || self.clusters().all(signs)
+        self.clusters().all(|cluster| by_domain.contains(&cluster.name) || signs(cluster))
     }
 
     /// Which of the eight ways of building a mesh it is.

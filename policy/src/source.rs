@@ -22,7 +22,7 @@ pub enum Source<'p> {
 pub enum By {
     /// The issuer of the peer's certificate is the intermediate CA of this cluster alone.
     Certificate,
-    /// The identity in the peer's certificate is of a trust domain that this cluster alone has.
+    /// The identity in the peer's certificate is of a trust domain whose root signs for this cluster alone.
     TrustDomain,
     /// A token that only this cluster's key can have signed names that identity.
     Token,
@@ -51,7 +51,7 @@ impl<'p> Source<'p> {
     /// | no certificate | | unknown |
     /// | an issuer of cluster A | an identity that A can have | A, by certificate |
     /// | an issuer of cluster A | any other identity, or none | unknown |
-    /// | an issuer that no cluster has, or none | an identity of a trust domain that A alone has | A, by trust domain |
+    /// | an issuer that no cluster has, or none | an identity of a trust domain that proves A | A, by trust domain |
     /// | the same | a token of A, and an identity that A can have | A, by token |
     /// | the same | a tag that names A | A, claimed |
     /// | the same | nothing of the kind | unknown |
@@ -64,8 +64,8 @@ impl<'p> Source<'p> {
     /// certificate is the proxy's configuration (one root for all that trust each other, or a root for each trust
     /// domain, as with a SPIFFE bundle). Where meshes with roots of their own meet, an issuer's name alone proves
     /// nothing: another root may sign a CA of the same name. What that root cannot do is sign for this trust domain.
-    /// Where one root signs for several trust domains, a trust domain proves as much as the CAs below it keep to their
-    /// own: the issuer tells when one does not, and where it is not shown, nothing does.
+    /// Where one root signs for several clusters, any CA below it can put any trust domain into a leaf: there a trust
+    /// domain proves nothing, and only clusters with a root of their own are known by it.
     pub fn of(plan: &'p InboundPlan, evidence: Evidence<'_>) -> Self {
         if !evidence.peer {
             return Self::Unknown;
@@ -76,7 +76,7 @@ impl<'p> Source<'p> {
         if let Some(location) = evidence.issuer.and_then(|issuer| plan.issued_in(issuer)) {
             return if fits(location) { Self::Verified(location, By::Certificate) } else { Self::Unknown };
         }
-        if let Some(location) = domain.and_then(|domain| plan.alone_in(domain)) {
+        if let Some(location) = domain.and_then(|domain| plan.proven_by(domain)) {
             return Self::Verified(location, By::TrustDomain);
         }
         if let Some(location) = evidence.token.and_then(|cluster| plan.named(cluster)).filter(|at| fits(at)) {
@@ -134,10 +134,12 @@ apiVersion: isthmus.dev/v1alpha1
 kind: Mesh
 metadata: {name: home}
 spec:
+  meshes:
+  - {name: abroad, trustDomain: us.example}
   clusters:
   - {name: eu-1, network: n1}
   - {name: eu-2, network: n1}
-  - {name: us-1, network: n1, trustDomain: us.example}
+  - {name: us-1, network: n1, mesh: abroad}
 ";
 
     /// What a plan makes of an issuer, the trust domain of an identity, a token and a tag; `-` is none.
@@ -189,8 +191,24 @@ spec:
     }
 
     #[test]
+    fn a_trust_domain_under_a_root_that_others_have_too_proves_nothing() {
+        let shared = MESH.replace(", mesh: abroad", ", trustDomain: us.example");
+        let shared = shared.replace("  meshes:\n  - {name: abroad, trustDomain: us.example}\n", "");
+        for (evidence, wanted) in [
+            (["us-1", "us.example", "-", "-"], "us-1, verified by certificate"),
+            (["-", "us.example", "-", "-"], "unknown"),
+            (["mars", "us.example", "-", "us-1"], "us-1, claimed"),
+            (["-", "us.example", "us-1", "-"], "us-1, verified by token"),
+            (["-", "us.example", "eu-1", "-"], "unknown"),
+        ] {
+            assert_eq!(source(&shared, evidence), wanted, "{evidence:?}");
+        }
+    }
+
+    #[test]
     fn where_all_share_a_trust_domain_it_tells_nothing() {
-        let shared = MESH.replace(", trustDomain: us.example", "");
+        let shared = MESH.replace("  meshes:\n  - {name: abroad, trustDomain: us.example}\n", "");
+        let shared = shared.replace(", mesh: abroad", "");
         let alone = MESH.lines().filter(|line| !line.contains("eu-2") && !line.contains("us-1"));
         let alone: String = alone.map(|line| format!("{line}\n")).collect();
         for mesh in [&shared, &alone] {

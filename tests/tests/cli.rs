@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "a fixture that fails fails its test")]
 
+#[path = "cli/suites.rs"]
+mod suites;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -81,33 +84,6 @@ fn what_cannot_be_read_is_a_usage_error_that_says_what_to_do() {
         assert!(stderr(&output).contains(said), "{}", stderr(&output));
         assert_eq!(stdout(&output), "");
     }
-}
-
-#[test]
-fn test_runs_the_cases_and_a_wrong_expectation_fails_with_both_sides() {
-    let good = run(&["test", "examples/two-clusters/cases.yaml"]);
-    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
-    assert!(stdout(&good).ends_with("16 passed, 0 failed\n"), "{}", stdout(&good));
-    let example = repository().join("examples/two-clusters");
-    let dir = tempfile::tempdir().expect("a directory");
-    let text = std::fs::read_to_string(example.join("cases.yaml")).expect("cases");
-    let at = |name: &str| example.join(name).display().to_string();
-    let text = text
-        .replace("mesh: mesh.yaml", &format!("mesh: {}", at("mesh.yaml")))
-        .replace("policies: [policies]", &format!("policies: [{}]", at("policies")))
-        .replacen(
-            "verdict: deny, reason: ledger/no-rule-matched",
-            "verdict: allow, reason: ledger/treasury-reads",
-            1,
-        );
-    let file = dir.path().join("cases.yaml");
-    std::fs::write(&file, text).expect("a write");
-    let bad = run(&["test", &file.display().to_string()]);
-    assert_eq!(bad.status.code(), Some(1));
-    let wanted = "expected allow by ledger/treasury-reads with 403, source cluster2, verified by certificate, and came \
-                  cluster1: deny by ledger/no-rule-matched at the destination with 403, source cluster2";
-    assert!(stdout(&bad).contains(wanted), "{}", stdout(&bad));
-    assert!(stdout(&bad).ends_with("15 passed, 1 failed\n"));
 }
 
 #[test]

@@ -10,18 +10,28 @@ mod edges;
 mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/grpc.rs"]
+mod grpc;
+#[path = "lab/listeners.rs"]
+mod listeners;
 #[path = "lab/older.rs"]
 mod older;
 #[path = "lab/paths.rs"]
 mod paths;
 #[path = "lab/routes.rs"]
 mod routes;
+#[path = "lab/tokens.rs"]
+mod tokens;
+#[path = "lab/versions.rs"]
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use isthmus::lab::{Answer, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
+use isthmus::envoy::{Envoy, Version};
+use isthmus::lab::{Answer, Application, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
+use isthmus::workspace::Workspace;
 
 /// A module that needs no toolchain: an HTTP filter that writes filter state, and a network filter that closes.
 const HTTP_PROBE: &str = include_str!("lab/http_probe.wat");
@@ -38,6 +48,12 @@ fn envoy() -> PathBuf {
         .expect("no Envoy: set ENVOY to a binary, or have .tools/envoy-1.40.0/envoy here or above")
 }
 
+/// A stock Envoy of a pinned version, fetched where it is not there yet.
+fn fetched(version: Version) -> PathBuf {
+    let workspace = Workspace::find(&isthmus_tests::repository()).expect("the checkout");
+    Envoy::fetch(&workspace, version, &mut |_what| ()).expect("an Envoy")
+}
+
 fn sleep() -> Client {
     Client {
         cluster: "cluster1".to_owned(),
@@ -51,16 +67,17 @@ fn blueprint() -> Blueprint {
         name: format!("cluster{n}"),
         network: format!("network{n}"),
         region: Some(format!("region{n}")),
+        trust_domain: "cluster.local".to_owned(),
     };
     let service = |name: &str, clusters: &[&str]| LabService {
         name: name.to_owned(),
         namespace: "sample".to_owned(),
         port: 5000,
         clusters: clusters.iter().map(|c| (*c).to_owned()).collect(),
+        application: Application::Hello,
     };
     Blueprint {
         mesh: "mesh1".to_owned(),
-        trust_domain: "cluster.local".to_owned(),
         clusters: vec![cluster(1), cluster(2)],
         services: vec![service("helloworld", &["cluster1", "cluster2"]), service("ledger", &["cluster2"])],
         clients: vec![sleep()],

@@ -43,8 +43,15 @@ pub enum Sent {
 }
 
 pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited, host: &impl Host) -> Next {
-    let seen = Seen::of(host);
     let home = &settings.home;
+    if out.reads_nothing() {
+        // What hands data back costs as much as three hostcalls that do not, and there is nothing to learn here.
+        host.set_header(Headers::Request, SOURCE_CLUSTER, home.cluster.as_str());
+        host.set_header(Headers::Request, SOURCE_NETWORK, home.network.as_str());
+        host.remove_header(Headers::Request, ROUTE);
+        return Next::Continue;
+    }
+    let seen = Seen::of(host);
     if out.door != Door::Egress || !shows_certificate(host) {
         // Whatever an application, or anyone outside, says of the source, the proxy says it anew.
         seen.cluster.replace(host, SOURCE_CLUSTER, Some(home.cluster.as_str()));

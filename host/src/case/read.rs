@@ -7,7 +7,7 @@ use policy::document::{self, Fields, Located, Node};
 use policy::finding::{Code, Finding, Place, has_errors};
 use policy::name::{ClusterName, Namespace, ServiceAccount};
 
-use super::{Call, Case, Expectation, Origin, Request, Suite};
+use super::{Call, Case, Expectation, Level, Origin, Request, Suite};
 
 pub(super) fn suite(file: &str, text: &str) -> (Option<Suite>, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -68,7 +68,11 @@ fn case(node: Node, findings: &mut Vec<Finding>) -> Option<Case> {
     let request = fields.required("request").and_then(|node| request(node, fields.findings()));
     let expect = fields.required("expect").and_then(|node| expectation(node, fields.findings()));
     fields.close();
-    Some(Case { name: name?, call: Call { from: from?, to, request: request? }, expect: expect? })
+    Some(Case {
+        name: name?,
+        call: Call { from: from?, to, request: request?, level: Level::default() },
+        expect: expect?,
+    })
 }
 
 fn origin(node: Node, findings: &mut Vec<Finding>) -> Option<Origin> {
@@ -127,14 +131,14 @@ fn expectation(node: Node, findings: &mut Vec<Finding>) -> Option<Expectation> {
             None
         }
     });
-    let reason = fields.required_value::<String>("reason");
+    let reason = fields.optional_value::<String>("reason");
     let status = fields.optional_value::<u16>("status");
     let source = fields.optional_value::<String>("source");
     let level = fields.optional_value::<String>("level");
     fields.close();
     Some(Expectation {
         verdict: word?,
-        reason: reason?.value,
+        reason: reason.map(|reason| reason.value),
         status: status.map(|status| status.value),
         source: source.map(|source| source.value),
         level: level.map(|level| level.value),

@@ -14,6 +14,8 @@ use crate::envoy::Envoy;
 use crate::lab::{Lab, Site};
 use crate::read::Project;
 use crate::render;
+use crate::report::Report;
+use crate::runner::{self, Collection, Options};
 use crate::sandbox::Module;
 use crate::stage::{self, Stage};
 use crate::workspace::Workspace;
@@ -116,16 +118,17 @@ fn offline(module: &Path, example: &Path, story: &mut Story<'_>) -> anyhow::Resu
         wasm.len(),
         inspected.abi
     ));
-    let file = example.join("cases.yaml");
-    let ready = super::test::ready(&file, story.out())?.context("the cases have errors")?;
+    let collection = Collection::read(&[example.join("cases.yaml")])?;
+    ensure!(!collection.has_errors(), "the cases have errors");
+    let jobs = collection.jobs(&[]);
     let begun = Instant::now();
-    let tested = super::test::offline(&ready, Module::compile(&wasm)?)?;
-    for case in &tested {
-        story.line(&format!("  {:4} {}", if case.wrong.is_none() { "ok" } else { "FAIL" }, case.name));
-    }
-    let failed = tested.iter().filter(|case| case.wrong.is_some()).count();
-    story.line(&format!("{} cases in {:.1} s, {failed} failed", tested.len(), begun.elapsed().as_secs_f64()));
-    ensure!(failed == 0 && !tested.is_empty(), "{failed} cases failed");
+    let options = Options { threads: None, fail_fast: false, now: super::now() };
+    let tested = runner::run(&jobs, &Module::compile(&wasm)?, options)?;
+    let report = Report::new(&jobs, &tested);
+    story.block(&report.text(true));
+    let failed = report.counts().failed;
+    story.line(&format!("{} cases in {:.1} s", jobs.len(), begun.elapsed().as_secs_f64()));
+    ensure!(failed == 0 && !jobs.is_empty(), "{failed} cases failed");
     Ok(())
 }
 

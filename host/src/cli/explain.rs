@@ -9,8 +9,7 @@ use policy::name::{ClusterName, Namespace, ServiceAccount};
 use serde_json::json;
 
 use super::{Common, Exit, Out, Output};
-use crate::case::{Call, Origin, Request};
-use crate::walk::explain::Level;
+use crate::case::{Call, Level, Origin, Request};
 use crate::walk::{self, NoPath};
 
 /// `isthmus explain`
@@ -63,13 +62,13 @@ impl Explain {
         };
         let mut explanations = Vec::new();
         for journey in &journeys {
-            explanations.push(walk::explain::walk(mesh, plans, journey, self.level)?);
+            explanations.push(walk::explain::walk(mesh, plans, journey)?);
         }
         match common.output {
             Output::Json => out.json(&json!({
                 "apiVersion": policy::API_VERSION, "kind": "Explanation", "items": explanations,
             })),
-            Output::Text => {
+            Output::Text | Output::Junit => {
                 for explanation in &explanations {
                     out.print(&format!("{} {} to {}", self.method, self.request, explanation.destination));
                     out.print(&explanation.to_string());
@@ -110,6 +109,7 @@ impl Explain {
                 path: path.to_owned(),
                 headers,
             },
+            level: self.level,
         })
     }
 }
@@ -131,7 +131,6 @@ fn said<T>(flag: &str, value: T) -> Located<T> {
 
 /// Whether what was asked for is meant as the code of a finding, rather than a host.
 fn is_code(asked: &str) -> bool {
-    asked.get(..3).is_some_and(|head| {
-        head.eq_ignore_ascii_case("ism") && asked[3..].bytes().all(|byte| byte.is_ascii_digit())
-    })
+    let head = asked.get(..3).is_some_and(|head| head.eq_ignore_ascii_case("ism"));
+    head && asked.bytes().skip(3).all(|byte| byte.is_ascii_digit())
 }

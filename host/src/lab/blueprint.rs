@@ -16,8 +16,6 @@ pub(super) const ADMIN_PORT: u16 = 15000;
 pub struct Blueprint {
     /// The mesh id.
     pub mesh: String,
-    /// The trust domain of every workload.
-    pub trust_domain: String,
     /// The clusters; the order gives their addresses.
     pub clusters: Vec<LabCluster>,
     /// The services; the order gives their addresses.
@@ -35,6 +33,8 @@ pub struct LabCluster {
     pub network: String,
     /// Its region, when it has one.
     pub region: Option<String>,
+    /// The trust domain of its workloads.
+    pub trust_domain: String,
 }
 
 /// A service of a lab; in its n-th cluster it answers as version `v<n>`.
@@ -48,6 +48,19 @@ pub struct LabService {
     pub port: u16,
     /// The clusters that host it.
     pub clusters: Vec<String>,
+    /// What its sidecars stand before.
+    pub application: Application,
+}
+
+/// An application behind a sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Application {
+    /// The lab's own: answers over HTTP/1.1 and tells which tags it saw.
+    #[default]
+    Hello,
+    /// None of the lab's: whatever listens at the address of the proxy and the port of the service, and is spoken to
+    /// over HTTP/2, as Istio speaks to a port that is called `grpc`.
+    Grpc,
 }
 
 impl LabService {
@@ -178,16 +191,17 @@ pub(super) mod tests {
             name: format!("cluster{n}"),
             network: format!("network{n}"),
             region: Some(format!("region{n}")),
+            trust_domain: "cluster.local".to_owned(),
         };
         Blueprint {
             mesh: "mesh1".to_owned(),
-            trust_domain: "cluster.local".to_owned(),
             clusters: vec![cluster(1), cluster(2)],
             services: vec![LabService {
                 name: "helloworld".to_owned(),
                 namespace: "sample".to_owned(),
                 port: 5000,
                 clusters: vec!["cluster1".to_owned(), "cluster2".to_owned()],
+                application: Application::Hello,
             }],
             clients: vec![Client {
                 cluster: "cluster1".to_owned(),

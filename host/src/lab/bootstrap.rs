@@ -10,13 +10,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::blueprint::{ADMIN_PORT, INBOUND_PORT};
+use super::blueprint::{ADMIN_PORT, Application, INBOUND_PORT};
 use super::istiod::{Config, Subset};
 use super::proxy::{ProxyKind, Workload};
 use super::site::Site;
 
-/// The whole bootstrap of one proxy.
-pub(super) fn bootstrap(site: &Site, own: &Workload<'_>) -> Value {
+/// The whole bootstrap of one proxy; `token_key` is what its pod has of the cluster's key for tokens.
+pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, token_key: Option<&str>) -> Value {
     let (listeners, clusters) = match own.kind() {
         ProxyKind::Client => (json!([outbound::listener(own)]), json!([])),
         ProxyKind::Server => inbound::resources(own),
@@ -31,7 +31,7 @@ pub(super) fn bootstrap(site: &Site, own: &Workload<'_>) -> Value {
         }),
     };
     json!({
-        "node": node(site, own),
+        "node": node(site, own, token_key),
         "admin": {"address": address(own.address, ADMIN_PORT)},
         // As Istio's agent starts Envoy: a fragment is dropped, where Envoy by itself refuses the request.
         "layered_runtime": {"layers": [{
@@ -90,10 +90,10 @@ fn source(directory: &Path, file: &str) -> Value {
     })
 }
 
-fn node(site: &Site, own: &Workload<'_>) -> Value {
+fn node(site: &Site, own: &Workload<'_>, token_key: Option<&str>) -> Value {
     let (namespace, name) = (own.namespace(), own.workload_name());
     let kind = own.node_type();
-    json!({
+    let mut node = json!({
         "id": format!("{kind}~{}~{name}.{namespace}~{namespace}.svc.cluster.local", own.address),
         "cluster": format!("{}.{namespace}", own.service_account()),
         "locality": {"region": own.cluster.region.as_deref().unwrap_or_default()},
@@ -106,7 +106,12 @@ fn node(site: &Site, own: &Workload<'_>) -> Value {
             "SERVICE_ACCOUNT": own.service_account(),
             "LABELS": own.labels(),
         },
-    })
+    });
+    if let (Some(key), Some(metadata)) = (token_key, node.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        metadata.insert("ISTHMUS_TOKEN_KEY".to_owned(), json!(key));
+    }
+    node
 }
 
 fn address(ip: Ipv4Addr, port: u16) -> Value {
@@ -237,6 +242,17 @@ fn static_cluster(own: &Workload<'_>, name: &str, endpoints: &[Value]) -> Value 
         "upstream_bind_config": {"source_address": {"address": own.address.to_string(), "port_value": 0}},
         "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     })
+}
+
+/// What makes Envoy speak HTTP/2 to a cluster, where HTTP/1.1 is what it speaks to any.
+fn spoken_to(application: Application) -> Value {
+    match application {
+        Application::Hello => json!({}),
+        Application::Grpc => json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }}),
+    }
 }
 
 /// Whether a server is one of a subset; of none, everyone is.

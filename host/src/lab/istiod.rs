@@ -7,6 +7,7 @@
 
 mod config;
 mod plugin;
+mod secret;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -24,6 +25,7 @@ use crate::digest::sha256;
 use config::Objects;
 pub(super) use config::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
 use plugin::{Kind, Plugin};
+pub(super) use secret::{TOKEN_KEY, token_key};
 
 /// What a cluster's istiod could not take; its proxies keep what they had.
 #[derive(Debug, thiserror::Error)]

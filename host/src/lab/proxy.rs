@@ -175,7 +175,8 @@ impl<'b> Workload<'b> {
         }
     }
 
-    pub(super) fn spiffe_id(&self, trust_domain: &str) -> String {
+    pub(super) fn spiffe_id(&self) -> String {
+        let trust_domain = &self.cluster.trust_domain;
         format!("spiffe://{trust_domain}/ns/{}/sa/{}", self.namespace(), self.service_account())
     }
 

@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::addresses::Addresses;
 use super::blueprint::Blueprint;
+use super::istiod::TOKEN_KEY;
 use super::{Lab, LabError};
+use crate::cert::TokenKey;
 
 /// A claimed range of loopback addresses and a directory.
 ///
@@ -53,6 +57,25 @@ impl Site {
     #[must_use]
     pub fn plugins(&self, cluster: &str) -> PathBuf {
         self.dir.join("clusters").join(cluster)
+    }
+
+    /// Gives a cluster's pods a key for tokens, those of one namespace or all, as applying the Secret that
+    /// `isthmus mesh token-key` prints does; proxies that start after it sign with it.
+    pub fn give_token_key(
+        &self,
+        cluster: &str,
+        namespace: Option<&str>,
+        key: &TokenKey,
+    ) -> Result<(), LabError> {
+        let mut metadata = json!({"name": TOKEN_KEY});
+        if let (Some(namespace), Some(fields)) = (namespace, metadata.as_object_mut()) {
+            fields.insert("namespace".to_owned(), json!(namespace));
+        }
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"key": key.secret()},
+        });
+        let file = format!("{TOKEN_KEY}@{}.yaml", namespace.unwrap_or_default());
+        super::replace_private(&self.plugins(cluster).join(file), &secret.to_string())
     }
 
     /// What the lab is made of.

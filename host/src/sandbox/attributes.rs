@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use serde_json::Value as Json;
 
 use super::headers::Headers;
+use super::http::Held;
 use super::pairs;
-use super::state::{Held, Http, Phase, State, Stream};
+use super::state::State;
 use super::status::Status;
+use super::stream::{Http, Phase, Stream};
 
 /// An attribute's value, before it is encoded.
 enum Value<'a> {
@@ -86,7 +88,7 @@ fn xds<'a>(state: &'a State, rest: &[&str]) -> Found<'a> {
 
 /// Whether the load balancer has chosen an upstream host.
 fn chosen(stream: &Stream) -> bool {
-    stream.connection.upstream_filter || stream.phase > Phase::Request
+    stream.connection.upstream_filter || stream.phase > Phase::Data
 }
 
 fn walk<'a>(json: &'a Json, path: &[&str]) -> Found<'a> {
@@ -170,7 +172,7 @@ fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
     match *name {
         "headers" => header(stream.readable(&http.response)?, rest),
         "flags" => leaf(rest, Value::Int(0)),
-        "size" => leaf(rest, count(http.reply.as_ref().map_or(0, |reply| reply.body.len()))),
+        "size" => leaf(rest, count(http.reply.as_ref().map_or(0, |replied| replied.reply.body.len()))),
         field if http.response.held != Held::Awaited => leaf(rest, response_field(http, field)?),
         _ => None,
     }
@@ -179,7 +181,9 @@ fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
 fn response_field<'a>(http: &'a Http, field: &str) -> Found<'a> {
     match field {
         "code" => http.response.headers.text(":status")?.parse().ok().map(Value::Int),
-        "code_details" => Some(text(http.reply.as_ref().map_or("via_upstream", |reply| &reply.details))),
+        "code_details" => {
+            Some(text(http.reply.as_ref().map_or("via_upstream", |replied| &replied.reply.details)))
+        }
         _ => None,
     }
 }

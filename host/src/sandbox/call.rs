@@ -2,8 +2,10 @@
 
 use wasmtime::{AsContext, AsContextMut, Caller};
 
+use super::abi::Restriction;
 use super::state::State;
 use super::status::{Failure, Status};
+use super::trace::Recorder;
 
 /// Bytes the guest points at.
 #[derive(Clone, Copy, Debug)]
@@ -24,17 +26,31 @@ pub(crate) fn answer(
     name: &'static str,
     body: impl FnOnce(&mut Call<'_>) -> Result<(), Failure>,
 ) -> wasmtime::Result<u32> {
-    if caller.data().restricted && name != "proxy_log" {
-        return Err(wasmtime::Error::msg(format!("restricted_callback: {name}")));
-    }
-    match body(&mut Call { caller }) {
-        Ok(()) => Ok(Status::Ok as u32),
-        Err(Failure::Status(status)) => Ok(status as u32),
-        Err(Failure::Trap(trap)) => Err(trap),
+    permitted(&caller, name)?;
+    let mut call = Call { caller };
+    let status = match body(&mut call) {
+        Ok(()) => Status::Ok,
+        Err(Failure::Status(status)) => status,
+        Err(Failure::Trap(trap)) => return Err(trap),
+    };
+    call.record(|recorder| recorder.answered(status as u32));
+    Ok(status as u32)
+}
+
+/// Traps if the guest may not call `name` now.
+pub(crate) fn permitted(caller: &Caller<'_, State>, name: &'static str) -> wasmtime::Result<()> {
+    caller.data().record(|recorder| recorder.call(name));
+    match caller.data().restriction.permits(name) {
+        true => Ok(()),
+        false => Err(wasmtime::Error::msg(format!("restricted_callback: {name}"))),
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    pub(crate) fn of(caller: Caller<'a, State>) -> Self {
+        Self { caller }
+    }
+
     pub(crate) fn state(&self) -> &State {
         self.caller.data()
     }
@@ -43,15 +59,21 @@ impl Call<'_> {
         self.caller.data_mut()
     }
 
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Recorder)) {
+        self.state().record(note);
+    }
+
     /// The bytes at `span`.
     pub(crate) fn read(&self, span: Span) -> Result<&[u8], Status> {
         let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
         let (start, length) = (span.0 as usize, span.1 as usize);
-        memory
+        let bytes = memory
             .data(self.caller.as_context())
             .get(start..)
             .and_then(|bytes| bytes.get(..length))
-            .ok_or(Status::InvalidMemoryAccess)
+            .ok_or(Status::InvalidMemoryAccess)?;
+        self.record(|recorder| recorder.read(bytes));
+        Ok(bytes)
     }
 
     /// A copy of the bytes at `span`, for when the state must change too.
@@ -67,12 +89,26 @@ impl Call<'_> {
         self.write(at, &value.to_le_bytes())
     }
 
+    /// Hands over what `fill` writes. Its buffer is kept from call to call.
+    pub(crate) fn hand(
+        &mut self,
+        slot: Slot,
+        fill: impl FnOnce(&Self, &mut Vec<u8>) -> Result<(), Status>,
+    ) -> Result<(), Failure> {
+        let mut bytes = std::mem::take(&mut self.state_mut().buffer);
+        bytes.clear();
+        let handed = fill(self, &mut bytes).map_err(Failure::from).and_then(|()| self.give(&bytes, slot));
+        self.state_mut().buffer = bytes;
+        handed
+    }
+
     /// Hands `bytes` over in memory of the guest's own making; nothing is allocated for no bytes.
     pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
         let at = if length == 0 { 0 } else { self.allocate(length)? };
         if length > 0 {
             self.write(at, bytes)?;
+            self.record(|recorder| recorder.gave(bytes.len()));
         }
         self.write_u32(slot.0, at)?;
         Ok(self.write_u32(slot.1, length)?)
@@ -82,18 +118,18 @@ impl Call<'_> {
     fn allocate(&mut self, length: u32) -> Result<u32, Failure> {
         let malloc = self.state().malloc.clone().ok_or(Status::InvalidMemoryAccess)?;
         let state = self.state_mut();
-        let before = (state.current, state.effective, state.restricted);
-        (state.current, state.effective, state.restricted) = (0, 0, true);
+        let before = (state.current, state.effective, state.restriction);
+        (state.current, state.effective, state.restriction) = (0, 0, Restriction::Allocating);
         let allocated = malloc.call(self.caller.as_context_mut(), length).map_err(Failure::Trap);
         let state = self.state_mut();
-        (state.current, state.effective, state.restricted) = before;
+        (state.current, state.effective, state.restriction) = before;
         match allocated? {
             0 => Err(Status::InvalidMemoryAccess.into()),
             at => Ok(at),
         }
     }
 
-    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Status> {
+    pub(crate) fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Status> {
         let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
         memory
             .data_mut(self.caller.as_context_mut())

@@ -1,10 +1,12 @@
 //! What the guest can learn about where it runs and whom it talks to.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 
+use super::callout::Clusters;
 use super::filter_state::ConnectionState;
 
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
@@ -18,6 +20,8 @@ pub struct Node {
     pub metadata: Json,
     /// The direction of the listener that streams come through.
     pub listener_direction: Direction,
+    /// The clusters that callouts can go to.
+    pub clusters: Clusters,
 }
 
 /// Which way a listener's traffic goes.
@@ -45,6 +49,10 @@ pub struct Plugin {
     pub vm_configuration: Vec<u8>,
     /// What `on_configure` reads.
     pub configuration: Vec<u8>,
+    /// The environment of the VM: `environment_variables`, which a guest reads through WASI.
+    pub environment: BTreeMap<String, String>,
+    /// Whether a pause of headers leaves the body callbacks running: `allow_on_headers_stop_iteration`.
+    pub allow_on_headers_stop_iteration: bool,
 }
 
 /// A downstream connection, and where its streams are routed.
@@ -68,6 +76,8 @@ pub struct Connection {
     pub upstream_host_metadata: Json,
     /// Whether the filter stands behind the load balancer, where the upstream host is known from the start.
     pub upstream_filter: bool,
+    /// How many bytes of a body Envoy buffers for a filter: `per_connection_buffer_limit_bytes`, 1 MiB unless said.
+    pub buffer_limit: usize,
     /// What filters leave for later streams of the connection.
     pub(crate) filter_state: ConnectionState,
 }
@@ -87,6 +97,7 @@ impl Connection {
             upstream: None,
             upstream_host_metadata: Json::Null,
             upstream_filter: false,
+            buffer_limit: 1 << 20,
             filter_state: ConnectionState::default(),
         }
     }
@@ -123,6 +134,13 @@ impl Connection {
     #[must_use]
     pub fn with_upstream_filter(mut self) -> Self {
         self.upstream_filter = true;
+        self
+    }
+
+    /// The same connection, for whose bodies Envoy buffers at most `bytes`.
+    #[must_use]
+    pub fn with_buffer_limit(mut self, bytes: usize) -> Self {
+        self.buffer_limit = bytes;
         self
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong.
 
+use super::abi::Abi;
 use super::log::LogLine;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -13,8 +14,8 @@ pub enum SandboxError {
         /// What the compiler says.
         source: Source,
     },
-    /// It exports no marker of ABI 0.2.0 or 0.2.1.
-    #[error("no export marks proxy-wasm ABI 0.2.0 or 0.2.1 (found: {found:?})")]
+    /// It exports no marker of ABI 0.1.0, 0.2.0 or 0.2.1.
+    #[error("no export marks proxy-wasm ABI 0.1.0, 0.2.0 or 0.2.1 (found: {found:?})")]
     Abi {
         /// The markers it exports.
         found: Vec<String>,
@@ -25,13 +26,15 @@ pub enum SandboxError {
     /// It exports no memory.
     #[error("no memory is exported")]
     NoMemory,
-    /// It imports something that this host cannot give. WASI is not there yet.
-    #[error("the import {module}.{name} is not available")]
+    /// It imports something that its ABI does not have. Envoy does not load such a module either.
+    #[error("the import {module}.{name} does not exist in ABI {abi}")]
     Import {
         /// The module it is imported from.
         module: String,
         /// The imported name.
         name: String,
+        /// The ABI that the module says it speaks.
+        abi: Abi,
     },
     /// An import has another signature than the hostcall of that name.
     #[error("imports do not link")]

@@ -1,14 +1,18 @@
 //! The guest's callbacks.
 
+use std::sync::Arc;
+
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
+use super::abi::Abi;
 use super::state::State;
 
 /// A callback, if the guest exports it.
 #[derive(Clone)]
 pub(crate) struct Export<P, R> {
     pub(crate) name: &'static str,
-    pub(crate) func: Option<TypedFunc<P, R>>,
+    /// Shared, as a copy of a typed function counts its type up and down.
+    pub(crate) func: Option<Arc<TypedFunc<P, R>>>,
 }
 
 impl<P: WasmParams, R: WasmResults> Export<P, R> {
@@ -19,13 +23,13 @@ impl<P: WasmParams, R: WasmResults> Export<P, R> {
         store: &mut Store<State>,
     ) -> wasmtime::Result<Self> {
         let func = instance.get_func(&mut *store, name);
-        let func = func.map(|func| func.typed(&*store)).transpose()?;
+        let func = func.map(|func| func.typed(&*store).map(Arc::new)).transpose()?;
         Ok(Self { name, func })
     }
 }
 
 macro_rules! exports {
-    ($($field:ident($params:ty) -> $result:ty = $name:literal;)*) => {
+    ($($field:ident($params:ty) -> $result:ty = $name:literal $(since $since:ident)? $(until $until:ident)?;)*) => {
         /// The callbacks this host makes. One that is not exported is not called.
         pub(crate) struct Exports {
             $(pub(crate) $field: Export<$params, $result>,)*
@@ -33,7 +37,14 @@ macro_rules! exports {
 
         impl Exports {
             pub(crate) fn find(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Self> {
-                Ok(Self { $($field: Export::find($name, instance, store)?,)* })
+                let abi = store.data().abi;
+                Ok(Self {
+                    $($field: if true $(&& abi >= Abi::$since)? $(&& abi <= Abi::$until)? {
+                        Export::find($name, instance, store)?
+                    } else {
+                        Export { name: $name, func: None }
+                    },)*
+                })
             }
         }
     };
@@ -48,10 +59,25 @@ exports! {
     on_vm_start((u32, u32)) -> u32 = "proxy_on_vm_start";
     on_configure((u32, u32)) -> u32 = "proxy_on_configure";
     on_tick(u32) -> () = "proxy_on_tick";
-    on_request_headers((u32, u32, u32)) -> u32 = "proxy_on_request_headers";
-    on_response_headers((u32, u32, u32)) -> u32 = "proxy_on_response_headers";
+    on_old_request_headers((u32, u32)) -> u32 = "proxy_on_request_headers" until V0_1_0;
+    on_request_headers((u32, u32, u32)) -> u32 = "proxy_on_request_headers" since V0_2_0;
+    on_request_body((u32, u32, u32)) -> u32 = "proxy_on_request_body";
+    on_request_trailers((u32, u32)) -> u32 = "proxy_on_request_trailers";
+    on_old_response_headers((u32, u32)) -> u32 = "proxy_on_response_headers" until V0_1_0;
+    on_response_headers((u32, u32, u32)) -> u32 = "proxy_on_response_headers" since V0_2_0;
+    on_response_body((u32, u32, u32)) -> u32 = "proxy_on_response_body";
+    on_response_trailers((u32, u32)) -> u32 = "proxy_on_response_trailers";
     on_new_connection(u32) -> u32 = "proxy_on_new_connection";
+    on_downstream_data((u32, u32, u32)) -> u32 = "proxy_on_downstream_data";
+    on_upstream_data((u32, u32, u32)) -> u32 = "proxy_on_upstream_data";
     on_downstream_close((u32, u32)) -> () = "proxy_on_downstream_connection_close";
+    on_upstream_close((u32, u32)) -> () = "proxy_on_upstream_connection_close";
+    on_queue_ready((u32, u32)) -> () = "proxy_on_queue_ready";
+    on_http_call_response((u32, u32, u32, u32, u32)) -> () = "proxy_on_http_call_response";
+    on_grpc_initial_metadata((u32, u32, u32)) -> () = "proxy_on_grpc_receive_initial_metadata";
+    on_grpc_message((u32, u32, u32)) -> () = "proxy_on_grpc_receive";
+    on_grpc_trailing_metadata((u32, u32, u32)) -> () = "proxy_on_grpc_receive_trailing_metadata";
+    on_grpc_close((u32, u32, u32)) -> () = "proxy_on_grpc_close";
     on_log(u32) -> () = "proxy_on_log";
     on_done(u32) -> u32 = "proxy_on_done";
     on_delete(u32) -> () = "proxy_on_delete";

@@ -1,15 +1,22 @@
 //! An HTTP stream.
 
+mod drive;
+mod flow;
+mod reply;
+
 use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::connection::Connection;
 use super::error::Trapped;
-use super::headers::Headers;
 use super::instance::Instance;
-use super::outcome::{Action, Ended, HttpOutcome, LocalReply};
-use super::state::{Context, Held, Http, Message, Phase, Protocol, Stream};
+use super::message::{Message, Part, Passed, Side};
+use super::outcome::{Ended, HttpOutcome, LocalReply};
+use super::state::Context;
+use super::stream::{Http, Phase, Protocol, Replied, Stream};
+
+pub(crate) use flow::{Flow, Held};
 
 /// An HTTP stream under way. It ends when it is finished or dropped.
 pub struct HttpStream<'vm> {
@@ -22,76 +29,97 @@ impl<'vm> HttpStream<'vm> {
         guest: &'vm RefCell<Instance>,
         root: u32,
         connection: Connection,
-        request: Headers,
+        mut request: Message,
     ) -> Result<Self, Trapped> {
-        let count = u32::try_from(request.len()).unwrap_or(u32::MAX);
         let id = {
             let mut guest = guest.borrow_mut();
             guest.alive()?;
             let now = guest.state().now;
-            let stream = Stream::new(root, connection, now, Protocol::Http(Http::new(request)));
+            let http = Box::new(Http::new(std::mem::take(&mut request.headers)));
+            let stream = Stream::new(root, connection, now, Protocol::Http(http));
             guest.state_mut().insert(Context::Stream(Box::new(stream)))
         };
         // From here on the stream ends by being dropped, whatever happens.
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
-        guest.call(id, create, (id, root))?;
-        let on_request = guest.exports.on_request_headers.clone();
-        let action = guest.action(id, on_request, (id, count, 1))?;
-        guest.settle()?;
-        if let Some(http) = guest.state_mut().http_mut(id)
-            && action == Action::Continue
-        {
-            http.request.held = Held::Passed;
-        }
+        guest.callback(id, create, (id, root))?;
+        guest.deliver(id, Side::Request, request)?;
         drop(guest);
         Ok(stream)
     }
 
-    /// What has become of the request.
+    /// What has become of the request's headers.
     #[must_use]
     pub fn request(&self) -> HttpOutcome {
         let Some(http) = self.http() else { return HttpOutcome::Reset };
-        match (&http.reply, http.request.held) {
+        match &http.reply {
             _ if http.reset => HttpOutcome::Reset,
-            (_, Held::Passed) => HttpOutcome::Continue(http.request.headers.clone()),
-            (Some(reply), _) => replied(&http, reply),
-            (None, Held::Awaited | Held::Filter) => HttpOutcome::Pause,
+            Some(replied) if !replied.direct => outcome_of(&http, replied),
+            _ if http.request.sent.headers => HttpOutcome::Continue(http.request.headers.clone()),
+            Some(_) | None => HttpOutcome::Pause,
         }
     }
 
-    /// Shows the filter the upstream's response headers, of a response without a body.
+    /// What of the request has gone on to the upstream so far: headers, body, trailers.
+    #[must_use]
+    pub fn to_upstream(&self) -> Passed {
+        self.http().map_or_else(Passed::default, |http| http.request.passed())
+    }
+
+    /// Sends one more part of a request or of a response that was left open.
+    ///
+    /// A response takes parts only after [`HttpStream::respond`]. After its end, or after a local reply or a reset,
+    /// nothing moves any more, and the filter is not called.
+    pub fn send(&self, side: Side, part: Part) -> Result<(), Trapped> {
+        let mut guest = self.guest.borrow_mut();
+        guest.alive()?;
+        let begun = |http: &Http| http.flow(side).held != Held::Awaited && !http.flow(side).complete;
+        if guest.state().http(self.id).is_some_and(begun) {
+            guest.part(self.id, side, part)?;
+        }
+        Ok(())
+    }
+
+    /// Shows the filter the upstream's response.
     ///
     /// Only a request that went on gets a response; for another this is what has become of it already.
-    pub fn respond(&self, response: Headers) -> Result<HttpOutcome, Trapped> {
+    pub fn respond(&self, response: impl Into<Message>) -> Result<HttpOutcome, Trapped> {
+        let mut response = response.into();
         let mut guest = self.guest.borrow_mut();
         guest.alive()?;
         if let Some(stream) = guest.state_mut().stream_mut(self.id) {
             let phase = &mut stream.phase;
             if let Protocol::Http(http) = &mut stream.protocol
                 && !http.reset
-                && (http.request.held, http.response.held) == (Held::Passed, Held::Awaited)
+                && http.request.sent.headers
+                && http.response.held == Held::Awaited
             {
                 *phase = Phase::Response;
-                http.response = Message { headers: response, held: Held::Filter };
-                guest.response_headers(self.id, true)?;
+                http.response = Flow::of(std::mem::take(&mut response.headers));
+                guest.deliver(self.id, Side::Response, response)?;
             }
         }
         drop(guest);
         Ok(self.response())
     }
 
-    /// What has become of the response.
+    /// What has become of the response's headers.
     #[must_use]
     pub fn response(&self) -> HttpOutcome {
         let Some(http) = self.http() else { return HttpOutcome::Reset };
-        match (&http.reply, http.response.held) {
+        match &http.reply {
             _ if http.reset => HttpOutcome::Reset,
-            (Some(reply), _) => replied(&http, reply),
-            (None, Held::Passed) => HttpOutcome::Continue(http.response.headers.clone()),
-            (None, Held::Awaited | Held::Filter) => HttpOutcome::Pause,
+            Some(replied) => outcome_of(&http, replied),
+            None if http.response.sent.headers => HttpOutcome::Continue(http.response.headers.clone()),
+            None => HttpOutcome::Pause,
         }
+    }
+
+    /// What has gone on to the client so far, of the response or of a local reply: headers, body, trailers.
+    #[must_use]
+    pub fn to_client(&self) -> Passed {
+        self.http().map_or_else(Passed::default, |http| http.response.passed())
     }
 
     /// How often the route is picked again: for each change to the request's headers, and when asked to.
@@ -130,14 +158,16 @@ impl Drop for HttpStream<'_> {
     }
 }
 
-/// The reply as the client gets it, unless the filter held its own reply back.
-fn replied(http: &Http, reply: &LocalReply) -> HttpOutcome {
-    match http.response.held {
-        Held::Passed => {
-            HttpOutcome::Reply(LocalReply { headers: http.response.headers.clone(), ..reply.clone() })
-        }
-        Held::Awaited | Held::Filter => HttpOutcome::Pause,
+/// The reply as the client gets it, unless the filter holds its own reply back.
+fn outcome_of(http: &Http, replied: &Replied) -> HttpOutcome {
+    if !http.response.sent.ended {
+        return HttpOutcome::Pause;
     }
+    let mut reply = LocalReply { headers: http.response.headers.clone(), ..replied.reply.clone() };
+    if !http.grpc && !http.head {
+        reply.body.clone_from(&http.response.sent.body);
+    }
+    HttpOutcome::Reply(reply)
 }
 
 /// Ends the stream `id`, once.
@@ -158,8 +188,7 @@ fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
 /// Envoy ignores a stream's answer to `on_done`.
 fn log_and_done(guest: &mut Instance, id: u32) -> Result<(), Trapped> {
     let (on_log, on_done) = (guest.exports.on_log.clone(), guest.exports.on_done.clone());
-    guest.call(id, on_log, id)?;
-    guest.settle()?;
-    guest.call(id, on_done, id)?;
-    guest.settle()
+    guest.callback(id, on_log, id)?;
+    guest.callback(id, on_done, id)?;
+    Ok(())
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use wasmtime::{Store, WasmParams, WasmResults};
 
+use super::abi::Restriction;
+use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports};
 use super::log::LogLine;
+use super::message::Side;
 use super::module::{ALLOCATORS, Module};
-use super::outcome::{Action, LocalReply};
-use super::reply;
-use super::state::{Context, Deferred, Held, Life, Message, Phase, Root, State};
+use super::state::{Context, Deferred, Life, Root, State, Steer};
 
 /// A guest and the host's state for it.
 pub(crate) struct Instance {
@@ -42,7 +43,7 @@ impl Instance {
         let fuel = module.fuel();
         let mut store = Store::new(linked.module().engine(), state);
         store.limiter(|state| &mut state.limits);
-        store.data_mut().restricted = true;
+        store.data_mut().restriction = Restriction::Starting;
         let exports = store
             .set_fuel(fuel)
             .and_then(|()| linked.instantiate(&mut store))
@@ -51,7 +52,7 @@ impl Instance {
             Ok(exports) => {
                 let mut guest = Self { store, exports, fuel, failed: None };
                 guest.initialize().map_err(|trapped| (trapped, guest.take_logs()))?;
-                guest.state_mut().restricted = false;
+                guest.state_mut().restriction = Restriction::None;
                 Ok(guest)
             }
             Err(error) => {
@@ -94,12 +95,13 @@ impl Instance {
             plugin,
             life: Life::Serving,
             tick_period: std::time::Duration::ZERO,
+            next_tick: None,
+            callouts: Callouts::default(),
             declared: BTreeMap::new(),
         };
-        let id = self.state_mut().insert(Context::Root(root));
-        self.call(id, self.exports.on_context_create.clone(), (id, 0))?;
-        let started = self.call(id, self.exports.on_vm_start.clone(), (id, vm_size))?;
-        self.settle()?;
+        let id = self.state_mut().insert(Context::Root(Box::new(root)));
+        self.callback(id, self.exports.on_context_create.clone(), (id, 0))?;
+        let started = self.callback(id, self.exports.on_vm_start.clone(), (id, vm_size))?;
         if started == Some(0) {
             return self.refuse_root(id, self.exports.on_vm_start.name);
         }
@@ -133,20 +135,35 @@ impl Instance {
         }
     }
 
-    /// Runs a callback that answers with an action. A local reply sent in it makes the answer a pause.
-    pub(crate) fn action<P: WasmParams>(
+    /// Runs a callback that answers with an action, and does what hostcalls asked for meanwhile. Without the
+    /// callback the answer is 0, continue; after a local reply it is beyond every action, the strongest stop.
+    pub(crate) fn answer<P: WasmParams>(
         &mut self,
         id: u32,
         export: Export<P, u32>,
         params: P,
-    ) -> Result<Action, Trapped> {
+    ) -> Result<u32, Trapped> {
+        self.state_mut().stopped = false;
         let answer = self.call(id, export, params)?;
-        let replied = self.state().has_deferred_reply();
-        // 2 is "continue and end the stream" in Envoy's wider enumeration; all else holds the message back.
+        let stopped = std::mem::take(&mut self.state_mut().stopped);
+        self.settle()?;
         Ok(match answer {
-            None | Some(0 | 2) if !replied => Action::Continue,
-            None | Some(_) => Action::Pause,
+            Some(_) if stopped => u32::MAX,
+            Some(answer) => answer,
+            None => 0,
         })
+    }
+
+    /// Runs a callback, and does what hostcalls asked for meanwhile.
+    pub(crate) fn callback<P: WasmParams, R: WasmResults>(
+        &mut self,
+        id: u32,
+        export: Export<P, R>,
+        params: P,
+    ) -> Result<Option<R>, Trapped> {
+        let answer = self.call(id, export, params)?;
+        self.settle()?;
+        Ok(answer)
     }
 
     /// Runs a callback for the context `id`, if the guest exports it. A trap is the end of this guest.
@@ -161,14 +178,23 @@ impl Instance {
         let state = self.state_mut();
         let before = (state.current, state.effective);
         (state.current, state.effective) = (id, 0);
+        state.record(|recorder| recorder.enter(export.name, id));
         let result = self.store.set_fuel(self.fuel).and_then(|()| func.call(&mut self.store, params));
         let state = self.state_mut();
         (state.current, state.effective) = before;
+        if state.recorder.is_some() {
+            self.record_cost();
+        }
         result.map(Some).map_err(|error| {
             let trapped = Trapped { callback: export.name, cause: cause(&error, self.fuel) };
             self.failed = Some(trapped.clone());
             trapped
         })
+    }
+
+    fn record_cost(&self) {
+        let fuel = self.fuel.saturating_sub(self.store.get_fuel().unwrap_or_default());
+        self.state().record(|recorder| recorder.leave(fuel, self.memory_bytes()));
     }
 
     /// Does what hostcalls asked for, now that their callback has returned.
@@ -177,29 +203,44 @@ impl Instance {
             match action {
                 Deferred::Reply(reply) => self.reply(id, reply)?,
                 Deferred::DeleteRoot => self.delete(id)?,
-                Deferred::Steer(steer) => self.state_mut().steer(id, steer),
+                Deferred::Steer(steer) => self.steer(id, steer)?,
             }
         }
         Ok(())
     }
 
-    /// Shows the filter the response headers it now holds.
-    pub(crate) fn response_headers(&mut self, id: u32, end_of_stream: bool) -> Result<(), Trapped> {
-        let count = self.state().http(id).map_or(0, |http| http.response.headers.len());
-        let params = (id, u32::try_from(count).unwrap_or(u32::MAX), u32::from(end_of_stream));
-        let action = self.action(id, self.exports.on_response_headers.clone(), params)?;
-        self.settle()?;
-        if let Some(http) = self.state_mut().http_mut(id)
-            && action == Action::Continue
-        {
-            http.response.held = Held::Passed;
+    /// Steers the stream `id`; what its protocol does not have is passed over, as in Envoy.
+    fn steer(&mut self, id: u32, steer: Steer) -> Result<(), Trapped> {
+        match steer {
+            Steer::ContinueRequest => self.resume(id, Side::Request),
+            Steer::ContinueResponse => self.resume(id, Side::Response),
+            Steer::Reset => {
+                if let Some(http) = self.state_mut().http_mut(id) {
+                    http.reset = true;
+                }
+                Ok(())
+            }
+            Steer::ContinueConnection => {
+                if let Some(l4) = self.state_mut().l4_mut(id) {
+                    l4.paused = false;
+                    l4.downstream.pass();
+                }
+                Ok(())
+            }
+            Steer::Close => self.close_connection(id, true),
         }
-        Ok(())
+    }
+
+    /// Whether the plugin of the stream `id` wants to see a body whose headers it holds back.
+    pub(crate) fn allows_stop_iteration(&self, id: u32) -> bool {
+        let state = self.state();
+        let root = state.stream_of(id).and_then(|stream| state.root(stream.root));
+        root.is_some_and(|root| root.plugin.allow_on_headers_stop_iteration)
     }
 
     /// Runs `on_delete` and forgets the context.
     pub(crate) fn delete(&mut self, id: u32) -> Result<(), Trapped> {
-        let deleted = self.call(id, self.exports.on_delete.clone(), id);
+        let deleted = self.callback(id, self.exports.on_delete.clone(), id);
         self.state_mut().contexts.remove(&id);
         deleted.map(|_| ())
     }
@@ -225,39 +266,8 @@ impl Instance {
         if let Some(root) = self.state_mut().root_mut(id) {
             root.life = Life::Ending;
         }
-        let done = self.call(id, self.exports.on_done.clone(), id)?;
-        self.settle()?;
+        let done = self.callback(id, self.exports.on_done.clone(), id)?;
         if done == Some(0) { Ok(()) } else { self.delete(id) }
-    }
-
-    /// A local reply before any response passes this same filter's response callback; one that takes the
-    /// place of a response does not, and one after it can only reset the stream.
-    fn reply(&mut self, id: u32, reply: LocalReply) -> Result<(), Trapped> {
-        let Some(stream) = self.state_mut().stream_mut(id) else { return Ok(()) };
-        let Some(http) = stream.http_mut() else { return Ok(()) };
-        // Envoy leaves the client waiting for ever after a second reply; the outcome is then a pause.
-        if http.reset || http.reply.is_some() {
-            return Ok(());
-        }
-        let headers = reply::response_headers(&reply, http.grpc);
-        let end_of_stream = reply.body.is_empty() || http.grpc;
-        match http.response.held {
-            Held::Awaited => {
-                http.response = Message { headers, held: Held::Filter };
-                http.reply = Some(reply);
-                stream.phase = Phase::Response;
-                self.response_headers(id, end_of_stream)
-            }
-            Held::Filter => {
-                http.response = Message { headers, held: Held::Passed };
-                http.reply = Some(reply);
-                Ok(())
-            }
-            Held::Passed => {
-                http.reset = true;
-                Ok(())
-            }
-        }
     }
 }
 

@@ -8,9 +8,11 @@ use super::connection::Connection;
 use super::error::Trapped;
 use super::instance::Instance;
 use super::outcome::{Action, Ended, L4Outcome};
-use super::state::{Context, L4, Phase, Protocol, Stream};
+use super::state::Context;
+use super::stream::{L4, Phase, Protocol, Stream};
 
 /// Who closed a connection, as the guest is told.
+const UNKNOWN: u32 = 0;
 const LOCAL: u32 = 1;
 const REMOTE: u32 = 2;
 
@@ -36,23 +38,54 @@ impl<'vm> L4Stream<'vm> {
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
-        guest.call(id, create, (id, root))?;
+        guest.callback(id, create, (id, root))?;
         let on_new = guest.exports.on_new_connection.clone();
-        let action = guest.action(id, on_new, id)?;
+        let answer = guest.answer(id, on_new, id)?;
         if let Some(l4) = guest.state_mut().l4_mut(id) {
-            l4.paused = action == Action::Pause;
+            l4.paused = answer != 0;
         }
-        guest.settle()?;
         drop(guest);
         Ok(stream)
+    }
+
+    /// The client sends `bytes`; with `end` it will send no more.
+    ///
+    /// A filter that paused sees what it held back and the new bytes as one, even if it paused the connection itself.
+    pub fn client_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
+        let mut guest = self.guest.borrow_mut();
+        guest.alive()?;
+        guest.client_sends(self.id, bytes.as_ref(), end)?;
+        drop(guest);
+        Ok(self.outcome())
+    }
+
+    /// The upstream sends `bytes`; with `end` it has closed, which is all that a filter learns of that.
+    pub fn upstream_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
+        let mut guest = self.guest.borrow_mut();
+        guest.alive()?;
+        guest.upstream_sends(self.id, bytes.as_ref(), end)?;
+        drop(guest);
+        Ok(self.outcome())
+    }
+
+    /// What has gone on to the upstream so far.
+    #[must_use]
+    pub fn to_upstream(&self) -> Vec<u8> {
+        self.look(|l4| l4.downstream.passed.clone())
+    }
+
+    /// What has gone on to the client so far.
+    #[must_use]
+    pub fn to_client(&self) -> Vec<u8> {
+        self.look(|l4| l4.upstream.passed.clone())
     }
 
     /// What has become of the connection.
     #[must_use]
     pub fn outcome(&self) -> L4Outcome {
-        let l4 = self.guest.borrow().state().l4(self.id).unwrap_or_default();
-        let action = if l4.paused { Action::Pause } else { Action::Continue };
-        L4Outcome { action, closed: l4.closed }
+        let (paused, closed) = self.look(|l4| (l4.paused, l4.closed));
+        let action = if paused { Action::Pause } else { Action::Continue };
+        L4Outcome { action, closed }
     }
 
     /// What filters left for each other.
@@ -65,6 +98,10 @@ impl<'vm> L4Stream<'vm> {
     /// Ends the connection: `on_downstream_connection_close`, `on_done`, the access log, `on_delete`.
     pub fn finish(self) -> Result<Ended, Trapped> {
         end(&mut self.guest.borrow_mut(), self.id)
+    }
+
+    fn look<T: Default>(&self, look: impl FnOnce(&L4) -> T) -> T {
+        self.guest.borrow().state().l4(self.id).map(look).unwrap_or_default()
     }
 }
 
@@ -81,32 +118,80 @@ impl Drop for L4Stream<'_> {
     }
 }
 
-/// Ends the connection `id`, once.
-fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
-    let Some(l4) = guest.state().l4(id) else {
-        return guest.alive().map(|()| Ended { filter_state: BTreeMap::new() });
-    };
-    let root = guest.state().stream_of(id).map(|stream| stream.root);
-    let logged = close_and_log(guest, id, if l4.closed { LOCAL } else { REMOTE });
-    let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
-    let deleted = guest.delete(id);
-    logged.and(deleted)?;
-    root.map_or(Ok(()), |root| guest.end_drained_root(root))?;
-    Ok(Ended { filter_state: left.unwrap_or_default() })
+impl Instance {
+    fn client_sends(&mut self, id: u32, bytes: &[u8], end: bool) -> Result<(), Trapped> {
+        let Some(stream) = self.state_mut().stream_mut(id) else { return Ok(()) };
+        stream.phase = stream.phase.max(Phase::Data);
+        let Some(l4) = stream.l4_mut().filter(|l4| !l4.closed && !l4.downstream.ended) else { return Ok(()) };
+        l4.downstream.ended = end;
+        l4.downstream.held = true;
+        l4.downstream.buffer.extend_from_slice(bytes);
+        let size = u32::try_from(l4.downstream.buffer.len()).unwrap_or(u32::MAX);
+        let export = self.exports.on_downstream_data.clone();
+        let answer = self.answer(id, export, (id, size, u32::from(end)))?;
+        if let Some(l4) = self.state_mut().l4_mut(id) {
+            l4.paused = answer != 0;
+            if !l4.paused {
+                l4.downstream.held = false;
+                l4.downstream.pass();
+            }
+        }
+        Ok(())
+    }
+
+    fn upstream_sends(&mut self, id: u32, bytes: &[u8], end: bool) -> Result<(), Trapped> {
+        let Some(stream) = self.state_mut().stream_mut(id) else { return Ok(()) };
+        stream.phase = stream.phase.max(Phase::Response);
+        let Some(l4) = stream.l4_mut().filter(|l4| !l4.closed && !l4.upstream.ended) else { return Ok(()) };
+        l4.upstream.ended = end;
+        l4.upstream.held = true;
+        l4.upstream.buffer.extend_from_slice(bytes);
+        let size = u32::try_from(l4.upstream.buffer.len()).unwrap_or(u32::MAX);
+        let export = self.exports.on_upstream_data.clone();
+        let answer = self.answer(id, export, (id, size, u32::from(end)))?;
+        if let Some(l4) = self.state_mut().l4_mut(id)
+            && answer == 0
+        {
+            l4.upstream.held = false;
+            l4.upstream.pass();
+        }
+        if end {
+            let on_close = self.exports.on_upstream_close.clone();
+            self.callback(id, on_close, (id, UNKNOWN))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the guest that the connection is closed, once: it is done before it is logged, unlike an HTTP stream.
+    pub(crate) fn close_connection(&mut self, id: u32, by_filter: bool) -> Result<(), Trapped> {
+        let Some(l4) = self.state_mut().l4_mut(id).filter(|l4| !l4.told) else { return Ok(()) };
+        l4.told = true;
+        l4.closed |= by_filter;
+        let on_close = self.exports.on_downstream_close.clone();
+        self.callback(id, on_close, (id, if by_filter { LOCAL } else { REMOTE }))?;
+        let on_done = self.exports.on_done.clone();
+        self.callback(id, on_done, id)?;
+        if let Some(stream) = self.state_mut().stream_mut(id) {
+            stream.phase = Phase::Log;
+        }
+        let on_log = self.exports.on_log.clone();
+        self.callback(id, on_log, id)?;
+        let on_delete = self.exports.on_delete.clone();
+        self.callback(id, on_delete, id)?;
+        Ok(())
+    }
 }
 
-/// A TCP connection is done before it is logged; an HTTP stream is logged first.
-fn close_and_log(guest: &mut Instance, id: u32, peer: u32) -> Result<(), Trapped> {
-    let on_close = guest.exports.on_downstream_close.clone();
-    guest.call(id, on_close, (id, peer))?;
-    guest.settle()?;
-    let on_done = guest.exports.on_done.clone();
-    guest.call(id, on_done, id)?;
-    guest.settle()?;
-    if let Some(stream) = guest.state_mut().stream_mut(id) {
-        stream.phase = Phase::Log;
-    }
-    let on_log = guest.exports.on_log.clone();
-    guest.call(id, on_log, id)?;
-    guest.settle()
+/// Ends the connection `id`, once.
+fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
+    let Some(root) = guest.state().stream_of(id).map(|stream| stream.root) else {
+        return guest.alive().map(|()| Ended { filter_state: BTreeMap::new() });
+    };
+    let told = guest.close_connection(id, false);
+    let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
+    guest.state_mut().contexts.remove(&id);
+    told?;
+    guest.alive()?;
+    guest.end_drained_root(root)?;
+    Ok(Ended { filter_state: left.unwrap_or_default() })
 }

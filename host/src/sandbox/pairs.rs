@@ -6,24 +6,29 @@ const MAX_PAIRS: usize = 1024;
 
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Encodes `pairs`: the count, the sizes, then each name and value with a NUL behind it.
+/// Writes `pairs` behind what `block` has: the count, the sizes, then each name and value with a NUL behind it.
 ///
 /// No pairs encode to no bytes, as Envoy hands out an empty map.
-pub(crate) fn encode<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>>) -> Vec<u8> {
+pub(crate) fn write<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone, block: &mut Vec<u8>) {
     if pairs.len() == 0 {
-        return Vec::new();
+        return;
     }
-    let mut sizes = size(pairs.len()).to_vec();
-    let mut bytes = Vec::new();
-    for (name, value) in pairs {
-        for part in [name, value] {
-            sizes.extend(size(part.len()));
-            bytes.extend_from_slice(part);
-            bytes.push(0);
-        }
+    block.extend(size(pairs.len()));
+    for (name, value) in pairs.clone() {
+        block.extend(size(name.len()));
+        block.extend(size(value.len()));
     }
-    sizes.extend(bytes);
-    sizes
+    for part in pairs.flat_map(|(name, value)| [name, value]) {
+        block.extend_from_slice(part);
+        block.push(0);
+    }
+}
+
+/// The block of `pairs`.
+pub(crate) fn encode<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone) -> Vec<u8> {
+    let mut block = Vec::new();
+    write(pairs, &mut block);
+    block
 }
 
 /// Decodes a block of pairs; `None` if it is too large, cut short, or has bytes left over.

@@ -1,18 +1,23 @@
 //! What the host keeps for a VM: the store's data.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 
-use super::connection::{Connection, Node, Plugin};
-use super::filter_state::{FilterState, Prototype};
-use super::headers::Headers;
+use super::abi::{Abi, Restriction};
+use super::callout::Callouts;
+use super::connection::{Node, Plugin};
+use super::filter_state::Prototype;
 use super::log::{Level, LogLine};
 use super::metrics::Metrics;
 use super::outcome::LocalReply;
-use super::shared::SharedData;
+use super::random::Random;
+use super::stream::{Http, L4, Stream};
+use super::trace::Recorder;
+use super::world::World;
 
 /// Envoy's bound on a guest's memory.
 const MEMORY_LIMIT: usize = 1 << 30;
@@ -20,16 +25,24 @@ const MEMORY_LIMIT: usize = 1 << 30;
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
     pub(crate) memory: Option<Memory>,
-    pub(crate) malloc: Option<TypedFunc<u32, u32>>,
+    pub(crate) malloc: Option<Arc<TypedFunc<u32, u32>>>,
     pub(crate) limits: StoreLimits,
+    pub(crate) abi: Abi,
     pub(crate) node: Arc<Node>,
     pub(crate) vm_configuration: Vec<u8>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) random: Random,
     /// Nanoseconds and more since the Unix epoch, as the test says.
     pub(crate) now: Duration,
     pub(crate) logs: Vec<LogLine>,
     pub(crate) log_level: Level,
     pub(crate) metrics: Metrics,
-    pub(crate) shared: SharedData,
+    pub(crate) world: World,
+    /// The VM's number in its world.
+    pub(crate) vm: u64,
+    pub(crate) vm_id: String,
+    /// How many callouts of each kind were made.
+    pub(crate) callouts_made: [u32; 3],
     pub(crate) contexts: BTreeMap<u32, Context>,
     last_context: u32,
     /// The context of the callback that runs; 0 is the VM itself.
@@ -38,16 +51,21 @@ pub(crate) struct State {
     pub(crate) effective: u32,
     /// The root whose configuration can be read now.
     pub(crate) configuring: Option<u32>,
-    /// Set while only logging is allowed: in `_initialize` and in the guest's allocator.
-    pub(crate) restricted: bool,
+    pub(crate) restriction: Restriction,
+    /// A local reply was sent in the callback that runs, for any stream: its verdict is then a stop.
+    pub(crate) stopped: bool,
+    /// Notes what callbacks do, if the test wants that.
+    pub(crate) recorder: Option<RefCell<Recorder>>,
     /// What hostcalls asked for, to be done when the callback has returned.
     pub(crate) deferred: VecDeque<(u32, Deferred)>,
+    /// Where what a guest is handed is put together.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A context of the guest.
 #[derive(Debug)]
 pub(crate) enum Context {
-    Root(Root),
+    Root(Box<Root>),
     Stream(Box<Stream>),
 }
 
@@ -57,6 +75,8 @@ pub(crate) struct Root {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) life: Life,
     pub(crate) tick_period: Duration,
+    pub(crate) next_tick: Option<Duration>,
+    pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
     pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
 }
@@ -72,72 +92,6 @@ pub(crate) enum Life {
     Ending,
 }
 
-/// A stream context.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    pub(crate) root: u32,
-    pub(crate) connection: Connection,
-    pub(crate) started: Duration,
-    pub(crate) filter_state: FilterState,
-    pub(crate) protocol: Protocol,
-    pub(crate) phase: Phase,
-}
-
-/// How far a stream has come, where attributes depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Request headers, or a new connection.
-    Request,
-    /// An upstream host was chosen and has answered, or the filter replied.
-    Response,
-    /// The access log: every header map can be read again, none can be written.
-    Log,
-}
-
-#[derive(Debug)]
-pub(crate) enum Protocol {
-    Http(Http),
-    L4(L4),
-}
-
-/// An HTTP stream's messages.
-#[derive(Debug)]
-pub(crate) struct Http {
-    pub(crate) request: Message,
-    pub(crate) response: Message,
-    pub(crate) reply: Option<LocalReply>,
-    pub(crate) reset: bool,
-    pub(crate) route_refreshes: u32,
-    /// The client speaks gRPC; Envoy decides this before any filter runs.
-    pub(crate) grpc: bool,
-}
-
-/// One direction's headers, and who holds them.
-#[derive(Debug, Default)]
-pub(crate) struct Message {
-    pub(crate) headers: Headers,
-    pub(crate) held: Held,
-}
-
-/// Who holds a message's headers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// Nobody yet.
-    #[default]
-    Awaited,
-    /// The filter: it can read and write them.
-    Filter,
-    /// The next filter; out of this one's reach until the access log.
-    Passed,
-}
-
-/// A TCP connection's state.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct L4 {
-    pub(crate) paused: bool,
-    pub(crate) closed: bool,
-}
-
 /// What Envoy does only when the guest has returned.
 #[derive(Debug)]
 pub(crate) enum Deferred {
@@ -146,9 +100,10 @@ pub(crate) enum Deferred {
     Steer(Steer),
 }
 
-/// What a filter can do to its own stream, without another callback.
+/// What a filter can do to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Steer {
+    ContinueRequest,
     ContinueResponse,
     ContinueConnection,
     Reset,
@@ -156,25 +111,40 @@ pub(crate) enum Steer {
 }
 
 impl State {
-    pub(crate) fn new(node: Arc<Node>, vm_configuration: Vec<u8>) -> Self {
+    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin, world: World) -> Self {
         Self {
             memory: None,
             malloc: None,
             limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
+            abi,
             node,
-            vm_configuration,
+            vm_configuration: plugin.vm_configuration.clone(),
+            environment: plugin.environment.clone(),
+            random: Random::default(),
             now: Duration::ZERO,
             logs: Vec::new(),
             log_level: Level::Info,
             metrics: Metrics::default(),
-            shared: SharedData::default(),
+            vm: world.next_vm(),
+            vm_id: plugin.vm_id.clone(),
+            world,
+            callouts_made: [0; 3],
             contexts: BTreeMap::new(),
             last_context: 0,
             current: 0,
             effective: 0,
             configuring: None,
-            restricted: false,
+            restriction: Restriction::None,
+            stopped: false,
+            recorder: None,
             deferred: VecDeque::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &self.recorder {
+            note(&mut recorder.borrow_mut());
         }
     }
 
@@ -231,83 +201,11 @@ impl State {
         self.stream_mut(id)?.http_mut()
     }
 
-    pub(crate) fn l4(&self, id: u32) -> Option<L4> {
-        match self.stream_of(id)?.protocol {
-            Protocol::L4(l4) => Some(l4),
-            Protocol::Http(_) => None,
-        }
+    pub(crate) fn l4(&self, id: u32) -> Option<&L4> {
+        self.stream_of(id)?.l4()
     }
 
     pub(crate) fn l4_mut(&mut self, id: u32) -> Option<&mut L4> {
-        match &mut self.stream_mut(id)?.protocol {
-            Protocol::L4(l4) => Some(l4),
-            Protocol::Http(_) => None,
-        }
-    }
-
-    /// Steers the stream `id`; what its protocol does not have is passed over, as in Envoy.
-    pub(crate) fn steer(&mut self, id: u32, steer: Steer) {
-        let Some(stream) = self.stream_mut(id) else { return };
-        match (&mut stream.protocol, steer) {
-            (Protocol::Http(http), Steer::ContinueResponse) if http.response.held == Held::Filter => {
-                http.response.held = Held::Passed;
-            }
-            (Protocol::Http(http), Steer::Reset) => http.reset = true,
-            (Protocol::L4(l4), Steer::ContinueConnection) => l4.paused = false,
-            (Protocol::L4(l4), Steer::Close) => l4.closed = true,
-            (Protocol::Http(_), Steer::ContinueResponse | Steer::ContinueConnection | Steer::Close)
-            | (Protocol::L4(_), Steer::ContinueResponse | Steer::Reset) => {}
-        }
-    }
-
-    /// Whether the callback that ran has sent a local reply, for any stream: its verdict is then a pause.
-    pub(crate) fn has_deferred_reply(&self) -> bool {
-        self.deferred.iter().any(|(_, action)| matches!(action, Deferred::Reply(_)))
-    }
-}
-
-impl Stream {
-    pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
-        let filter_state = FilterState::on(&connection.filter_state);
-        Self { root, connection, started, filter_state, protocol, phase: Phase::Request }
-    }
-
-    pub(crate) fn http(&self) -> Option<&Http> {
-        match &self.protocol {
-            Protocol::Http(http) => Some(http),
-            Protocol::L4(_) => None,
-        }
-    }
-
-    pub(crate) fn http_mut(&mut self) -> Option<&mut Http> {
-        match &mut self.protocol {
-            Protocol::Http(http) => Some(http),
-            Protocol::L4(_) => None,
-        }
-    }
-
-    /// The headers of `message` if this filter can read them now.
-    pub(crate) fn readable<'a>(&self, message: &'a Message) -> Option<&'a Headers> {
-        match (message.held, self.phase) {
-            (Held::Filter, _) | (Held::Passed, Phase::Log) => Some(&message.headers),
-            (Held::Awaited, _) | (Held::Passed, Phase::Request | Phase::Response) => None,
-        }
-    }
-}
-
-impl Http {
-    pub(crate) fn new(request: Headers) -> Self {
-        let content_type = request.text("content-type").unwrap_or_default();
-        let grpc = content_type
-            .strip_prefix("application/grpc")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']));
-        Self {
-            grpc,
-            request: Message { headers: request, held: Held::Filter },
-            response: Message::default(),
-            reply: None,
-            reset: false,
-            route_refreshes: 0,
-        }
+        self.stream_mut(id)?.l4_mut()
     }
 }

@@ -1,6 +1,12 @@
 //! Guests written by hand, and what they observe.
 
+mod abis;
+mod bodies;
+mod callouts;
+mod connections;
 mod guest;
 mod properties;
 mod streams;
+mod traces;
 mod vms;
+mod worlds;

@@ -1,8 +1,11 @@
 //! The walk through the real module in wasmtime: each proxy a VM of its own, with its own cluster's plan.
 
+mod credentials;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use policy::Mesh;
 use policy::compile::ClusterPlans;
@@ -12,18 +15,17 @@ use policy::plan::{Plan, PlanError, Role};
 use serde_json::{Value, json};
 
 use super::{Journey, NoPath, Outcome, Stop};
-use crate::cert::{CertError, Intermediate, KeyKind, Root, Validity};
-use crate::digest::sha256;
+use crate::cert::CertError;
 use crate::plugin;
 use crate::sandbox::{
-    Connection, Direction, Headers, HttpOutcome, Module, Node, PeerCertificate, Plugin, StartError, Tls,
-    Trapped, Vm,
+    Connection, Direction, Headers, HttpOutcome, Module, Node, Plugin, StartError, Tls, Trapped, Vm,
 };
+use credentials::Credentials;
 
-/// Certificates of a walk need not outlive it.
-const LIFETIME: time::Duration = time::Duration::days(1);
 /// How often a split may draw another cluster than the one that is walked to: more than the smallest share needs.
 const DRAWS: u32 = 5_000;
+/// How many proxies run at once: each holds memory of its own, and a suite may speak of thousands.
+const PROXIES: usize = 256;
 /// The address of a peer whose cluster's addresses the mesh does not say.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -69,9 +71,7 @@ pub struct Offline<'m> {
     module: Module,
     mesh: &'m Mesh,
     plans: &'m Plans,
-    issuers: BTreeMap<ClusterName, Intermediate>,
-    validity: Validity,
-    peers: BTreeMap<(ClusterName, String), PeerCertificate>,
+    credentials: Arc<Credentials>,
     vms: BTreeMap<String, Vm>,
 }
 
@@ -83,14 +83,15 @@ impl<'m> Offline<'m> {
         plans: &'m Plans,
         now: time::OffsetDateTime,
     ) -> Result<Self, OfflineError> {
-        let validity = Validity::from(now, LIFETIME);
-        let root = Root::generate(KeyKind::P256, validity)?;
-        let mut issuers = BTreeMap::new();
-        for cluster in mesh.clusters() {
-            let intermediate = root.intermediate(cluster.name.as_str(), KeyKind::P256, validity)?;
-            issuers.insert(cluster.name.clone(), intermediate);
-        }
-        Ok(Self { module, mesh, plans, issuers, validity, peers: BTreeMap::new(), vms: BTreeMap::new() })
+        let credentials = Arc::new(Credentials::new(mesh, now)?);
+        Ok(Self { module, mesh, plans, credentials, vms: BTreeMap::new() })
+    }
+
+    /// The same mesh with proxies of its own, for another thread; it shares the certificates.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let (module, credentials) = (self.module.clone(), Arc::clone(&self.credentials));
+        Self { module, mesh: self.mesh, plans: self.plans, credentials, vms: BTreeMap::new() }
     }
 
     /// Walks one journey.
@@ -108,7 +109,11 @@ impl<'m> Offline<'m> {
                 return Ok(closed);
             }
         }
-        let tls = Tls { version: "TLSv1.3".to_owned(), peer: Some(self.peer(journey)?), ..Tls::default() };
+        let tls = Tls {
+            version: "TLSv1.3".to_owned(),
+            peer: Some(self.credentials.peer(journey)?),
+            ..Tls::default()
+        };
         let connection = Connection::new(source, destination)
             .with_server_name(journey.sni())
             .with_tls(tls)
@@ -194,6 +199,9 @@ impl<'m> Offline<'m> {
         labels: &Value,
     ) -> Result<&Vm, OfflineError> {
         let proxy = format!("{}/{}/{namespace}/{labels}", plans.outbound.home().cluster, role.as_str());
+        if self.vms.len() >= PROXIES && !self.vms.contains_key(&proxy) {
+            self.vms.clear();
+        }
         match self.vms.entry(proxy) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
@@ -215,31 +223,6 @@ impl<'m> Offline<'m> {
             }
         }
     }
-
-    /// The certificate that the sender's sidecar shows, signed by its own cluster's CA.
-    fn peer(&mut self, journey: &Journey<'_>) -> Result<PeerCertificate, OfflineError> {
-        let identity = journey.identity.to_string();
-        let key = (journey.source.name.clone(), identity.clone());
-        if let Some(known) = self.peers.get(&key) {
-            return Ok(known.clone());
-        }
-        let issuer = self.issuers.get(&journey.source.name).ok_or(NoPath::Misfit)?;
-        let leaf = issuer.leaf(&identity, self.validity)?;
-        let (_, parsed) =
-            x509_parser::pem::parse_x509_pem(leaf.chain.as_bytes()).map_err(|_error| OfflineError::Pem)?;
-        const END: &str = "-----END CERTIFICATE-----\n";
-        let pem = leaf.chain.split_inclusive(END).next().unwrap_or_default().to_owned();
-        let sha256 = sha256(&parsed.contents);
-        let peer = PeerCertificate {
-            pem,
-            sha256,
-            uri_san: Some(identity),
-            valid: true,
-            ..PeerCertificate::default()
-        };
-        self.peers.insert(key, peer.clone());
-        Ok(peer)
-    }
 }
 
 /// A proxy's node, as Istio's bootstrap describes it.
@@ -259,6 +242,7 @@ fn node(role: Role, plan: &Plan, namespace: &Namespace, labels: &Value) -> Node 
             Role::Inbound => Direction::Inbound,
             Role::Outbound | Role::Upstream | Role::Gateway => Direction::Outbound,
         },
+        ..Node::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::map::Map;
 use crate::mesh::{Cluster, IssuerName, Mesh};
-use crate::name::{ClusterName, Service};
+use crate::name::{ClusterName, Service, TrustDomain};
 use crate::plan::{Location, Members, TokenKeys};
 use crate::rule::{Boundary, From};
 
@@ -17,6 +17,8 @@ pub(super) struct Ground<'m> {
     pub(super) locations: Arc<Vec<Location>>,
     /// The names that prove a cluster.
     pub(super) issuers: Arc<Map<IssuerName, ClusterName>>,
+    /// The trust domains that prove one.
+    pub(super) domains: Arc<Map<TrustDomain, ClusterName>>,
     /// The keys whose tokens prove one.
     pub(super) tokens: Option<Arc<TokenKeys>>,
     hosts: BTreeMap<&'m Service, Members>,
@@ -45,10 +47,13 @@ impl<'m> Ground<'m> {
         let issuers = clusters
             .iter()
             .flat_map(|cluster| cluster.issuers.iter().map(|issuer| (issuer.clone(), cluster.name.clone())));
+        let domains =
+            mesh.proven_by_trust_domain().map(|cluster| (cluster.trust_domain.clone(), cluster.name.clone()));
         let mut ground = Self {
             mesh,
             locations: Arc::new(clusters.iter().enumerate().map(location).collect()),
             issuers: Arc::new(issuers.collect()),
+            domains: Arc::new(domains.collect()),
             tokens: tokens(mesh).map(Arc::new),
             hosts: BTreeMap::new(),
             everywhere: (0..clusters.len()).collect(),

@@ -198,6 +198,7 @@ impl Here<'_> {
             home,
             clusters: Arc::clone(&self.ground.locations),
             issuers: Arc::clone(&self.ground.issuers),
+            domains: Arc::clone(&self.ground.domains),
             enforced: renumbered(enforced),
             shadow: renumbered(shadow),
             sections: sections.into_values().map(|(section, _)| section).collect(),

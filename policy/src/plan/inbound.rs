@@ -25,6 +25,9 @@ pub struct InboundPlan {
     /// The clusters of the mesh by name; [`Members`] are numbers of this list.
     pub(crate) clusters: Arc<Vec<Location>>,
     pub(crate) issuers: Arc<Map<IssuerName, ClusterName>>,
+    /// The trust domains that prove a cluster: see [`Mesh::proven_by_trust_domain`](crate::Mesh::proven_by_trust_domain).
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) domains: Arc<Map<TrustDomain, ClusterName>>,
     /// The access sections in the order in which they give reasons; entries name them by number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) sections: Vec<Arc<Section>>,
@@ -167,7 +170,7 @@ pub struct To {
 
 reads! {
     InboundPlan {
-        schema, home, clusters, issuers, sections or default, enforced or default, shadow or default, tokens or default, apart or default
+        schema, home, clusters, issuers, domains or default, sections or default, enforced or default, shadow or default, tokens or default, apart or default
     }
     Location { name, network, region or default, trust_domain as "trustDomain" or default; number = 0 }
     Inbound { selector or default, within or default, sections or default }
@@ -198,7 +201,8 @@ impl InboundPlan {
     /// Something that is spoken of and not described.
     fn missing(&self) -> Option<String> {
         let signing = self.tokens.iter().flat_map(|tokens| tokens.keys.keys());
-        let mut named = self.issuers.values().chain([&self.home.cluster]).chain(signing);
+        let mut named =
+            self.issuers.values().chain(self.domains.values()).chain([&self.home.cluster]).chain(signing);
         if let Some(missing) = named.find(|name| self.location(name).is_none()) {
             return Some(format!("cluster {missing}"));
         }
@@ -243,15 +247,12 @@ impl InboundPlan {
 
     /// Whether a source is told by this plan as by another.
     pub fn knows_sources_as(&self, other: &Self) -> bool {
-        self.clusters == other.clusters && self.issuers == other.issuers
+        self.clusters == other.clusters && self.issuers == other.issuers && self.domains == other.domains
     }
 
-    /// The one cluster whose identities are of this trust domain; `None` where there are several or none, or where the
-    /// plan knows of one trust domain only, which then tells nothing apart.
-    pub fn alone_in(&self, domain: &TrustDomain) -> Option<&Location> {
-        let mut having =
-            self.clusters.iter().filter(|location| location.trust_domain.as_ref() == Some(domain));
-        having.next().filter(|_| having.next().is_none())
+    /// The cluster that this trust domain proves.
+    pub fn proven_by(&self, domain: &TrustDomain) -> Option<&Location> {
+        self.location(self.domains.get(domain)?)
     }
 
     /// The keys whose tokens are believed; `None` where the mesh has no tokens.

@@ -6,7 +6,7 @@ use isthmus_tests::example::{Example, module};
 
 use super::start;
 
-fn edge(cluster: &str, kind: &str) -> Client {
+pub(super) fn edge(cluster: &str, kind: &str) -> Client {
     Client {
         cluster: cluster.to_owned(),
         namespace: "istio-system".to_owned(),

@@ -1,5 +1,6 @@
 //! What an attacker who holds the CA key of cluster2 can make of a connection to the ledger of cluster1.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,12 +17,12 @@ use rcgen::{
 use super::differential::staged;
 
 /// The identity that the forger would like to have.
-const TELLER: &str = "spiffe://cluster.local/ns/treasury/sa/teller";
+pub(super) const TELLER: &str = "spiffe://cluster.local/ns/treasury/sa/teller";
 
-/// A certificate with its chain and key, as a TLS client shows them.
-struct Shown {
-    chain: String,
-    key: String,
+/// A certificate with its chain and key, as a TLS client shows them; none where the chain is empty.
+pub(super) struct Shown {
+    pub(super) chain: String,
+    pub(super) key: String,
 }
 
 fn key_of(authority: &Intermediate) -> KeyPair {
@@ -65,19 +66,18 @@ fn answer(dir: &Path, to: SocketAddr, shown: &Shown) -> String {
 }
 
 /// What it answers to requests on one connection, each with these headers beside a forged tag.
-fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> String {
+pub(super) fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> String {
     let (chain, key) = (dir.join("shown.pem"), dir.join("shown.key"));
     std::fs::write(&chain, &shown.chain).expect("a write");
     std::fs::write(&key, &shown.key).expect("a write");
+    let certificate: Vec<&OsStr> = [("-cert", &chain), ("-cert_chain", &chain), ("-key", &key)]
+        .into_iter()
+        .flat_map(|(flag, path)| [OsStr::new(flag), path.as_os_str()])
+        .collect();
     let mut client = Command::new("openssl")
         .args(["s_client", "-quiet", "-ign_eof", "-connect", &to.to_string()])
         .args(["-servername", "outbound_.8080_._.ledger.payments.svc.cluster.local"])
-        .arg("-cert")
-        .arg(&chain)
-        .arg("-cert_chain")
-        .arg(&chain)
-        .arg("-key")
-        .arg(&key)
+        .args(if shown.chain.is_empty() { Vec::new() } else { certificate })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -95,7 +95,7 @@ fn answers(dir: &Path, to: SocketAddr, shown: &Shown, headers: &[&str]) -> Strin
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn ledger(lab: &Lab) -> SocketAddr {
+pub(super) fn ledger(lab: &Lab) -> SocketAddr {
     let proxy = lab.proxy("cluster1/ledger-v1.payments").expect("a proxy");
     SocketAddr::new(proxy.admin.ip(), 15006)
 }

@@ -1,12 +1,13 @@
 //! An Envoy that does not give the peer's certificate away: all that needs no proof holds there, and nothing passes
 //! for proven.
 
-use isthmus::envoy::{Envoy, WITHOUT_CERTIFICATES};
+use isthmus::envoy::WITHOUT_CERTIFICATES;
 use isthmus::lab::{Client, Get, Lab, Site};
 use isthmus::stage::{self, Stage};
-use isthmus::workspace::Workspace;
 use isthmus_tests::example::{Example, module};
 use policy::Policy;
+
+use super::fetched;
 
 /// Lets in whom the tag claims.
 const CLAIMED: &str = "
@@ -25,9 +26,6 @@ async fn asked(lab: &Lab, client: &Client, get: &Get) -> (u16, String) {
 
 #[tokio::test]
 async fn an_envoy_without_certificates_holds_what_needs_no_proof_and_believes_nothing_else() {
-    let workspace = Workspace::find(&isthmus_tests::repository()).expect("the checkout");
-    let envoy =
-        Envoy::fetch(&workspace, WITHOUT_CERTIFICATES, &mut |line| eprintln!("{line}")).expect("an Envoy");
     let example = Example::read("examples/two-clusters");
     let dir = tempfile::tempdir().expect("a directory");
     let site =
@@ -36,7 +34,10 @@ async fn an_envoy_without_certificates_holds_what_needs_no_proof_and_believes_no
     let mut policies = example.project.policies.clone();
     policies.extend(Policy::read("hello.yaml", CLAIMED, example.mesh().root_namespace()).0);
     stage.roll_out(&policies).expect("a rollout");
-    let lab = site.up(&envoy, time::OffsetDateTime::now_utc()).await.expect("the lab comes up");
+    let lab = site
+        .up(&fetched(WITHOUT_CERTIFICATES), time::OffsetDateTime::now_utc())
+        .await
+        .expect("the lab comes up");
 
     let client = |cluster: &str, namespace: &str| {
         let is = |client: &Client| client.cluster == cluster && client.namespace == namespace;

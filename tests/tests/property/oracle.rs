@@ -280,7 +280,13 @@ impl<'w> Known<'w> {
             return if may_be(cluster) { proven(cluster, "verified by certificate") } else { nothing };
         }
         let possible: Vec<&Cluster> = clusters.iter().copied().filter(|cluster| may_be(cluster)).collect();
-        if let (true, [only]) = (several, possible.as_slice()) {
+        // What signs for a cluster and for no other can sign for its trust domain alone.
+        let root = |cluster: &Cluster| {
+            world.mesh.meshes().find(|mesh| mesh.name == cluster.mesh).map(|mesh| mesh.root.clone())
+        };
+        if let (true, [only]) = (several, possible.as_slice())
+            && clusters.iter().all(|other| other.name == only.name || root(other) != root(only))
+        {
             return proven(only, "verified by trust domain");
         }
         if let Some(cluster) = possible.iter().find(|cluster| Some(cluster.name.as_str()) == token) {

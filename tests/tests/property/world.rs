@@ -83,14 +83,38 @@ fn read_again(plans: ClusterPlans) -> ClusterPlans {
 pub(crate) struct Site {
     pub(crate) network: &'static str,
     pub(crate) region: Option<&'static str>,
-    domain: Option<&'static str>,
+    trust: Trust,
     issuers: bool,
 }
 
+/// What signs for a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The root of the home mesh, for its trust domain.
+    Home,
+    /// The same root, for another trust domain.
+    Domain,
+    /// The root of another mesh.
+    Abroad,
+}
+
+impl Trust {
+    fn any() -> impl Strategy<Value = Self> {
+        prop_oneof![6 => Just(Self::Home), 1 => Just(Self::Domain), 1 => Just(Self::Abroad)]
+    }
+
+    fn field(self) -> Option<(&'static str, Yaml)> {
+        match self {
+            Self::Home => None,
+            Self::Domain => Some(("trustDomain", Yaml::text("two.example"))),
+            Self::Abroad => Some(("mesh", Yaml::text("abroad"))),
+        }
+    }
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    let domain = option::weighted(0.15, Just("two.example"));
-    let site = (select(&NETWORKS[..]), option::of(select(&REGIONS[..])), domain, any::<bool>())
-        .prop_map(|(network, region, domain, issuers)| Site { network, region, domain, issuers });
+    let site = (select(&NETWORKS[..]), option::of(select(&REGIONS[..])), Trust::any(), any::<bool>())
+        .prop_map(|(network, region, trust, issuers)| Site { network, region, trust, issuers });
     let listing = (option::of(vec(any::<Index>(), 1..4)), select(&SELECTORS[..]));
     let listings = vec(option::of(listing), SERVICES.len());
     (vec(site, 1..=CLUSTERS.len()), listings).prop_flat_map(|(sites, listings)| {
@@ -129,7 +153,7 @@ fn mesh(sites: &[Site], listings: &[Option<Listing>]) -> Yaml {
             ("gateway", Yaml::Map(vec![("address", Yaml::text(format!("192.0.2.{number}")))])),
         ];
         fields.extend(site.region.map(|region| ("region", Yaml::text(region))));
-        fields.extend(site.domain.map(|domain| ("trustDomain", Yaml::text(domain))));
+        fields.extend(site.trust.field());
         if site.issuers {
             let names = [format!("CN={name}\\, new\\+,O=x"), format!("CN={name}-old,O=x")];
             fields.push(("issuers", Yaml::texts(names)));
@@ -158,6 +182,11 @@ fn mesh(sites: &[Site], listings: &[Option<Listing>]) -> Yaml {
     });
     let mut spec =
         vec![("clusters", Yaml::List(clusters.collect())), ("services", Yaml::Named(services.collect()))];
+    if sites.iter().any(|site| site.trust == Trust::Abroad) {
+        let abroad = [("name", "abroad"), ("trustDomain", "abroad.example")];
+        let abroad = Yaml::Map(abroad.map(|(key, text)| (key, Yaml::text(text))).into());
+        spec.push(("meshes", Yaml::List(vec![abroad])));
+    }
     if sites.iter().any(|site| site.issuers) {
         spec.push(("tokens", Yaml::Map(vec![("life", Yaml::text("2m"))])));
     }

@@ -183,6 +183,28 @@ fn behind_the_load_balancer_a_request_ends_that_would_leave_its_boundary() {
 }
 
 #[test]
+fn a_sidecar_whose_plan_says_nothing_tags_all_the_same() {
+    let forged: [(&str, &[u8]); 4] = [
+        ("x-source-cluster", b"cluster2"),
+        ("x-source-cluster", b"\xff"),
+        ("x-source-network", b"network2"),
+        ("x-isthmus-route", b"cluster=cluster2"),
+    ];
+    // The other host of the second is no service's, so that both plans let the request pass unsteered.
+    for (specs, authority) in [(&[][..], "helloworld.sample:5000"), (&[NEAR], "api.example.com")] {
+        let vm = start(&node(), &configured(Role::Outbound, specs)).expect("a VM");
+        for forged in [&forged[..], &[]] {
+            let asked = [forged, &[(":authority", authority.as_bytes())]].concat();
+            let (passed, _) = send(&vm, &from(None), &asked);
+            let passed = passed.expect("it goes on");
+            assert_eq!(passed.values(b"x-source-cluster").collect::<Vec<_>>(), [b"cluster1"], "{specs:?}");
+            assert_eq!(passed.text("x-source-network"), Some("network1"));
+            assert_eq!(passed.value("x-isthmus-route"), None);
+        }
+    }
+}
+
+#[test]
 fn an_ingress_gateway_takes_no_tag_from_outside_and_shows_none() {
     let vm = start(&edge("router", "ingressgateway"), &configured(Role::Outbound, &[NEAR])).expect("a VM");
     let forged: [(&str, &[u8]); 4] = [

@@ -24,11 +24,6 @@ impl<'o> Story<'o> {
         self.out.print(&format!("   {line}"));
     }
 
-    /// Where findings would go.
-    pub(super) fn out(&mut self) -> &mut Out {
-        self.out
-    }
-
     /// Several lines of the act.
     pub(super) fn block(&mut self, text: &str) {
         for line in text.trim_end().lines() {

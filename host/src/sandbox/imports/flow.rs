@@ -6,10 +6,10 @@ use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::filter_state;
 use crate::sandbox::outcome::LocalReply;
 use crate::sandbox::pairs;
-use crate::sandbox::state::{Deferred, Held, Life, State, Steer};
+use crate::sandbox::state::{Deferred, Life, State, Steer};
 
-const REQUEST: u32 = 0;
-const RESPONSE: u32 = 1;
+pub(super) const REQUEST: u32 = 0;
+pub(super) const RESPONSE: u32 = 1;
 const DOWNSTREAM: u32 = 2;
 const UPSTREAM: u32 = 3;
 
@@ -29,16 +29,17 @@ pub(super) fn send_local_response(
     let headers = pairs::decode(call.read(headers)?).unwrap_or_default().into_iter().collect();
     let grpc_status = u32::try_from(grpc_status).ok().filter(|status| *status <= LAST_GRPC_STATUS);
     let reply = LocalReply { status, headers, body, details, grpc_status };
+    call.state_mut().stopped = true;
     defer(call.state_mut(), Deferred::Reply(reply));
     Ok(())
 }
 
-/// Envoy forgets the request's headers at once, for a response too, and goes on after the callback.
+/// Envoy forgets the request at once, for a response too, and goes on after the callback.
 pub(super) fn continue_stream(call: &mut Call<'_>, stream: u32) -> Answer {
     let steer = match stream {
-        REQUEST => None,
-        RESPONSE => Some(Steer::ContinueResponse),
-        DOWNSTREAM => Some(Steer::ContinueConnection),
+        REQUEST => Steer::ContinueRequest,
+        RESPONSE => Steer::ContinueResponse,
+        DOWNSTREAM => Steer::ContinueConnection,
         UPSTREAM => return Err(Status::Unimplemented.into()),
         _ => return Err(Status::BadArgument.into()),
     };
@@ -47,9 +48,9 @@ pub(super) fn continue_stream(call: &mut Call<'_>, stream: u32) -> Answer {
     if stream <= RESPONSE
         && let Some(http) = state.http_mut(id)
     {
-        http.request.held = Held::Passed;
+        http.request.forget();
     }
-    state.deferred.extend(steer.map(|steer| (id, Deferred::Steer(steer))));
+    state.deferred.push_back((id, Deferred::Steer(steer)));
     Ok(())
 }
 
@@ -86,16 +87,26 @@ pub(super) fn done(call: &mut Call<'_>) -> Answer {
     }
 }
 
+/// The hostcall of ABI 0.1.0 acts for the effective context.
+pub(super) fn clear_route_cache(call: &mut Call<'_>) -> Answer {
+    let id = call.state().context_id();
+    refresh_route(call.state_mut(), id);
+    Ok(())
+}
+
+fn refresh_route(state: &mut State, id: u32) {
+    if let Some(http) = state.http_mut(id) {
+        http.route_refreshes += 1;
+    }
+}
+
 /// Foreign functions act for the context that runs, not for the effective one.
 pub(super) fn call_foreign_function(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) -> Answer {
     let argument = call.copy(argument)?;
     match call.read(name)? {
         b"clear_route_cache" => {
-            let state = call.state_mut();
-            let id = state.current;
-            if let Some(http) = state.http_mut(id) {
-                http.route_refreshes += 1;
-            }
+            let id = call.state().current;
+            refresh_route(call.state_mut(), id);
         }
         b"declare_property" => declare_property(call, &argument)?,
         _ => return Err(Status::NotFound.into()),

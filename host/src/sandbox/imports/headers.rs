@@ -1,12 +1,22 @@
 //! Hostcalls on header maps.
 
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::abi::Abi;
 use crate::sandbox::headers::Headers;
+use crate::sandbox::http::Held;
+use crate::sandbox::message::Side;
 use crate::sandbox::pairs as block;
-use crate::sandbox::state::{Held, Phase, State};
+use crate::sandbox::state::State;
+use crate::sandbox::stream::Phase;
 
 const REQUEST: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE: u32 = 2;
+const RESPONSE_TRAILERS: u32 = 3;
+const GRPC_INITIAL_METADATA: u32 = 4;
+const GRPC_TRAILING_METADATA: u32 = 5;
+const CALL_RESPONSE_HEADERS: u32 = 6;
+const CALL_RESPONSE_TRAILERS: u32 = 7;
 const LAST_MAP: u32 = 7;
 
 /// Envoy counts bytes here, of maps that can be written.
@@ -18,8 +28,12 @@ pub(super) fn size(call: &mut Call<'_>, map: u32, ret: u32) -> Answer {
 /// A map that is not there now reads as an empty one.
 pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
-    let pairs = readable(call.state(), map).map(|headers| block::encode(headers.iter()));
-    call.give(&pairs.unwrap_or_default(), slot)
+    call.hand(slot, |call, bytes| {
+        if let Some(headers) = readable(call.state(), map) {
+            block::write(headers.iter(), bytes);
+        }
+        Ok(())
+    })
 }
 
 /// A block that does not decode clears the map, as in Envoy.
@@ -34,10 +48,19 @@ pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
 
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
     known(map)?;
-    let key = call.read(key)?;
-    let Some(headers) = readable(call.state(), map) else { return Err(absent(call.state()).into()) };
-    let value = headers.values(key).next().ok_or(Status::NotFound)?.to_vec();
-    call.give(&value, slot)
+    call.hand(slot, |call, bytes| {
+        let key = call.read(key)?;
+        let found = match readable(call.state(), map) {
+            Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
+            None => Err(absent(call.state())),
+        };
+        match found {
+            // Before ABI 0.2.0, what is missing reads as empty.
+            Err(Status::NotFound) if call.state().abi < Abi::V0_2_0 => {}
+            found => bytes.extend_from_slice(found?),
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
@@ -68,12 +91,29 @@ fn known(map: u32) -> Result<(), Status> {
     if map > LAST_MAP { Err(Status::BadArgument) } else { Ok(()) }
 }
 
+/// What has come with a callout's answer, which is the root's, can only be read.
+fn arrived(state: &State, map: u32) -> Option<&Headers> {
+    let arrived = &state.root(state.root_id())?.callouts.arrived;
+    match map {
+        GRPC_INITIAL_METADATA => arrived.initial_metadata.as_ref(),
+        GRPC_TRAILING_METADATA => arrived.trailing_metadata.as_ref(),
+        CALL_RESPONSE_HEADERS => arrived.response.as_ref().map(|response| &response.headers),
+        CALL_RESPONSE_TRAILERS => arrived.response.as_ref()?.trailers.as_ref(),
+        _ => None,
+    }
+}
+
 fn readable(state: &State, map: u32) -> Option<&Headers> {
+    if map >= GRPC_INITIAL_METADATA {
+        return arrived(state, map);
+    }
     let stream = state.stream_of(state.context_id())?;
     let http = stream.http()?;
     match map {
         REQUEST => stream.readable(&http.request),
         RESPONSE => stream.readable(&http.response),
+        REQUEST_TRAILERS => stream.readable_trailers(Side::Request),
+        RESPONSE_TRAILERS => stream.readable_trailers(Side::Response),
         _ => None,
     }
 }
@@ -82,7 +122,7 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
 fn absent(state: &State) -> Status {
     match state.stream_of(state.context_id()).map(|stream| stream.phase) {
         Some(Phase::Log) => Status::NotFound,
-        Some(Phase::Request | Phase::Response) | None => Status::BadArgument,
+        Some(Phase::Request | Phase::Data | Phase::Response) | None => Status::BadArgument,
     }
 }
 
@@ -92,6 +132,8 @@ fn writable(state: &mut State, map: u32) -> Result<&mut Headers, Status> {
     let message = match map {
         REQUEST => &mut http.request,
         RESPONSE => &mut http.response,
+        REQUEST_TRAILERS => return http.request.trailers_mut().ok_or(Status::BadArgument),
+        RESPONSE_TRAILERS => return http.response.trailers_mut().ok_or(Status::BadArgument),
         _ => return Err(Status::BadArgument),
     };
     match message.held {

@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::attributes;
+use crate::sandbox::callout::Arrived;
 use crate::sandbox::log::{Level, LogLine};
 use crate::sandbox::state::State;
+use crate::sandbox::stream::{Protocol, Stream};
 
+const REQUEST_BODY: u32 = 0;
+const RESPONSE_BODY: u32 = 1;
+const DOWNSTREAM_DATA: u32 = 2;
+const UPSTREAM_DATA: u32 = 3;
+const CALL_RESPONSE_BODY: u32 = 4;
+const GRPC_MESSAGE: u32 = 5;
 const VM_CONFIGURATION: u32 = 6;
 const PLUGIN_CONFIGURATION: u32 = 7;
-const LAST_BUFFER: u32 = 8;
+const CALL_DATA: u32 = 8;
 
 pub(super) fn log(call: &mut Call<'_>, level: u32, message: Span) -> Answer {
     let level = Level::of_line(level).ok_or(Status::BadArgument)?;
@@ -20,9 +28,10 @@ pub(super) fn log(call: &mut Call<'_>, level: u32, message: Span) -> Answer {
 
 /// The timer is the root's, whichever context asks.
 pub(super) fn set_tick_period(call: &mut Call<'_>, milliseconds: u32) -> Answer {
-    let id = call.state().root_id();
+    let (id, now) = (call.state().root_id(), call.state().now);
     if let Some(root) = call.state_mut().root_mut(id) {
         root.tick_period = Duration::from_millis(milliseconds.into());
+        root.next_tick = (milliseconds > 0).then(|| now + root.tick_period);
     }
     Ok(())
 }
@@ -40,14 +49,76 @@ pub(super) fn buffer_status(call: &mut Call<'_>, buffer: u32, length: u32, flags
     Ok(call.write_u32(flags, 0)?)
 }
 
+/// ABI 0.1.0 has one hostcall for both configurations: the plugin's while it is configured, the VM's at any other time.
+pub(super) fn configuration(call: &mut Call<'_>, slot: Slot) -> Answer {
+    let state = call.state();
+    let root = state.configuring.and_then(|id| state.root(id));
+    let bytes = root.map_or(&state.vm_configuration, |root| &root.plugin.configuration).clone();
+    call.give(&bytes, slot)
+}
+
+/// At the start, `length` bytes make way for the new ones; at or beyond the end these are appended. Anywhere else Envoy
+/// refuses, and so it does where there is no buffer, or one that cannot be written.
+pub(super) fn set_buffer_bytes(
+    call: &mut Call<'_>,
+    buffer: u32,
+    (start, length): (u32, u32),
+    bytes: Span,
+) -> Answer {
+    buffer_of(call.state(), buffer)?;
+    let bytes = call.copy(bytes)?;
+    let id = call.state().context_id();
+    let stream = call.state_mut().stream_mut(id).ok_or(Status::BadArgument)?;
+    let body = writable_buffer(stream, buffer).ok_or(Status::BadArgument)?;
+    match start as usize {
+        0 => drop(body.splice(..body.len().min(length as usize), bytes)),
+        start if start >= body.len() => body.extend(bytes),
+        _ => return Err(Status::BadArgument.into()),
+    }
+    Ok(())
+}
+
+fn writable_buffer(stream: &mut Stream, buffer: u32) -> Option<&mut Vec<u8>> {
+    match (buffer, &mut stream.protocol) {
+        (REQUEST_BODY, Protocol::Http(http)) => http.request.body_mut(),
+        (RESPONSE_BODY, Protocol::Http(http)) => http.response.body_mut(),
+        (DOWNSTREAM_DATA, Protocol::L4(l4)) => l4.downstream.held.then_some(&mut l4.downstream.buffer),
+        (UPSTREAM_DATA, Protocol::L4(l4)) => l4.upstream.held.then_some(&mut l4.upstream.buffer),
+        (_, Protocol::Http(_) | Protocol::L4(_)) => None,
+    }
+}
+
+/// A stream's buffer that is not there now reads as an empty one.
+fn stream_buffer(state: &State, buffer: u32) -> &[u8] {
+    let Some(stream) = state.stream_of(state.context_id()) else { return &[] };
+    match (buffer, &stream.protocol) {
+        (REQUEST_BODY, Protocol::Http(http)) => http.request.body(),
+        (RESPONSE_BODY, Protocol::Http(http)) => http.response.body(),
+        (DOWNSTREAM_DATA, Protocol::L4(l4)) if l4.downstream.held => &l4.downstream.buffer,
+        (UPSTREAM_DATA, Protocol::L4(l4)) if l4.upstream.held => &l4.upstream.buffer,
+        (_, Protocol::Http(_) | Protocol::L4(_)) => &[],
+    }
+}
+
+fn arrived(state: &State) -> Option<&Arrived> {
+    state.root(state.root_id()).map(|root| &root.callouts.arrived)
+}
+
 fn buffer_of(state: &State, buffer: u32) -> Result<&[u8], Status> {
     match buffer {
+        REQUEST_BODY..=UPSTREAM_DATA => Ok(stream_buffer(state, buffer)),
         VM_CONFIGURATION => Ok(&state.vm_configuration),
         PLUGIN_CONFIGURATION => {
             let root = state.configuring.and_then(|id| state.root(id)).ok_or(Status::NotFound)?;
             Ok(&root.plugin.configuration)
         }
-        0..=LAST_BUFFER => Err(Status::NotFound),
+        CALL_RESPONSE_BODY => {
+            let response = arrived(state).and_then(|arrived| arrived.response.as_ref());
+            response.map(|response| response.body.as_slice()).ok_or(Status::NotFound)
+        }
+        GRPC_MESSAGE => Ok(arrived(state).map(|arrived| arrived.message.as_slice()).unwrap_or_default()),
+        // The arguments of a call that no function of this host makes.
+        CALL_DATA => Ok(&[]),
         _ => Err(Status::BadArgument),
     }
 }
@@ -69,19 +140,21 @@ pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answ
 }
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
-    let (value, written) = call.state().shared.get(call.read(key)?)?;
-    let value = value.to_vec();
+    let state = call.state();
+    let (value, written) = state.world.data().get(&state.vm_id, call.read(key)?)?;
     call.give(&value, slot)?;
     Ok(call.write_u32(cas, written)?)
 }
 
 pub(super) fn set_shared_data(call: &mut Call<'_>, key: Span, value: Span, cas: u32) -> Answer {
     let (key, value) = (call.copy(key)?, call.copy(value)?);
-    Ok(call.state_mut().shared.set(&key, &value, cas)?)
+    let state = call.state();
+    Ok(state.world.data().set(&state.vm_id, &key, &value, cas)?)
 }
 
 pub(super) fn define_metric(call: &mut Call<'_>, kind: u32, name: Span, ret: u32) -> Answer {
     let name = call.copy(name)?;
-    let id = call.state_mut().metrics.define(kind, &name)?;
+    let state = call.state_mut();
+    let id = state.metrics.define(state.world.registry(), kind, &name)?;
     Ok(call.write_u32(ret, id)?)
 }

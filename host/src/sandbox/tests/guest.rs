@@ -16,6 +16,7 @@ const PRELUDE: &str = r#"
 (import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_set_property" (func $set_property (param i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_set_buffer_bytes" (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
 (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
@@ -24,6 +25,21 @@ const PRELUDE: &str = r#"
 (import "env" "proxy_get_current_time_nanoseconds" (func $now (param i32) (result i32)))
 (import "env" "proxy_http_call" (func $http_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_get_status" (func $status (param i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_call" (func $grpc_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_stream" (func $grpc_stream (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_send" (func $grpc_send (param i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_cancel" (func $grpc_cancel (param i32) (result i32)))
+(import "env" "proxy_grpc_close" (func $grpc_close (param i32) (result i32)))
+(import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+(import "env" "proxy_resolve_shared_queue" (func $resolve (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_get_shared_data" (func $shared (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_set_shared_data" (func $share (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
+(import "env" "proxy_set_tick_period_milliseconds" (func $period (param i32) (result i32)))
 (memory (export "memory") 2)
 (global $heap (mut i32) (i32.const 65536))
 (func (export "proxy_abi_version_0_2_1"))
@@ -68,6 +84,11 @@ impl Guest {
 
     pub(super) fn on_response(&mut self, body: &str) -> &mut Self {
         self.on("proxy_on_response_headers", "(param i32 i32 i32) (result i32)", body)
+    }
+
+    /// Exports a callback of three parameters that answers with an action, such as the body callbacks.
+    pub(super) fn on_three(&mut self, name: &str, body: &str) -> &mut Self {
+        self.on(name, "(param i32 i32 i32) (result i32)", body)
     }
 
     pub(super) fn module(&self) -> Module {

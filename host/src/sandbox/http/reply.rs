@@ -1,7 +1,7 @@
 //! The response that Envoy makes of a local reply.
 
-use super::headers::Headers;
-use super::outcome::LocalReply;
+use crate::sandbox::headers::Headers;
+use crate::sandbox::outcome::LocalReply;
 
 /// The response's headers: the filter's own, and those Envoy sets by the body.
 pub(crate) fn response_headers(reply: &LocalReply, grpc: bool) -> Headers {
