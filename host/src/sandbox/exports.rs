@@ -1,5 +1,7 @@
 //! The guest's callbacks.
 
+use std::sync::Arc;
+
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use super::abi::Abi;
@@ -9,7 +11,8 @@ use super::state::State;
 #[derive(Clone)]
 pub(crate) struct Export<P, R> {
     pub(crate) name: &'static str,
-    pub(crate) func: Option<TypedFunc<P, R>>,
+    /// Shared, as a copy of a typed function counts its type up and down.
+    pub(crate) func: Option<Arc<TypedFunc<P, R>>>,
 }
 
 impl<P: WasmParams, R: WasmResults> Export<P, R> {
@@ -20,7 +23,7 @@ impl<P: WasmParams, R: WasmResults> Export<P, R> {
         store: &mut Store<State>,
     ) -> wasmtime::Result<Self> {
         let func = instance.get_func(&mut *store, name);
-        let func = func.map(|func| func.typed(&*store)).transpose()?;
+        let func = func.map(|func| func.typed(&*store).map(Arc::new)).transpose()?;
         Ok(Self { name, func })
     }
 }

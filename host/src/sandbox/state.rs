@@ -22,7 +22,7 @@ use super::world::World;
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
     pub(crate) memory: Option<Memory>,
-    pub(crate) malloc: Option<TypedFunc<u32, u32>>,
+    pub(crate) malloc: Option<Arc<TypedFunc<u32, u32>>>,
     pub(crate) limits: StoreLimits,
     pub(crate) abi: Abi,
     pub(crate) node: Arc<Node>,

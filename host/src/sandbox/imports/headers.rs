@@ -30,7 +30,7 @@ pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
     call.hand(slot, |call, bytes| {
         if let Some(headers) = readable(call.state(), map) {
-            block::encode(headers.iter(), bytes);
+            block::write(headers.iter(), bytes);
         }
         Ok(())
     })
