@@ -1,6 +1,6 @@
 //! What the guest can learn about where it runs and whom it talks to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value as Json;
 
 use super::callout::Clusters;
+use super::failure::FailurePolicy;
 use super::filter_state::ConnectionState;
 
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
@@ -52,6 +53,11 @@ pub struct Plugin {
     pub configuration: Vec<u8>,
     /// The environment of the VM: `environment_variables`, which a guest reads through WASI.
     pub environment: BTreeMap<String, String>,
+    /// What the module may import and export: `capability_restriction_config`, by names such as `proxy_http_call`,
+    /// `proxy_on_log` and `fd_write`. Empty is everything.
+    pub capabilities: BTreeSet<String>,
+    /// What becomes of streams when the guest traps.
+    pub failure_policy: FailurePolicy,
     /// Whether a pause of headers leaves the body callbacks running: `allow_on_headers_stop_iteration`.
     pub allow_on_headers_stop_iteration: bool,
 }
