@@ -106,7 +106,8 @@ fn buffer_of(state: &State, buffer: u32) -> Result<&[u8], Status> {
             let root = state.configuring.and_then(|id| state.root(id)).ok_or(Status::NotFound)?;
             Ok(&root.plugin.configuration)
         }
-        CALL_RESPONSE_BODY..=GRPC_MESSAGE | CALL_DATA => Err(Status::NotFound),
+        GRPC_MESSAGE | CALL_DATA => Ok(&[]),
+        CALL_RESPONSE_BODY => Err(Status::NotFound),
         _ => Err(Status::BadArgument),
     }
 }
