@@ -246,6 +246,7 @@ impl Display for Refusal {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreadable(PlanError::Malformed(why)) => write!(out, "this is not a plan: {why}"),
+            Self::Unreadable(PlanError::Garbled(why)) => write!(out, "this is not a plan: {why}"),
             Self::Unreadable(error) => write!(out, "{error}"),
             Self::Silent { key } => write!(out, "this proxy's node metadata has no usable {key}"),
             Self::Elsewhere { key, plan, proxy } => {

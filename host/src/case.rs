@@ -49,6 +49,24 @@ pub struct Call {
     pub to: Option<Located<ClusterName>>,
     /// The request.
     pub request: Request,
+    /// How well the destination's proxy can know where it is from.
+    pub level: Level,
+}
+
+/// What the destination's proxy has to know the source by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Level {
+    /// Its Envoy gives the peer's certificate.
+    #[default]
+    Verified,
+    /// It does not; the trust domain of the peer's identity is of one cluster alone.
+    TrustDomain,
+    /// It does not; the request carries a token of its cluster.
+    Token,
+    /// It does not, and the tag is all there is.
+    Claimed,
+    /// There is no certificate.
+    Unknown,
 }
 
 /// Who sends a request.
@@ -112,7 +130,7 @@ impl fmt::Display for Expectation {
 /// As `isthmus explain` would be asked of it.
 impl fmt::Display for Call {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, request } = self;
+        let Self { from, to, request, level: _ } = self;
         let Request { host, method, path, headers } = request;
         write!(out, "{method} {}{path} from {}", host.value, from.cluster.value)?;
         write!(out, "/{}/{}", from.namespace, from.service_account)?;

@@ -2,10 +2,13 @@
 
 mod json;
 mod junit;
+mod measures;
 mod text;
 
 pub use junit::JunitError;
 
+use crate::coverage::Coverage;
+use crate::mutate::Mutation;
 use crate::runner::{Failure, Job, Tested};
 
 /// What came of the cases that were chosen.
@@ -15,6 +18,10 @@ pub struct Report<'r> {
     pub jobs: &'r [Job<'r>],
     /// What came of each; `None`: it was not run, as one before it had failed.
     pub tested: &'r [Option<Tested>],
+    /// What they have touched, where that was asked.
+    pub coverage: Option<&'r Coverage>,
+    /// What they would notice, where that was asked.
+    pub mutation: Option<&'r Mutation>,
 }
 
 /// How many cases came to what.
@@ -29,6 +36,11 @@ pub struct Counts {
 }
 
 impl<'r> Report<'r> {
+    /// What came of cases, and no more.
+    pub fn new(jobs: &'r [Job<'r>], tested: &'r [Option<Tested>]) -> Self {
+        Self { jobs, tested, coverage: None, mutation: None }
+    }
+
     /// How many passed and failed.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
@@ -51,7 +63,7 @@ impl<'r> Report<'r> {
             let length = jobs.iter().take_while(|job| job.suite.file == *file).count();
             let (these, other_jobs) = jobs.split_at(length);
             let (came, others) = tested.split_at(length.min(tested.len()));
-            suites.push(Report { jobs: these, tested: came });
+            suites.push(Report::new(these, came));
             (jobs, tested) = (other_jobs, others);
         }
         suites

@@ -18,11 +18,11 @@ use std::fmt;
 use policy::Mesh;
 use policy::compile::{ClusterPlans, Plans};
 use policy::evaluate::{Arrival, Route};
-use policy::mesh::Cluster;
+use policy::mesh::{Cluster, IssuerName};
 use policy::name::{ClusterName, Identity, Service};
-use policy::source::Source;
+use policy::source::{Evidence, Source};
 
-use crate::case::Call;
+use crate::case::{Call, Level};
 
 /// A call on the way to one destination.
 #[derive(Debug, Clone)]
@@ -194,6 +194,21 @@ impl Journey<'_> {
             method: &request.method,
             path: &request.path,
             host: Some(&request.host.value),
+        }
+    }
+
+    /// What the destination's proxy has to know the source by.
+    fn evidence(&self) -> Evidence<'_> {
+        let level = self.call.level;
+        let peer = level != Level::Unknown;
+        let own = self.source.name.as_str();
+        let issuer = self.source.issuers.first().map(IssuerName::as_str);
+        Evidence {
+            peer,
+            issuer: issuer.filter(|_| level == Level::Verified),
+            identity: Some(&self.identity).filter(|_| peer),
+            token: (level == Level::Token).then_some(own),
+            tag: Some(own),
         }
     }
 

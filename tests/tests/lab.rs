@@ -10,6 +10,8 @@ mod edges;
 mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/grpc.rs"]
+mod grpc;
 #[path = "lab/listeners.rs"]
 mod listeners;
 #[path = "lab/older.rs"]
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use isthmus::envoy::{Envoy, Version};
-use isthmus::lab::{Answer, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
+use isthmus::lab::{Answer, Application, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
 use isthmus::workspace::Workspace;
 
 /// A module that needs no toolchain: an HTTP filter that writes filter state, and a network filter that closes.
@@ -72,6 +74,7 @@ fn blueprint() -> Blueprint {
         namespace: "sample".to_owned(),
         port: 5000,
         clusters: clusters.iter().map(|c| (*c).to_owned()).collect(),
+        application: Application::Hello,
     };
     Blueprint {
         mesh: "mesh1".to_owned(),

@@ -7,7 +7,7 @@ use policy::document::{self, Fields, Located, Node};
 use policy::finding::{Code, Finding, Place, has_errors};
 use policy::name::{ClusterName, Namespace, ServiceAccount};
 
-use super::{Call, Case, Expectation, Origin, Request, Suite};
+use super::{Call, Case, Expectation, Level, Origin, Request, Suite};
 
 pub(super) fn suite(file: &str, text: &str) -> (Option<Suite>, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -68,7 +68,11 @@ fn case(node: Node, findings: &mut Vec<Finding>) -> Option<Case> {
     let request = fields.required("request").and_then(|node| request(node, fields.findings()));
     let expect = fields.required("expect").and_then(|node| expectation(node, fields.findings()));
     fields.close();
-    Some(Case { name: name?, call: Call { from: from?, to, request: request? }, expect: expect? })
+    Some(Case {
+        name: name?,
+        call: Call { from: from?, to, request: request?, level: Level::default() },
+        expect: expect?,
+    })
 }
 
 fn origin(node: Node, findings: &mut Vec<Finding>) -> Option<Origin> {

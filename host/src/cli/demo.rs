@@ -124,7 +124,7 @@ fn offline(module: &Path, example: &Path, story: &mut Story<'_>) -> anyhow::Resu
     let begun = Instant::now();
     let options = Options { threads: None, fail_fast: false, now: super::now() };
     let tested = runner::run(&jobs, &Module::compile(&wasm)?, options)?;
-    let report = Report { jobs: &jobs, tested: &tested };
+    let report = Report::new(&jobs, &tested);
     story.block(&report.text(true));
     let failed = report.counts().failed;
     story.line(&format!("{} cases in {:.1} s", jobs.len(), begun.elapsed().as_secs_f64()));

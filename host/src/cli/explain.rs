@@ -9,8 +9,7 @@ use policy::name::{ClusterName, Namespace, ServiceAccount};
 use serde_json::json;
 
 use super::{Common, Exit, Out, Output};
-use crate::case::{Call, Origin, Request};
-use crate::walk::explain::Level;
+use crate::case::{Call, Level, Origin, Request};
 use crate::walk::{self, NoPath};
 
 /// `isthmus explain`
@@ -63,7 +62,7 @@ impl Explain {
         };
         let mut explanations = Vec::new();
         for journey in &journeys {
-            explanations.push(walk::explain::walk(mesh, plans, journey, self.level)?);
+            explanations.push(walk::explain::walk(mesh, plans, journey)?);
         }
         match common.output {
             Output::Json => out.json(&json!({
@@ -110,6 +109,7 @@ impl Explain {
                 path: path.to_owned(),
                 headers,
             },
+            level: self.level,
         })
     }
 }

@@ -5,10 +5,12 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Common, Exit, Out, Output};
+use crate::coverage::{self, Coverage, Threshold};
+use crate::mutate::Mutation;
 use crate::read;
 use crate::render;
 use crate::report::Report;
-use crate::runner::{self, Collection, Options};
+use crate::runner::{self, Collection, Job, Options, Tested};
 use crate::sandbox::Module;
 
 /// `isthmus test`
@@ -33,6 +35,52 @@ pub(super) struct Test {
     /// Name the cases that pass as well
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    measure: Measure,
+}
+
+/// What is to be known of the cases themselves.
+#[derive(Debug, Args)]
+struct Measure {
+    /// Say which rules, reasons and pairs of clusters no case has touched
+    #[arg(long)]
+    coverage: bool,
+    /// Fail when fewer hundredths of the rules, reasons or pairs are touched; rules=, reasons= or pairs= before the
+    /// number asks for one of them; may be repeated
+    #[arg(long, value_name = "[KIND=]PERCENT")]
+    coverage_threshold: Vec<Threshold>,
+    /// Weaken each rule, boundary and exposure in turn, and say what no case notices
+    #[arg(long)]
+    mutate: bool,
+    /// Fail when fewer hundredths of what is weakened are noticed
+    #[arg(long, value_name = "PERCENT", value_parser = coverage::percent)]
+    mutate_threshold: Option<f64>,
+}
+
+impl Measure {
+    fn coverage(&self, jobs: &[Job<'_>], tested: &[Option<Tested>]) -> Option<Coverage> {
+        let asked = self.coverage || !self.coverage_threshold.is_empty();
+        asked.then(|| Coverage::of(jobs, tested))
+    }
+
+    fn mutation(&self, jobs: &[Job<'_>], threads: Option<NonZeroUsize>) -> Option<Mutation> {
+        let asked = self.mutate || self.mutate_threshold.is_some();
+        asked.then(|| Mutation::of(jobs, threads))
+    }
+
+    /// The thresholds that are not reached.
+    fn missed(&self, report: &Report<'_>) -> Vec<String> {
+        let thresholds = self.coverage_threshold.iter();
+        let of = |threshold: &Threshold| {
+            report.coverage.map(|coverage| threshold.missed(coverage)).unwrap_or_default()
+        };
+        let covered = thresholds.flat_map(of).map(|short| format!("coverage: {short}"));
+        let noticed = self.mutate_threshold.zip(report.mutation).and_then(|(percent, mutation)| {
+            let share = mutation.share();
+            (!share.reaches(percent)).then(|| format!("mutants: {share} noticed, less than {percent} %"))
+        });
+        covered.chain(noticed).collect()
+    }
 }
 
 impl Test {
@@ -49,13 +97,20 @@ impl Test {
         let module = Module::compile(&wasm)?;
         let options = Options { threads: self.jobs, fail_fast: self.fail_fast, now: super::now() };
         let tested = runner::run(&jobs, &module, options)?;
-        let report = Report { jobs: &jobs, tested: &tested };
+        let coverage = self.measure.coverage(&jobs, &tested);
+        let mutation = self.measure.mutation(&jobs, self.jobs);
+        let report =
+            Report { jobs: &jobs, tested: &tested, coverage: coverage.as_ref(), mutation: mutation.as_ref() };
         match common.output {
             Output::Text => out.print(report.text(self.verbose).trim_end()),
             Output::Json => out.json(&report.json()),
             Output::Junit => out.print(report.junit()?.trim_end()),
         }
-        Ok(if report.counts().failed == 0 { Exit::Yes } else { Exit::No })
+        let missed = self.measure.missed(&report);
+        for missed in &missed {
+            out.say(&format!("error: {missed}"));
+        }
+        Ok(if report.counts().failed == 0 && missed.is_empty() { Exit::Yes } else { Exit::No })
     }
 
     fn files(&self, common: &Common) -> anyhow::Result<Vec<PathBuf>> {

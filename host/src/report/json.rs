@@ -13,6 +13,7 @@ impl Report<'_> {
         json!({
             "apiVersion": policy::API_VERSION, "kind": "TestReport",
             "passed": counts.passed, "failed": counts.failed, "notRun": counts.not_run, "suites": suites,
+            "coverage": self.coverage_json(), "mutation": self.mutation_json(),
         })
     }
 

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use super::{Counts, Report};
 use crate::render::counted;
 use crate::runner::{Failure, Job, Tested};
-use crate::walk::explain::Level;
 use crate::walk::{self, Compared};
 
 impl Report<'_> {
@@ -26,6 +25,7 @@ impl Report<'_> {
                 }
             }
         }
+        self.measures(&mut out);
         let _infallible = writeln!(out, "{}", said(self.counts()));
         out
     }
@@ -96,7 +96,7 @@ fn why(job: &Job<'_>, compared: &Compared, out: &mut String) {
     let Some(journey) = journeys.iter().find(|journey| journey.destination.name == compared.cluster) else {
         return;
     };
-    let Ok(explained) = walk::explain::walk(mesh, plans, journey, Level::default()) else { return };
+    let Ok(explained) = walk::explain::walk(mesh, plans, journey) else { return };
     if let Some(step) = explained.steps.last() {
         for line in step.to_string().lines() {
             let _infallible = writeln!(out, "        {line}");

@@ -290,9 +290,7 @@ fn encode(value: Value<'_>) -> Result<Vec<u8>, Status> {
 /// A number of a protobuf struct is a double; a list is pairs of an element and nothing.
 fn encode_json(json: &Json) -> Result<Vec<u8>, Status> {
     let block = |parts: Vec<(Vec<u8>, Vec<u8>)>| {
-        let mut block = Vec::new();
-        pairs::encode(parts.iter().map(|(name, value)| (name.as_slice(), value.as_slice())), &mut block);
-        block
+        pairs::encode(parts.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
     };
     match json {
         Json::Object(fields) if fields.is_empty() => Ok(vec![0; 4]),

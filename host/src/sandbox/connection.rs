@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 
+use super::callout::Clusters;
 use super::filter_state::ConnectionState;
 
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
@@ -19,6 +20,8 @@ pub struct Node {
     pub metadata: Json,
     /// The direction of the listener that streams come through.
     pub listener_direction: Direction,
+    /// The clusters that callouts can go to.
+    pub clusters: Clusters,
 }
 
 /// Which way a listener's traffic goes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmtime::{Store, WasmParams, WasmResults};
 
 use super::abi::Restriction;
+use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports};
@@ -95,9 +96,11 @@ impl Instance {
             plugin,
             life: Life::Serving,
             tick_period: std::time::Duration::ZERO,
+            next_tick: None,
+            callouts: Callouts::default(),
             declared: BTreeMap::new(),
         };
-        let id = self.state_mut().insert(Context::Root(root));
+        let id = self.state_mut().insert(Context::Root(Box::new(root)));
         // What is configured can be read when its context is made, then not before `on_configure`.
         self.state_mut().configuring = Some(id);
         let created = self.callback(id, self.exports.on_context_create.clone(), (id, 0));
@@ -180,9 +183,13 @@ impl Instance {
         let state = self.state_mut();
         let before = (state.current, state.effective);
         (state.current, state.effective) = (id, 0);
+        state.record(|recorder| recorder.enter(export.name, id));
         let result = self.store.set_fuel(self.fuel).and_then(|()| func.call(&mut self.store, params));
         let state = self.state_mut();
         (state.current, state.effective) = before;
+        if state.recorder.is_some() {
+            self.record_cost();
+        }
         result.map(Some).map_err(|error| {
             let trapped = Trapped { callback: export.name, cause: cause(&error, self.fuel) };
             self.failed = Some(trapped.clone());
@@ -190,8 +197,13 @@ impl Instance {
         })
     }
 
+    fn record_cost(&self) {
+        let fuel = self.fuel.saturating_sub(self.store.get_fuel().unwrap_or_default());
+        self.state().record(|recorder| recorder.leave(fuel, self.memory_bytes()));
+    }
+
     /// Does what hostcalls asked for, now that their callback has returned.
-    fn settle(&mut self) -> Result<(), Trapped> {
+    pub(crate) fn settle(&mut self) -> Result<(), Trapped> {
         while let Some((id, action)) = self.state_mut().deferred.pop_front() {
             match action {
                 Deferred::Reply(reply) => self.reply(id, reply)?,

@@ -1,11 +1,10 @@
 //! Links a module: each import to what Envoy has of that name, for the ABI that the module speaks.
 
-use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, Val};
+use wasmtime::{Engine, ExternType, InstancePre, Linker};
 
 use super::abi::Abi;
 use super::error::SandboxError;
 use super::state::State;
-use super::status::Status;
 use super::{imports, wasi};
 
 /// Links `module`. An import that its ABI does not have is an error, as it is in Envoy.
@@ -20,8 +19,8 @@ pub(crate) fn link(
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
         let missing = || SandboxError::Import { module: from.to_owned(), name: name.to_owned(), abi };
-        let ExternType::Func(ty) = import.ty() else { return Err(missing()) };
-        if !define(&mut linker, from, name, (abi, ty)).map_err(unlinked)? {
+        let function = matches!(import.ty(), ExternType::Func(_));
+        if !function || !define(&mut linker, from, name, abi).map_err(unlinked)? {
             return Err(missing());
         }
     }
@@ -33,12 +32,7 @@ fn unlinked(error: wasmtime::Error) -> SandboxError {
 }
 
 /// Gives `linker` what Envoy has of this name; the answer is whether it has any.
-fn define(
-    linker: &mut Linker<State>,
-    from: &str,
-    name: &str,
-    (abi, ty): (Abi, FuncType),
-) -> wasmtime::Result<bool> {
+fn define(linker: &mut Linker<State>, from: &str, name: &str, abi: Abi) -> wasmtime::Result<bool> {
     if wasi::MODULES.contains(&from) {
         return wasi::define(linker, from, name);
     }
@@ -49,16 +43,7 @@ fn define(
         ("env", "emscripten_notify_memory_growth") => {
             linker.func_wrap(from, name, |_memory: u32| {}).map(|_| true)
         }
-        ("env", name) if imports::is_later(name) => define_stub(linker, name, ty).map(|()| true),
         ("env", name) if abi.has(name) => imports::define(linker, name),
         _ => Ok(false),
     }
-}
-
-fn define_stub(linker: &mut Linker<State>, name: &str, ty: FuncType) -> wasmtime::Result<()> {
-    linker.func_new("env", name, ty, |_, _, results| {
-        results.fill(Val::I32(Status::Unimplemented as i32));
-        Ok(())
-    })?;
-    Ok(())
 }

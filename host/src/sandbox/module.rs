@@ -8,6 +8,8 @@ use super::error::{SandboxError, StartError};
 use super::link::link;
 use super::state::State;
 use super::vm::Vm;
+use super::workers::Workers;
+use super::world::World;
 
 /// The guest's allocator, by either of its names.
 pub(crate) const ALLOCATORS: [&str; 2] = ["malloc", "proxy_on_memory_allocate"];
@@ -51,7 +53,17 @@ impl Module {
 
     /// Starts a VM with one plugin: `_initialize`, `on_context_create`, `on_vm_start`, `on_configure`.
     pub fn start(&self, node: &Node, plugin: Plugin) -> Result<Vm, StartError> {
-        Vm::start(self.clone(), node.clone().into(), plugin.into())
+        self.start_in(&World::new(), node, plugin)
+    }
+
+    /// Starts a VM that shares its metrics, data and queues with the other VMs of `world`.
+    pub fn start_in(&self, world: &World, node: &Node, plugin: Plugin) -> Result<Vm, StartError> {
+        Vm::start(self.clone(), node.clone().into(), plugin.into(), world.clone())
+    }
+
+    /// Starts a VM for each of `count` workers, after a canary.
+    pub fn start_workers(&self, node: &Node, plugin: Plugin, count: usize) -> Result<Workers, StartError> {
+        Workers::start(self, node, plugin, count)
     }
 
     pub(crate) fn linked(&self) -> &InstancePre<State> {

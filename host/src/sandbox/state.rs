@@ -1,5 +1,6 @@
 //! What the host keeps for a VM: the store's data.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +8,16 @@ use std::time::Duration;
 use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 
 use super::abi::{Abi, Restriction};
+use super::callout::Callouts;
 use super::connection::{Node, Plugin};
 use super::filter_state::Prototype;
 use super::log::{Level, LogLine};
 use super::metrics::Metrics;
 use super::outcome::LocalReply;
 use super::random::Random;
-use super::shared::SharedData;
 use super::stream::{Http, L4, Stream};
+use super::trace::Recorder;
+use super::world::World;
 
 /// Envoy's bound on a guest's memory.
 const MEMORY_LIMIT: usize = 1 << 30;
@@ -22,7 +25,7 @@ const MEMORY_LIMIT: usize = 1 << 30;
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
     pub(crate) memory: Option<Memory>,
-    pub(crate) malloc: Option<TypedFunc<u32, u32>>,
+    pub(crate) malloc: Option<Arc<TypedFunc<u32, u32>>>,
     pub(crate) limits: StoreLimits,
     pub(crate) abi: Abi,
     pub(crate) node: Arc<Node>,
@@ -34,7 +37,12 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) log_level: Level,
     pub(crate) metrics: Metrics,
-    pub(crate) shared: SharedData,
+    pub(crate) world: World,
+    /// The VM's number in its world.
+    pub(crate) vm: u64,
+    pub(crate) vm_id: String,
+    /// How many callouts of each kind were made.
+    pub(crate) callouts_made: [u32; 3],
     pub(crate) contexts: BTreeMap<u32, Context>,
     last_context: u32,
     /// The context of the callback that runs; 0 is the VM itself.
@@ -46,6 +54,8 @@ pub(crate) struct State {
     pub(crate) restriction: Restriction,
     /// A local reply was sent in the callback that runs, for any stream: its verdict is then a stop.
     pub(crate) stopped: bool,
+    /// Notes what callbacks do, if the test wants that.
+    pub(crate) recorder: Option<RefCell<Recorder>>,
     /// What hostcalls asked for, to be done when the callback has returned.
     pub(crate) deferred: VecDeque<(u32, Deferred)>,
     /// Where what a guest is handed is put together.
@@ -55,7 +65,7 @@ pub(crate) struct State {
 /// A context of the guest.
 #[derive(Debug)]
 pub(crate) enum Context {
-    Root(Root),
+    Root(Box<Root>),
     Stream(Box<Stream>),
 }
 
@@ -65,6 +75,8 @@ pub(crate) struct Root {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) life: Life,
     pub(crate) tick_period: Duration,
+    pub(crate) next_tick: Option<Duration>,
+    pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
     pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
 }
@@ -99,7 +111,7 @@ pub(crate) enum Steer {
 }
 
 impl State {
-    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin) -> Self {
+    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin, world: World) -> Self {
         Self {
             memory: None,
             malloc: None,
@@ -113,7 +125,10 @@ impl State {
             logs: Vec::new(),
             log_level: Level::Info,
             metrics: Metrics::default(),
-            shared: SharedData::default(),
+            vm: world.next_vm(),
+            vm_id: plugin.vm_id.clone(),
+            world,
+            callouts_made: [0; 3],
             contexts: BTreeMap::new(),
             last_context: 0,
             current: 0,
@@ -121,8 +136,15 @@ impl State {
             configuring: None,
             restriction: Restriction::None,
             stopped: false,
+            recorder: None,
             deferred: VecDeque::new(),
             buffer: Vec::new(),
+        }
+    }
+
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &self.recorder {
+            note(&mut recorder.borrow_mut());
         }
     }
 

@@ -2,8 +2,11 @@
 
 mod abis;
 mod bodies;
+mod callouts;
 mod connections;
 mod guest;
 mod properties;
 mod streams;
+mod traces;
 mod vms;
+mod worlds;

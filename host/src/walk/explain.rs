@@ -6,24 +6,12 @@ use policy::compile::Plans;
 use policy::evaluate::{self, Route};
 use policy::explain::{self, Outcome, RuleWalk, SectionWalk, Walk};
 use policy::plan::Location;
-use policy::source::{Evidence, Source};
+use policy::source::Source;
 use policy::verdict::{Judgement, Verdict};
 use policy::{Guard, Mesh};
 use serde::Serialize;
 
 use super::{Journey, NoPath, Stop};
-
-/// How well the destination's proxy comes to know where a request is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Level {
-    /// Its Envoy gives the peer's certificate.
-    #[default]
-    Verified,
-    /// It does not, and the tag is all there is.
-    Claimed,
-    /// There is no certificate.
-    Unknown,
-}
 
 /// What became of a request on the way to one cluster, and why.
 #[derive(Debug, Serialize)]
@@ -109,7 +97,7 @@ impl Decision {
 }
 
 /// Explains one journey.
-pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>, level: Level) -> Result<Explanation, NoPath> {
+pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>) -> Result<Explanation, NoPath> {
     let (here, there) = journey.plans(plans).ok_or(NoPath::Misfit)?;
     let mut steps = Vec::new();
     let departure = journey.call.departure(&here.outbound, &journey.service, 0);
@@ -139,18 +127,8 @@ pub fn walk(mesh: &Mesh, plans: &Plans, journey: &Journey<'_>, level: Level) -> 
     }
     let plan = there.inbound_of(&journey.service.namespace);
     let guard = Guard::new(plan, &journey.service.namespace, &journey.labels(mesh));
-    let issuer = journey.source.issuers.first().map(policy::mesh::IssuerName::as_str);
-    let identity = Some(&journey.identity).filter(|_| level != Level::Unknown);
-    let source = Source::of(
-        plan,
-        Evidence {
-            peer: level != Level::Unknown,
-            issuer: issuer.filter(|_| level == Level::Verified),
-            identity,
-            token: None,
-            tag: Some(journey.source.name.as_str()),
-        },
-    );
+    let evidence = journey.evidence();
+    let (identity, source) = (evidence.identity, Source::of(plan, evidence));
     let arrival = journey.arrival(source, identity);
     let walk = explain::inbound(plan, &guard, &arrival);
     let decision =

@@ -242,6 +242,7 @@ fn node(role: Role, plan: &Plan, namespace: &Namespace, labels: &Value) -> Node 
             Role::Inbound => Direction::Inbound,
             Role::Outbound | Role::Upstream | Role::Gateway => Direction::Outbound,
         },
+        ..Node::default()
     }
 }
 

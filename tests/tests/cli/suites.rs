@@ -203,3 +203,42 @@ fn a_junit_report_follows_the_schema_and_holds_any_name() {
     assert_eq!((case.attribute("file"), case.attribute("line")), (Some(file.as_str()), Some("39")));
     assert!(failed.text().is_some_and(|text| text.contains("methods: POST, and wanted is GET")), "{xml}");
 }
+
+#[test]
+fn what_cases_do_not_touch_and_would_not_notice_is_said_and_can_be_bounded() {
+    let within =
+        ["--coverage-threshold", "rules=100", "--coverage-threshold", "62.5", "--mutate-threshold", "71.4"];
+    let good = run(&[&["test", "examples/two-clusters"][..], &within].concat());
+    assert_eq!((good.status.code(), stderr(&good).as_str()), (Some(0), ""));
+    let shown = stdout(&good);
+    for line in [
+        "coverage: rules 2 of 2 (100.0 %), reasons 5 of 8 (62.5 %), pairs 4 of 4 (100.0 %)",
+        "  never: examples/two-clusters/policies/ledger.yaml:4:18: ledger/source-unverified",
+        "mutants: 10 of 14 (71.4 %) noticed",
+        "  survived: examples/two-clusters/policies/ledger.yaml:14:13: policy ledger, rule treasury-reads: without its ports \
+         clause, and no case fails",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line} in\n{shown}");
+    }
+    let short = run(&[
+        "test",
+        "examples/two-clusters",
+        "--coverage-threshold",
+        "62.51",
+        "--mutate-threshold",
+        "71.43",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(short.status.code(), Some(1));
+    let wanted = "error: coverage: reasons 5 of 8 (62.5 %), less than 62.51 %\n\
+                  error: mutants: 10 of 14 (71.4 %) noticed, less than 71.43 %\n";
+    assert_eq!(stderr(&short), wanted);
+    let report: Value = serde_json::from_slice(&short.stdout).expect("JSON");
+    assert_eq!(report["coverage"]["reasons"]["percent"], 62.5);
+    assert_eq!(report["mutation"]["noticed"], 10);
+    let dumps = report["mutation"]["items"].as_array().into_iter().flatten();
+    let dumps = dumps.filter(|mutant| mutant["what"] == "policy ledger, rule no-dumps: left out");
+    let by: Vec<&Value> = dumps.map(|mutant| &mutant["by"]).collect();
+    assert_eq!(by, ["no one dumps the ledger from elsewhere, whatever else allows it"]);
+}

@@ -1,7 +1,8 @@
 //! The same probes in the sandbox, on connections with the same ends.
 
 use isthmus::sandbox::{
-    self, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node, Passed, Plugin, Vm,
+    self, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node, Passed,
+    Plugin, Vm,
 };
 
 use super::envoy::Ends;
@@ -19,6 +20,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
         cluster: text("cluster"),
         metadata: node["metadata"].clone(),
         listener_direction: Direction::Inbound,
+        clusters: Clusters::of([scenario.name.as_str()]),
     };
     let plugin = Plugin {
         name: scenario.name.clone(),

@@ -13,6 +13,10 @@ const REQUEST: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE: u32 = 2;
 const RESPONSE_TRAILERS: u32 = 3;
+const GRPC_INITIAL_METADATA: u32 = 4;
+const GRPC_TRAILING_METADATA: u32 = 5;
+const CALL_RESPONSE_HEADERS: u32 = 6;
+const CALL_RESPONSE_TRAILERS: u32 = 7;
 const LAST_MAP: u32 = 7;
 
 /// Envoy counts bytes here, of maps that can be written.
@@ -26,7 +30,7 @@ pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
     call.hand(slot, |call, bytes| {
         if let Some(headers) = readable(call.state(), map) {
-            block::encode(headers.iter(), bytes);
+            block::write(headers.iter(), bytes);
         }
         Ok(())
     })
@@ -92,7 +96,22 @@ fn known(map: u32) -> Result<(), Status> {
     if map > LAST_MAP { Err(Status::BadArgument) } else { Ok(()) }
 }
 
+/// What has come with a callout's answer, which is the root's, can only be read.
+fn arrived(state: &State, map: u32) -> Option<&Headers> {
+    let arrived = &state.root(state.root_id())?.callouts.arrived;
+    match map {
+        GRPC_INITIAL_METADATA => arrived.initial_metadata.as_ref(),
+        GRPC_TRAILING_METADATA => arrived.trailing_metadata.as_ref(),
+        CALL_RESPONSE_HEADERS => arrived.response.as_ref().map(|response| &response.headers),
+        CALL_RESPONSE_TRAILERS => arrived.response.as_ref()?.trailers.as_ref(),
+        _ => None,
+    }
+}
+
 fn readable(state: &State, map: u32) -> Option<&Headers> {
+    if map >= GRPC_INITIAL_METADATA {
+        return arrived(state, map);
+    }
     let stream = state.stream_of(state.context_id())?;
     let http = stream.http()?;
     match map {
