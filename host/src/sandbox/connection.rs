@@ -77,6 +77,10 @@ pub struct Connection {
     pub tls: Option<Arc<Tls>>,
     /// `xds.cluster_name`: the upstream cluster of the route.
     pub upstream_cluster: Option<Arc<str>>,
+    /// `xds.route_name`.
+    pub route_name: String,
+    /// `xds.virtual_host_name`.
+    pub virtual_host_name: String,
     /// `upstream.address` and `upstream.port`, from the response headers on.
     pub upstream: Option<SocketAddr>,
     /// `xds.upstream_host_metadata`, from the response headers on.
@@ -101,6 +105,8 @@ impl Connection {
             requested_server_name: String::new(),
             tls: None,
             upstream_cluster: None,
+            route_name: String::new(),
+            virtual_host_name: String::new(),
             upstream: None,
             upstream_host_metadata: Arc::default(),
             upstream_filter: false,
@@ -127,6 +133,14 @@ impl Connection {
     #[must_use]
     pub fn with_upstream_cluster(mut self, name: impl Into<Arc<str>>) -> Self {
         self.upstream_cluster = Some(name.into());
+        self
+    }
+
+    /// The same connection, whose requests take this route of this virtual host.
+    #[must_use]
+    pub fn with_route(mut self, route: impl Into<String>, virtual_host: impl Into<String>) -> Self {
+        self.route_name = route.into();
+        self.virtual_host_name = virtual_host.into();
         self
     }
 

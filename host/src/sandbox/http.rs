@@ -17,6 +17,7 @@ use super::state::Context;
 use super::stream::{Http, Phase, Protocol, Replied, Stream};
 
 pub(crate) use flow::{Flow, Held};
+pub(crate) use reply::grpc_status;
 
 /// An HTTP stream under way. It ends when it is finished or dropped.
 pub struct HttpStream<'vm> {
@@ -45,6 +46,9 @@ impl<'vm> HttpStream<'vm> {
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
         guest.callback(id, create, (id, root))?;
+        if let Some(http) = guest.state_mut().http_mut(id) {
+            http.request.held = Held::Filter;
+        }
         guest.deliver(id, Side::Request, request)?;
         drop(guest);
         Ok(stream)
@@ -98,7 +102,7 @@ impl<'vm> HttpStream<'vm> {
                 && http.response.held == Held::Awaited
             {
                 *phase = Phase::Response;
-                http.response = Flow::of(std::mem::take(&mut response.headers));
+                http.responds(Flow::of(std::mem::take(&mut response.headers)));
                 guest.deliver(self.id, Side::Response, response)?;
             }
         }
@@ -191,6 +195,9 @@ fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
 fn log_and_done(guest: &mut Instance, id: u32) -> Result<(), Trapped> {
     let (on_log, on_done) = (guest.exports.on_log.clone(), guest.exports.on_done.clone());
     guest.callback(id, on_log, id)?;
+    if let Some(stream) = guest.state_mut().stream_mut(id) {
+        stream.phase = Phase::Gone;
+    }
     guest.callback(id, on_done, id)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports};
 use super::failure::FailurePolicy;
+use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
 use super::module::{ALLOCATORS, Module};
@@ -101,7 +102,11 @@ impl Instance {
             declared: BTreeMap::new(),
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));
-        self.callback(id, self.exports.on_context_create.clone(), (id, 0))?;
+        // What is configured can be read when its context is made, then not before `on_configure`.
+        self.state_mut().configuring = Some(id);
+        let created = self.callback(id, self.exports.on_context_create.clone(), (id, 0));
+        self.state_mut().configuring = None;
+        created?;
         let started = self.callback(id, self.exports.on_vm_start.clone(), (id, vm_size))?;
         if started == Some(0) {
             return self.refuse_root(id, self.exports.on_vm_start.name);
@@ -225,6 +230,9 @@ impl Instance {
             Steer::Reset => {
                 if let Some(http) = self.state_mut().http_mut(id) {
                     http.reset = true;
+                    if http.response.held == Held::Awaited {
+                        http.details = Some("wasm_close_stream".to_owned());
+                    }
                 }
                 Ok(())
             }
