@@ -16,7 +16,7 @@ mod process;
 mod proxy;
 mod site;
 
-pub use blueprint::{Blueprint, BlueprintError, Client, LabCluster, LabService};
+pub use blueprint::{Application, Blueprint, BlueprintError, Client, LabCluster, LabService};
 pub use http::{Answer, Get, RequestError};
 pub use istiod::PluginError;
 pub use process::Process;

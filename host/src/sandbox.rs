@@ -5,14 +5,17 @@
 //! a [`Message`], and then looks at what there is: what went on, the reply, the log, the metrics.
 //!
 //! Hostcalls answer with Envoy's status codes, phase by phase. What is not here yet answers 12, Unimplemented:
-//! callouts, queues, and attributes that are whole protobuf messages.
+//! attributes that are whole protobuf messages.
 
 mod abi;
 mod attributes;
 mod call;
+mod callout;
 mod connection;
 mod error;
+mod event;
 mod exports;
+mod failure;
 mod filter_state;
 mod headers;
 mod http;
@@ -26,6 +29,8 @@ mod metrics;
 mod module;
 mod outcome;
 mod pairs;
+mod proto;
+mod queue;
 mod random;
 mod shared;
 mod state;
@@ -33,12 +38,17 @@ mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod vm;
 mod wasi;
+mod workers;
+mod world;
 
 pub use abi::Abi;
+pub use callout::{Clusters, GrpcAnswer, GrpcCall, HttpAnswer, HttpCall};
 pub use connection::{Connection, Direction, Node, PeerCertificate, Plugin, Tls};
 pub use error::{SandboxError, StartError, Trap, Trapped};
+pub use failure::{FailurePolicy, Reloads};
 pub use headers::Headers;
 pub use http::HttpStream;
 pub use l4::L4Stream;
@@ -47,4 +57,7 @@ pub use message::{Message, Part, Passed, Side};
 pub use metrics::Metric;
 pub use module::Module;
 pub use outcome::{Action, Ended, HttpOutcome, L4Outcome, LocalReply};
-pub use vm::Vm;
+pub use trace::{Callback, Cost, Hostcall};
+pub use vm::{Filter, Vm};
+pub use workers::Workers;
+pub use world::World;

@@ -10,7 +10,7 @@ use policy::{Finding, Mesh, Policy};
 
 use crate::cert::{CertError, TokenKey};
 use crate::digest::sha256;
-use crate::lab::{Blueprint, Client, LabCluster, LabError, LabService, Site};
+use crate::lab::{Application, Blueprint, Client, LabCluster, LabError, LabService, Site};
 use crate::plugin::{ModuleUrl, ModuleUrlError};
 use crate::rollout::{self, Change, Options, RolloutError};
 
@@ -77,6 +77,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
                 namespace: service.namespace.to_string(),
                 port: listing.port,
                 clusters: listing.clusters.iter().map(ToString::to_string).collect(),
+                application: Application::Hello,
             })
             .collect(),
         clients: clients.into_iter().collect(),

@@ -87,7 +87,7 @@ impl<K, V> Map<K, V> {
 impl<K: Ord, V> Map<K, V> {
     /// Gives a key this value, and hands back the one that it had. Quick where keys come nearly in order.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        match self.0.binary_search_by(|(probe, _)| probe.cmp(&key)) {
+        match self.place(&key) {
             Ok(at) => self.0.get_mut(at).map(|(_, held)| std::mem::replace(held, value)),
             Err(at) => {
                 self.0.insert(at, (key, value));
@@ -96,10 +96,27 @@ impl<K: Ord, V> Map<K, V> {
         }
     }
 
+    /// Gives a key that has none this value, and hands it out to be changed.
+    pub(crate) fn add(&mut self, key: K, value: V) -> Option<&mut V> {
+        let at = self.place(&key).err()?;
+        self.0.insert(at, (key, value));
+        self.0.get_mut(at).map(|(_, value)| value)
+    }
+
+    /// Makes room for so many entries more, and no more.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.0.reserve_exact(count);
+    }
+
     /// Takes an entry away, and hands its value out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let at = self.0.binary_search_by(|(probe, _)| probe.cmp(key)).ok()?;
+        let at = self.place(key).ok()?;
         Some(self.0.remove(at).1)
+    }
+
+    #[inline(never)]
+    fn place(&self, key: &K) -> Result<usize, usize> {
+        self.0.binary_search_by(|(probe, _)| probe.cmp(key))
     }
 }
 

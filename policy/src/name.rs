@@ -80,6 +80,7 @@ pub(crate) trait Blank: Sized {
     const BLANK: Self;
 }
 
+#[inline(never)]
 fn checked(text: &str, holds: fn(&str) -> bool, error: fn(String) -> NameError) -> Result<String, NameError> {
     let name = text.to_owned();
     if holds(text) { Ok(name) } else { Err(error(name)) }

@@ -24,7 +24,7 @@ pub use table::Table;
 pub use tokens::{TokenKeys, Tokens};
 
 use crate::name::{ClusterName, NetworkName};
-use json::Json;
+use json::{Fields, Json};
 use read::{FromPlan, Reader, reads};
 
 /// The version of the plan's form that this code writes and reads.
@@ -36,6 +36,9 @@ pub enum PlanError {
     /// Not JSON.
     #[error("this is not a plan")]
     Malformed(#[from] serde_json::Error),
+    /// Not even text.
+    #[error("this is not a plan")]
+    Garbled(#[from] std::str::Utf8Error),
     /// JSON of another shape.
     #[error("this is not a plan: {path}: {why}")]
     Misfit {
@@ -121,11 +124,10 @@ reads! {
 }
 
 /// Reads the types of a plan, once its version is known to be one of ours.
-fn read<T: FromPlan>(json: &Json<'_>) -> Result<T, PlanError> {
-    if let Some(Json::Number(found)) = json.get("schema")
-        && *found > u64::from(SCHEMA)
-    {
-        return Err(PlanError::Newer { found: *found });
+fn read<T: FromPlan>(json: Json<'_>) -> Result<T, PlanError> {
+    let schema = json.fields().and_then(|fields| field(fields, "schema")).and_then(Json::number);
+    if let Some(found) = schema.filter(|found| *found > u64::from(SCHEMA)) {
+        return Err(PlanError::Newer { found });
     }
     let mut reader = Reader::within("plan");
     let mut plan = T::blank();
@@ -133,15 +135,19 @@ fn read<T: FromPlan>(json: &Json<'_>) -> Result<T, PlanError> {
     reader.end().map(|()| plan)
 }
 
+fn field<'j>(fields: Fields<'j>, key: &str) -> Option<Json<'j>> {
+    fields.into_iter().find(|(found, _)| found == key).map(|(_, value)| value)
+}
+
 macro_rules! plans {
     ($($plan:ident),*) => {$(
         impl $plan {
             /// Reads a plan and checks its references.
             pub fn read(json: &[u8]) -> Result<Self, PlanError> {
-                Self::of_json(&serde_json::from_slice(json)?)
+                Self::of_json(Json::read(json)?)
             }
 
-            fn of_json(json: &Json<'_>) -> Result<Self, PlanError> {
+            fn of_json(json: Json<'_>) -> Result<Self, PlanError> {
                 let mut plan: Self = read(json)?;
                 plan.check().map(|()| plan)
             }
@@ -164,10 +170,10 @@ plans!(OutboundPlan, InboundPlan, GatewayPlan);
 impl Plan {
     /// Reads the plan of a role and checks its references.
     pub fn read(role: Role, json: &[u8]) -> Result<Self, PlanError> {
-        Self::of_json(role, &serde_json::from_slice(json)?)
+        Self::of_json(role, Json::read(json)?)
     }
 
-    fn of_json(role: Role, json: &Json<'_>) -> Result<Self, PlanError> {
+    fn of_json(role: Role, json: Json<'_>) -> Result<Self, PlanError> {
         match role {
             Role::Outbound | Role::Upstream => OutboundPlan::of_json(json).map(Self::Outbound),
             Role::Inbound => InboundPlan::of_json(json).map(Self::Inbound),
@@ -204,12 +210,13 @@ pub struct Configuration {
 impl Configuration {
     /// Reads what Envoy hands to the plugin.
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
-        let json = serde_json::from_slice(json)?;
+        let json = Json::read(json)?;
         let (mut role, mut digest, mut reader) = (Role::Outbound, String::new(), Reader::default());
         let keys = &[("role", true), ("digest", true), ("plan", true)];
-        reader.object(&json, keys, &mut [&mut role, &mut digest, &mut Later]);
+        reader.object(json, keys, &mut [&mut role, &mut digest, &mut Later]);
         reader.end()?;
-        Ok(Self { role, digest, plan: Plan::of_json(role, json.get("plan").unwrap_or(&Json::Null))? })
+        let plan = json.fields().and_then(|fields| field(fields, "plan")).unwrap_or(json);
+        Ok(Self { role, digest, plan: Plan::of_json(role, plan)? })
     }
 }
 
@@ -221,5 +228,5 @@ impl FromPlan for Later {
         Self
     }
 
-    fn fill<'f>(&mut self, _json: &'f Json<'f>, _reader: &mut Reader<'f>) {}
+    fn fill<'j>(&mut self, _json: Json<'j>, _reader: &mut Reader<'j>) {}
 }

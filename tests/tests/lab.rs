@@ -10,6 +10,8 @@ mod edges;
 mod failure;
 #[path = "lab/forgery.rs"]
 mod forgery;
+#[path = "lab/grpc.rs"]
+mod grpc;
 #[path = "lab/listeners.rs"]
 mod listeners;
 #[path = "lab/older.rs"]
@@ -25,10 +27,11 @@ mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use isthmus::envoy::{Envoy, Version};
-use isthmus::lab::{Answer, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
+use isthmus::lab::{Answer, Application, Blueprint, Client, Get, Lab, LabCluster, LabService, Site};
 use isthmus::workspace::Workspace;
 
 /// A module that needs no toolchain: an HTTP filter that writes filter state, and a network filter that closes.
@@ -48,6 +51,9 @@ fn envoy() -> PathBuf {
 
 /// A stock Envoy of a pinned version, fetched where it is not there yet.
 fn fetched(version: Version) -> PathBuf {
+    // Of tests that want the same, one fetches it.
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _held = FETCHING.lock();
     let workspace = Workspace::find(&isthmus_tests::repository()).expect("the checkout");
     Envoy::fetch(&workspace, version, &mut |_what| ()).expect("an Envoy")
 }
@@ -72,6 +78,7 @@ fn blueprint() -> Blueprint {
         namespace: "sample".to_owned(),
         port: 5000,
         clusters: clusters.iter().map(|c| (*c).to_owned()).collect(),
+        application: Application::Hello,
     };
     Blueprint {
         mesh: "mesh1".to_owned(),

@@ -48,6 +48,19 @@ pub struct LabService {
     pub port: u16,
     /// The clusters that host it.
     pub clusters: Vec<String>,
+    /// What its sidecars stand before.
+    pub application: Application,
+}
+
+/// An application behind a sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Application {
+    /// The lab's own: answers over HTTP/1.1 and tells which tags it saw.
+    #[default]
+    Hello,
+    /// None of the lab's: whatever listens at the address of the proxy and the port of the service, and is spoken to
+    /// over HTTP/2, as Istio speaks to a port that is called `grpc`.
+    Grpc,
 }
 
 impl LabService {
@@ -188,6 +201,7 @@ pub(super) mod tests {
                 namespace: "sample".to_owned(),
                 port: 5000,
                 clusters: vec!["cluster1".to_owned(), "cluster2".to_owned()],
+                application: Application::Hello,
             }],
             clients: vec![Client {
                 cluster: "cluster1".to_owned(),

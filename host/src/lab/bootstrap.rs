@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::blueprint::{ADMIN_PORT, INBOUND_PORT};
+use super::blueprint::{ADMIN_PORT, Application, INBOUND_PORT};
 use super::istiod::{Config, Subset};
 use super::proxy::{ProxyKind, Workload};
 use super::site::Site;
@@ -245,6 +245,17 @@ fn static_cluster(own: &Workload<'_>, name: &str, endpoints: &[Value]) -> Value 
         "upstream_bind_config": {"source_address": {"address": own.address.to_string(), "port_value": 0}},
         "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     })
+}
+
+/// What makes Envoy speak HTTP/2 to a cluster, where HTTP/1.1 is what it speaks to any.
+fn spoken_to(application: Application) -> Value {
+    match application {
+        Application::Hello => json!({}),
+        Application::Grpc => json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }}),
+    }
 }
 
 /// Whether a server is one of a subset; of none, everyone is.

@@ -5,6 +5,7 @@ use wasmtime::{AsContext, AsContextMut, Caller};
 use super::abi::Restriction;
 use super::state::State;
 use super::status::{Failure, Status};
+use super::trace::Recorder;
 
 /// Bytes the guest points at.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +27,19 @@ pub(crate) fn answer(
     body: impl FnOnce(&mut Call<'_>) -> Result<(), Failure>,
 ) -> wasmtime::Result<u32> {
     permitted(&caller, name)?;
-    match body(&mut Call { caller }) {
-        Ok(()) => Ok(Status::Ok as u32),
-        Err(Failure::Status(status)) => Ok(status as u32),
-        Err(Failure::Trap(trap)) => Err(trap),
-    }
+    let mut call = Call { caller };
+    let status = match body(&mut call) {
+        Ok(()) => Status::Ok,
+        Err(Failure::Status(status)) => status,
+        Err(Failure::Trap(trap)) => return Err(trap),
+    };
+    call.record(|recorder| recorder.answered(status as u32));
+    Ok(status as u32)
 }
 
 /// Traps if the guest may not call `name` now.
 pub(crate) fn permitted(caller: &Caller<'_, State>, name: &'static str) -> wasmtime::Result<()> {
+    caller.data().record(|recorder| recorder.call(name));
     match caller.data().restriction.permits(name) {
         true => Ok(()),
         false => Err(wasmtime::Error::msg(format!("restricted_callback: {name}"))),
@@ -54,15 +59,21 @@ impl<'a> Call<'a> {
         self.caller.data_mut()
     }
 
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Recorder)) {
+        self.state().record(note);
+    }
+
     /// The bytes at `span`.
     pub(crate) fn read(&self, span: Span) -> Result<&[u8], Status> {
         let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
         let (start, length) = (span.0 as usize, span.1 as usize);
-        memory
+        let bytes = memory
             .data(self.caller.as_context())
             .get(start..)
             .and_then(|bytes| bytes.get(..length))
-            .ok_or(Status::InvalidMemoryAccess)
+            .ok_or(Status::InvalidMemoryAccess)?;
+        self.record(|recorder| recorder.read(bytes));
+        Ok(bytes)
     }
 
     /// A copy of the bytes at `span`, for when the state must change too.
@@ -97,6 +108,7 @@ impl<'a> Call<'a> {
         let at = if length == 0 { 0 } else { self.allocate(length)? };
         if length > 0 {
             self.write(at, bytes)?;
+            self.record(|recorder| recorder.gave(bytes.len()));
         }
         self.write_u32(slot.0, at)?;
         Ok(self.write_u32(slot.1, length)?)

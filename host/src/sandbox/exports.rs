@@ -1,5 +1,7 @@
 //! The guest's callbacks.
 
+use std::sync::Arc;
+
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use super::abi::Abi;
@@ -9,7 +11,8 @@ use super::state::State;
 #[derive(Clone)]
 pub(crate) struct Export<P, R> {
     pub(crate) name: &'static str,
-    pub(crate) func: Option<TypedFunc<P, R>>,
+    /// Shared, as a copy of a typed function counts its type up and down.
+    pub(crate) func: Option<Arc<TypedFunc<P, R>>>,
 }
 
 impl<P: WasmParams, R: WasmResults> Export<P, R> {
@@ -20,7 +23,7 @@ impl<P: WasmParams, R: WasmResults> Export<P, R> {
         store: &mut Store<State>,
     ) -> wasmtime::Result<Self> {
         let func = instance.get_func(&mut *store, name);
-        let func = func.map(|func| func.typed(&*store)).transpose()?;
+        let func = func.map(|func| func.typed(&*store).map(Arc::new)).transpose()?;
         Ok(Self { name, func })
     }
 }
@@ -36,7 +39,7 @@ macro_rules! exports {
             pub(crate) fn find(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Self> {
                 let abi = store.data().abi;
                 Ok(Self {
-                    $($field: if true $(&& abi >= Abi::$since)? $(&& abi <= Abi::$until)? {
+                    $($field: if !store.data().denies($name) $(&& abi >= Abi::$since)? $(&& abi <= Abi::$until)? {
                         Export::find($name, instance, store)?
                     } else {
                         Export { name: $name, func: None }
@@ -69,6 +72,12 @@ exports! {
     on_upstream_data((u32, u32, u32)) -> u32 = "proxy_on_upstream_data";
     on_downstream_close((u32, u32)) -> () = "proxy_on_downstream_connection_close";
     on_upstream_close((u32, u32)) -> () = "proxy_on_upstream_connection_close";
+    on_queue_ready((u32, u32)) -> () = "proxy_on_queue_ready";
+    on_http_call_response((u32, u32, u32, u32, u32)) -> () = "proxy_on_http_call_response";
+    on_grpc_initial_metadata((u32, u32, u32)) -> () = "proxy_on_grpc_receive_initial_metadata";
+    on_grpc_message((u32, u32, u32)) -> () = "proxy_on_grpc_receive";
+    on_grpc_trailing_metadata((u32, u32, u32)) -> () = "proxy_on_grpc_receive_trailing_metadata";
+    on_grpc_close((u32, u32, u32)) -> () = "proxy_on_grpc_close";
     on_log(u32) -> () = "proxy_on_log";
     on_done(u32) -> u32 = "proxy_on_done";
     on_delete(u32) -> () = "proxy_on_delete";

@@ -1,10 +1,32 @@
 //! Header maps.
 
 use std::fmt;
+use std::ops::Range;
 
 /// An ordered header map with repeated names, as Envoy keeps it: names in lower case, pseudo-headers first.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(Vec<u8>, Vec<u8>)>);
+///
+/// ```
+/// use isthmus::sandbox::Headers;
+///
+/// let mut headers = Headers::from([("X-Team", "blue"), (":path", "/"), ("x-team", "red")]);
+/// assert_eq!(headers.values(b"x-team").collect::<Vec<_>>(), [b"blue".as_slice(), b"red"]);
+/// headers.replace("x-team", "green");
+/// assert_eq!((headers.text("x-team"), headers.len()), (Some("green"), 2));
+/// ```
+#[derive(Clone, Default)]
+pub struct Headers {
+    /// The bytes of all names and values, in the order in which they came; what was removed stays. So a map is two
+    /// allocations, however many headers it has.
+    text: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// Where a name and its value are.
+#[derive(Clone)]
+struct Entry {
+    name: Range<usize>,
+    value: Range<usize>,
+}
 
 impl Headers {
     /// An empty map.
@@ -27,55 +49,60 @@ impl Headers {
 
     /// Every value of `name`, in order.
     pub fn values<'h>(&'h self, name: &[u8]) -> impl Iterator<Item = &'h [u8]> {
-        self.0
-            .iter()
-            .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_slice())
+        self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Appends a value, beside those that `name` already has.
-    pub fn add(&mut self, name: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) {
-        let name = name.as_ref().to_ascii_lowercase();
-        let at = if name.starts_with(b":") {
-            self.0.iter().take_while(|(key, _)| key.starts_with(b":")).count()
+    pub fn add(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.tidy();
+        let (name, value) = (self.keep(name.as_ref()), self.keep(value.as_ref()));
+        if let Some(kept) = self.text.get_mut(name.clone()) {
+            kept.make_ascii_lowercase();
+        }
+        let at = if self.bytes(&name).starts_with(b":") {
+            self.iter().take_while(|(key, _)| key.starts_with(b":")).count()
         } else {
-            self.0.len()
+            self.entries.len()
         };
-        self.0.insert(at, (name, value.into()));
+        self.entries.insert(at, Entry { name, value });
     }
 
     /// Makes `value` the only one of `name`, at the end of the map.
-    pub fn replace(&mut self, name: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) {
+    pub fn replace(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.remove(name.as_ref());
         self.add(name, value);
     }
 
     /// Removes every value of `name`.
     pub fn remove(&mut self, name: impl AsRef<[u8]>) {
-        self.0.retain(|(key, _)| !key.eq_ignore_ascii_case(name.as_ref()));
+        let Self { text, entries } = self;
+        let named = |entry: &Entry| {
+            text.get(entry.name.clone()).is_some_and(|key| key.eq_ignore_ascii_case(name.as_ref()))
+        };
+        entries.retain(|entry| !named(entry));
     }
 
     /// The names and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
-        self.0.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+        self.entries.iter().map(|entry| (self.bytes(&entry.name), self.bytes(&entry.value)))
     }
 
     /// How many values the map has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     /// Whether the map has no value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     /// The bytes of all names and values, as Envoy counts a map's size.
     #[must_use]
     pub fn byte_size(&self) -> usize {
-        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+        self.entries.iter().map(|entry| entry.name.len() + entry.value.len()).sum()
     }
 
     /// Every value of `name` joined with a comma, as Envoy's attributes show a repeated header.
@@ -83,9 +110,40 @@ impl Headers {
         let values: Vec<&[u8]> = self.values(name).collect();
         (!values.is_empty()).then(|| values.join(&b','))
     }
+
+    /// Forgets what was removed, when that is most of what is kept: a guest may replace a header for ever.
+    fn tidy(&mut self) {
+        const MUCH: usize = 64 * 1024;
+        if self.text.len() > MUCH && self.text.len() / 2 > self.byte_size() {
+            let mut tidy = Self::new();
+            for (name, value) in self.iter() {
+                let (name, value) = (tidy.keep(name), tidy.keep(value));
+                tidy.entries.push(Entry { name, value });
+            }
+            *self = tidy;
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+        let from = self.text.len();
+        self.text.extend_from_slice(bytes);
+        from..self.text.len()
+    }
+
+    fn bytes(&self, kept: &Range<usize>) -> &[u8] {
+        self.text.get(kept.clone()).unwrap_or_default()
+    }
 }
 
-impl<K: AsRef<[u8]>, V: Into<Vec<u8>>> FromIterator<(K, V)> for Headers {
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut headers = Self::new();
         for (name, value) in pairs {
@@ -95,7 +153,7 @@ impl<K: AsRef<[u8]>, V: Into<Vec<u8>>> FromIterator<(K, V)> for Headers {
     }
 }
 
-impl<K: AsRef<[u8]>, V: Into<Vec<u8>>, const N: usize> From<[(K, V); N]> for Headers {
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>, const N: usize> From<[(K, V); N]> for Headers {
     fn from(pairs: [(K, V); N]) -> Self {
         pairs.into_iter().collect()
     }
@@ -117,6 +175,19 @@ mod tests {
         let mut headers = Headers::from([("X-A", "1"), ("b", "2"), ("x-a", "3")]);
         headers.replace("X-a", "4");
         assert_eq!(headers, Headers::from([("b", "2"), ("x-a", "4")]));
+    }
+
+    #[test]
+    fn what_is_replaced_for_ever_takes_no_memory_for_ever() {
+        let mut headers = Headers::from([(":path", "/"), ("a", "1")]);
+        for round in 0..1000_u32 {
+            headers.replace("b", round.to_string().repeat(1000));
+        }
+        assert!(headers.text.len() < 200_000, "{}", headers.text.len());
+        assert_eq!(
+            (headers.len(), headers.text("a"), headers.text("b").unwrap().len()),
+            (3, Some("1"), 3000)
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The hostcalls: what a guest can import from `env`.
 
+mod callouts;
 mod flow;
 mod headers;
 mod values;
@@ -12,29 +13,6 @@ use super::status::{Failure, Status};
 
 /// What a hostcall's body comes to.
 type Answer = Result<(), Failure>;
-
-/// Names of the ABI that this host does not run yet: they answer 12, Unimplemented.
-///
-/// Each waits for what it needs: callouts that a test answers, and queues with their callbacks.
-const LATER: [&str; 12] = [
-    "proxy_register_shared_queue",
-    "proxy_resolve_shared_queue",
-    "proxy_enqueue_shared_queue",
-    "proxy_dequeue_shared_queue",
-    "proxy_http_call",
-    "proxy_grpc_call",
-    "proxy_grpc_stream",
-    "proxy_grpc_send",
-    "proxy_grpc_cancel",
-    "proxy_grpc_close",
-    "proxy_get_status",
-    "envoy_resolve_dns",
-];
-
-/// Whether `name` is one of those.
-pub(crate) fn is_later(name: &str) -> bool {
-    LATER.contains(&name)
-}
 
 /// Defines each hostcall: its name, the parameters of the ABI, and the call they make.
 macro_rules! hostcalls {
@@ -93,14 +71,71 @@ hostcalls! {
         values::define_metric(call, kind, Span(at, len), ret)
     };
     "proxy_increment_metric"(id: u32, offset: i64) => |call, id, offset| {
-        Ok(call.state_mut().metrics.increment(id, offset)?)
+        Ok(call.state().metrics.increment(id, offset)?)
     };
     "proxy_record_metric"(id: u32, value: u64) =>
-        |call, id, value| Ok(call.state_mut().metrics.record(id, value)?);
+        |call, id, value| Ok(call.state().metrics.record(id, value)?);
     "proxy_get_metric"(id: u32, ret: u32) => |call, id, ret| {
-        let value = call.state_mut().metrics.get(id)?;
+        let value = call.state().metrics.get(id)?;
         Ok(call.write_u64(ret, value)?)
     };
+    "proxy_register_shared_queue"(name: u32, name_len: u32, ret: u32) => |call, name, name_len, ret| {
+        callouts::register_queue(call, Span(name, name_len), ret)
+    };
+    "proxy_resolve_shared_queue"(vm: u32, vm_len: u32, name: u32, name_len: u32, ret: u32) =>
+        |call, vm, vm_len, name, name_len, ret| {
+            callouts::resolve_queue(call, Span(vm, vm_len), Span(name, name_len), ret)
+        };
+    "proxy_enqueue_shared_queue"(token: u32, at: u32, len: u32) =>
+        |call, token, at, len| callouts::enqueue(call, token, Span(at, len));
+    "proxy_dequeue_shared_queue"(token: u32, at: u32, len: u32) =>
+        |call, token, at, len| callouts::dequeue(call, token, Slot(at, len));
+    "proxy_http_call"(
+        cluster: u32, cluster_len: u32, headers: u32, headers_len: u32, body: u32, body_len: u32,
+        trailers: u32, trailers_len: u32, timeout: u32, ret: u32
+    ) =>
+        |call, cluster, cluster_len, headers, headers_len, body, body_len, trailers, trailers_len, timeout, ret| {
+            let request = callouts::Request {
+                cluster: Span(cluster, cluster_len),
+                headers: Span(headers, headers_len),
+                body: Span(body, body_len),
+                trailers: Span(trailers, trailers_len),
+            };
+            callouts::http_call(call, &request, timeout, ret)
+        };
+    "proxy_grpc_call"(
+        cluster: u32, cluster_len: u32, service: u32, service_len: u32, method: u32, method_len: u32,
+        metadata: u32, metadata_len: u32, message: u32, message_len: u32, timeout: u32, ret: u32
+    ) =>
+        |call, cluster, cluster_len, service, service_len, method, method_len, metadata, metadata_len,
+         message, message_len, timeout, ret| {
+            let target = callouts::Target {
+                cluster: Span(cluster, cluster_len),
+                service: Span(service, service_len),
+                method: Span(method, method_len),
+                metadata: Span(metadata, metadata_len),
+            };
+            callouts::grpc_call(call, &target, Span(message, message_len), timeout, ret)
+        };
+    "proxy_grpc_stream"(
+        cluster: u32, cluster_len: u32, service: u32, service_len: u32, method: u32, method_len: u32,
+        metadata: u32, metadata_len: u32, ret: u32
+    ) =>
+        |call, cluster, cluster_len, service, service_len, method, method_len, metadata, metadata_len, ret| {
+            let target = callouts::Target {
+                cluster: Span(cluster, cluster_len),
+                service: Span(service, service_len),
+                method: Span(method, method_len),
+                metadata: Span(metadata, metadata_len),
+            };
+            callouts::grpc_stream(call, &target, ret)
+        };
+    "proxy_grpc_send"(token: u32, at: u32, len: u32, end: u32) =>
+        |call, token, at, len, end| callouts::grpc_send(call, token, Span(at, len), end);
+    "proxy_grpc_cancel"(token: u32) => callouts::grpc_cancel;
+    "proxy_grpc_close"(token: u32) => callouts::grpc_close;
+    "proxy_get_status"(code: u32, at: u32, len: u32) =>
+        |call, code, at, len| callouts::status(call, code, Slot(at, len));
     "proxy_get_header_map_size"(map: u32, ret: u32) => headers::size;
     "proxy_get_header_map_pairs"(map: u32, at: u32, len: u32) =>
         |call, map, at, len| headers::pairs(call, map, Slot(at, len));

@@ -9,7 +9,7 @@ type Pair<'a> = (&'a [u8], &'a [u8]);
 /// Writes `pairs` behind what `block` has: the count, the sizes, then each name and value with a NUL behind it.
 ///
 /// No pairs encode to no bytes, as Envoy hands out an empty map.
-pub(crate) fn encode<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone, block: &mut Vec<u8>) {
+pub(crate) fn write<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone, block: &mut Vec<u8>) {
     if pairs.len() == 0 {
         return;
     }
@@ -22,6 +22,13 @@ pub(crate) fn encode<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone,
         block.extend_from_slice(part);
         block.push(0);
     }
+}
+
+/// The block of `pairs`.
+pub(crate) fn encode<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone) -> Vec<u8> {
+    let mut block = Vec::new();
+    write(pairs, &mut block);
+    block
 }
 
 /// Decodes a block of pairs; `None` if it is too large, cut short, or has bytes left over.
@@ -70,12 +77,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn encode<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone) -> Vec<u8> {
-        let mut block = Vec::new();
-        super::encode(pairs, &mut block);
-        block
-    }
 
     #[test]
     fn one_pair_encodes_as_envoy_writes_it() {

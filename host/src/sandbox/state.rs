@@ -1,28 +1,28 @@
 //! What the host keeps for a VM: the store's data.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
+use wasmtime::{Memory, StoreLimits, TypedFunc};
 
 use super::abi::{Abi, Restriction};
+use super::callout::Callouts;
 use super::connection::{Node, Plugin};
 use super::filter_state::Prototype;
 use super::log::{Level, LogLine};
 use super::metrics::Metrics;
 use super::outcome::LocalReply;
 use super::random::Random;
-use super::shared::SharedData;
 use super::stream::{Http, L4, Stream};
-
-/// Envoy's bound on a guest's memory.
-const MEMORY_LIMIT: usize = 1 << 30;
+use super::trace::Recorder;
+use super::world::World;
 
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
     pub(crate) memory: Option<Memory>,
-    pub(crate) malloc: Option<TypedFunc<u32, u32>>,
+    pub(crate) malloc: Option<Arc<TypedFunc<u32, u32>>>,
     pub(crate) limits: StoreLimits,
     pub(crate) abi: Abi,
     pub(crate) node: Arc<Node>,
@@ -34,9 +34,18 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) log_level: Level,
     pub(crate) metrics: Metrics,
-    pub(crate) shared: SharedData,
+    pub(crate) world: World,
+    /// The VM's number in its world.
+    pub(crate) vm: u64,
+    pub(crate) vm_id: String,
+    /// How many callouts of each kind were made.
+    pub(crate) callouts_made: [u32; 3],
     pub(crate) contexts: BTreeMap<u32, Context>,
     last_context: u32,
+    /// The streams of a guest that trapped, and whose place another has taken.
+    pub(crate) dead: BTreeSet<u32>,
+    /// What the plugin may import and export; empty is everything.
+    capabilities: BTreeSet<String>,
     /// The context of the callback that runs; 0 is the VM itself.
     pub(crate) current: u32,
     /// The context the guest chose to act for, until the callback ends; 0 is none.
@@ -46,6 +55,8 @@ pub(crate) struct State {
     pub(crate) restriction: Restriction,
     /// A local reply was sent in the callback that runs, for any stream: its verdict is then a stop.
     pub(crate) stopped: bool,
+    /// Notes what callbacks do, if the test wants that.
+    pub(crate) recorder: Option<RefCell<Recorder>>,
     /// What hostcalls asked for, to be done when the callback has returned.
     pub(crate) deferred: VecDeque<(u32, Deferred)>,
     /// Where what a guest is handed is put together.
@@ -55,7 +66,7 @@ pub(crate) struct State {
 /// A context of the guest.
 #[derive(Debug)]
 pub(crate) enum Context {
-    Root(Root),
+    Root(Box<Root>),
     Stream(Box<Stream>),
 }
 
@@ -65,6 +76,8 @@ pub(crate) struct Root {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) life: Life,
     pub(crate) tick_period: Duration,
+    pub(crate) next_tick: Option<Duration>,
+    pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
     pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
 }
@@ -99,11 +112,11 @@ pub(crate) enum Steer {
 }
 
 impl State {
-    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin) -> Self {
+    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin, world: World) -> Self {
         Self {
             memory: None,
             malloc: None,
-            limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
+            limits: StoreLimits::default(),
             abi,
             node,
             vm_configuration: plugin.vm_configuration.clone(),
@@ -113,17 +126,39 @@ impl State {
             logs: Vec::new(),
             log_level: Level::Info,
             metrics: Metrics::default(),
-            shared: SharedData::default(),
+            vm: world.next_vm(),
+            vm_id: plugin.vm_id.clone(),
+            world,
+            callouts_made: [0; 3],
             contexts: BTreeMap::new(),
             last_context: 0,
+            dead: BTreeSet::new(),
+            capabilities: plugin.capabilities.clone(),
             current: 0,
             effective: 0,
             configuring: None,
             restriction: Restriction::None,
             stopped: false,
+            recorder: None,
             deferred: VecDeque::new(),
             buffer: Vec::new(),
         }
+    }
+
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &self.recorder {
+            note(&mut recorder.borrow_mut());
+        }
+    }
+
+    /// Whether the plugin may not have the callback `name`. Only those of the ABI are asked for.
+    pub(crate) fn denies(&self, name: &str) -> bool {
+        name.starts_with("proxy_") && !self.capabilities.is_empty() && !self.capabilities.contains(name)
+    }
+
+    /// Numbers contexts on from those of `before`.
+    pub(crate) fn number_after(&mut self, before: &Self) {
+        self.last_context = before.last_context;
     }
 
     /// Registers `context` under the next id.

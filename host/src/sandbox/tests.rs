@@ -2,8 +2,12 @@
 
 mod abis;
 mod bodies;
+mod callouts;
 mod connections;
+mod failures;
 mod guest;
 mod properties;
 mod streams;
+mod traces;
 mod vms;
+mod worlds;

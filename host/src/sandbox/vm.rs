@@ -1,5 +1,8 @@
 //! A VM: one guest, as it runs in one worker of Envoy.
 
+mod events;
+mod filter;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Node, Plugin};
 use super::error::{StartError, Trapped};
+use super::failure::{FailurePolicy, Reloads};
 use super::http::HttpStream;
 use super::instance::{Instance, RootFault};
 use super::l4::L4Stream;
@@ -16,6 +20,10 @@ use super::message::Message;
 use super::metrics::Metric;
 use super::module::Module;
 use super::state::State;
+use super::trace::Callback;
+use super::world::World;
+
+pub use filter::Filter;
 
 /// A guest that runs, with a plugin configured.
 ///
@@ -24,35 +32,51 @@ use super::state::State;
 pub struct Vm {
     module: Module,
     node: Arc<Node>,
+    world: World,
     guest: RefCell<Instance>,
-    serving: RefCell<Serving>,
+    /// The plugins that share the guest, the first of which it was started with.
+    plugins: RefCell<Vec<Serving>>,
+    reloading: RefCell<Reloading>,
 }
 
-/// The root context that takes new streams.
-#[derive(Debug)]
+/// When the guest was made last, and what has come of making it anew.
+#[derive(Debug, Default)]
+struct Reloading {
+    last: Duration,
+    done: Reloads,
+}
+
+/// A plugin, and the root context that takes its new streams.
+#[derive(Clone, Debug)]
 struct Serving {
     root: u32,
     plugin: Arc<Plugin>,
 }
 
 impl Vm {
-    pub(crate) fn start(module: Module, node: Arc<Node>, plugin: Arc<Plugin>) -> Result<Self, StartError> {
-        Self::start_at(module, node, plugin, Duration::ZERO)
+    pub(crate) fn start(
+        module: Module,
+        node: Arc<Node>,
+        plugin: Arc<Plugin>,
+        world: World,
+    ) -> Result<Self, StartError> {
+        Self::start_at(module, node, plugin, (world, Duration::ZERO))
     }
 
     fn start_at(
         module: Module,
         node: Arc<Node>,
         plugin: Arc<Plugin>,
-        now: Duration,
+        (world, now): (World, Duration),
     ) -> Result<Self, StartError> {
-        let mut state = State::new(module.abi(), Arc::clone(&node), &plugin);
+        let mut state = State::new(module.abi(), Arc::clone(&node), &plugin, world.clone());
         state.now = now;
         let mut guest =
             Instance::new(&module, state).map_err(|(source, logs)| StartError::Trapped { source, logs })?;
         let root = start_root(&mut guest, &plugin)?;
-        let serving = Serving { root, plugin };
-        Ok(Self { module, node, guest: guest.into(), serving: serving.into() })
+        let plugins = RefCell::new(vec![Serving { root, plugin }]);
+        let reloading = RefCell::new(Reloading { last: now, ..Reloading::default() });
+        Ok(Self { module, node, world, guest: guest.into(), plugins, reloading })
     }
 
     /// Configures the plugin anew, as Envoy does when its configuration is updated.
@@ -60,15 +84,17 @@ impl Vm {
     /// A fresh guest tries the configuration first; if it refuses or traps, nothing has changed. Then a new root
     /// context of this guest takes it, and the old one ends with its last stream.
     pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
-        let mut serving = self.serving.borrow_mut();
-        let plugin = Arc::new(Plugin { configuration: configuration.into(), ..(*serving.plugin).clone() });
-        let now = self.guest.borrow().state().now;
-        drop(Self::start_at(self.module.clone(), Arc::clone(&self.node), Arc::clone(&plugin), now)?);
-        let mut guest = self.guest.borrow_mut();
-        let root = start_root(&mut guest, &plugin)?;
-        let old = std::mem::replace(&mut *serving, Serving { root, plugin });
-        let drained = guest.drain_root(old.root);
-        drained.map_err(|source| StartError::Trapped { source, logs: guest.state().logs.clone() })
+        self.first().configure(configuration)
+    }
+
+    /// Starts another plugin in this guest, as Envoy does for plugins of one `vm_id`, code and VM configuration.
+    pub fn add(&self, plugin: Plugin) -> Result<Filter<'_>, StartError> {
+        let plugin = Arc::new(plugin);
+        self.try_out(&plugin)?;
+        let root = start_root(&mut self.guest.borrow_mut(), &plugin)?;
+        let mut plugins = self.plugins.borrow_mut();
+        plugins.push(Serving { root, plugin });
+        Ok(Filter { vm: self, nth: plugins.len() - 1 })
     }
 
     /// Opens an HTTP stream, and takes the request through the filter: [`Headers`](super::Headers) alone, or a
@@ -78,40 +104,33 @@ impl Vm {
         connection: &Connection,
         request: impl Into<Message>,
     ) -> Result<HttpStream<'_>, Trapped> {
-        HttpStream::open(&self.guest, self.root(), connection.clone(), request.into())
+        self.first().http(connection, request)
     }
 
     /// Opens a TCP connection, and shows it to the filter.
     pub fn connect(&self, connection: &Connection) -> Result<L4Stream<'_>, Trapped> {
-        L4Stream::open(&self.guest, self.root(), connection.clone())
+        self.first().connect(connection)
     }
 
-    /// Fires the plugin's timer once, if it has set one.
+    /// Fires the plugin's timer once, if it has set one, at whatever time it is.
     pub fn tick(&self) -> Result<(), Trapped> {
-        let root = self.root();
-        let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
-        if guest.state().root(root).is_some_and(|root| !root.tick_period.is_zero()) {
-            let on_tick = guest.exports.on_tick.clone();
-            guest.callback(root, on_tick, root)?;
-        }
-        Ok(())
+        self.first().tick()
     }
 
     /// The period of the plugin's timer; zero if it has none.
     #[must_use]
     pub fn tick_period(&self) -> Duration {
-        self.guest.borrow().state().root(self.root()).map_or(Duration::ZERO, |root| root.tick_period)
-    }
-
-    /// Sets the clock, as time since the Unix epoch. It stands still in between.
-    pub fn set_time(&self, now: Duration) {
-        self.guest.borrow_mut().state_mut().now = now;
+        self.first().tick_period()
     }
 
     /// Sets what the guest is told of the log level. Every line is kept, whatever its level.
     pub fn set_log_level(&self, level: Level) {
         self.guest.borrow_mut().state_mut().log_level = level;
+    }
+
+    /// Sets where the guest's random bytes start. They are the same for the same seed.
+    pub fn set_random_seed(&self, seed: u64) {
+        self.guest.borrow_mut().state_mut().random.0 = seed;
     }
 
     /// What the guest has logged since the last call.
@@ -120,16 +139,29 @@ impl Vm {
         self.guest.borrow_mut().take_logs()
     }
 
-    /// The guest's metrics by name, without Envoy's prefix.
+    /// Notes every callback and its hostcalls from now on, for [`Vm::take_callbacks`].
+    pub fn record(&self) {
+        self.guest.borrow_mut().state_mut().recorder.get_or_insert_default();
+    }
+
+    /// The callbacks that ran since [`Vm::record`], or since the last call.
+    #[must_use]
+    pub fn take_callbacks(&self) -> Vec<Callback> {
+        let mut taken = Vec::new();
+        self.guest.borrow().state().record(|recorder| taken = recorder.take());
+        taken
+    }
+
+    /// The metrics by name, without Envoy's prefix: of all VMs that share a [`World`] with this one.
     #[must_use]
     pub fn metrics(&self) -> BTreeMap<String, Metric> {
-        self.guest.borrow().state().metrics.named()
+        self.world.metrics()
     }
 
     /// A value of the shared data.
     #[must_use]
     pub fn shared_data(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.guest.borrow().state().shared.get(key).ok().map(|(value, _)| value.to_vec())
+        self.world.shared_data(&self.guest.borrow().state().vm_id, key)
     }
 
     /// The size of the guest's memory. It grows by pages of 64 KiB and never shrinks.
@@ -144,14 +176,74 @@ impl Vm {
         self.guest.borrow().alive().err()
     }
 
-    fn root(&self) -> u32 {
-        self.serving.borrow().root
+    /// How often the guest was made anew after a trap, under [`FailurePolicy::Reload`].
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.reloading.borrow().done
+    }
+
+    pub(crate) fn first(&self) -> Filter<'_> {
+        Filter { vm: self, nth: 0 }
+    }
+
+    /// Starts `plugin` in a guest of its own, which is then thrown away: Envoy's canary. It shares the world.
+    pub(crate) fn try_out(&self, plugin: &Arc<Plugin>) -> Result<(), StartError> {
+        let now = self.guest.borrow().state().now;
+        let (module, node) = (self.module.clone(), Arc::clone(&self.node));
+        Self::start_at(module, node, Arc::clone(plugin), (self.world.clone(), now)).map(drop)
+    }
+}
+
+impl Vm {
+    /// Before a new stream: makes a guest anew that has trapped, if its plugin wants that and the last is old enough.
+    fn reload(&self) {
+        let plugins = self.plugins.borrow();
+        let Some(FailurePolicy::Reload { interval }) =
+            plugins.first().map(|first| first.plugin.failure_policy)
+        else {
+            return;
+        };
+        let Err(_trap) = self.guest.borrow().alive() else { return };
+        drop(plugins);
+        let now = self.guest.borrow().state().now;
+        let mut reloading = self.reloading.borrow_mut();
+        if now.saturating_sub(reloading.last) < interval {
+            reloading.done.backed_off += 1;
+            return;
+        }
+        reloading.last = now;
+        match self.make_anew() {
+            Ok(()) => reloading.done.succeeded += 1,
+            Err(_refused) => reloading.done.failed += 1,
+        }
+    }
+
+    /// A fresh guest with the same plugins. Streams of the one before stay dead; if it does not start, that one stays.
+    fn make_anew(&self) -> Result<(), StartError> {
+        let mut plugins = self.plugins.borrow().clone();
+        let Some(first) = plugins.first() else { return Ok(()) };
+        let mut state =
+            State::new(self.module.abi(), Arc::clone(&self.node), &first.plugin, self.world.clone());
+        let mut dead = self.guest.borrow_mut();
+        state.now = dead.state().now;
+        state.number_after(dead.state());
+        let mut guest = Instance::new(&self.module, state)
+            .map_err(|(source, logs)| StartError::Trapped { source, logs })?;
+        for serving in &mut plugins {
+            serving.root = start_root(&mut guest, &serving.plugin)?;
+        }
+        guest.state_mut().outlive(dead.state_mut());
+        *dead = guest;
+        *self.plugins.borrow_mut() = plugins;
+        Ok(())
     }
 }
 
 impl fmt::Debug for Vm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vm").field("plugin", &self.serving.borrow().plugin.name).finish_non_exhaustive()
+        let plugins = self.plugins.borrow();
+        let names: Vec<&str> = plugins.iter().map(|serving| serving.plugin.name.as_str()).collect();
+        f.debug_struct("Vm").field("plugins", &names).finish_non_exhaustive()
     }
 }
 

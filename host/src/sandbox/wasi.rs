@@ -10,6 +10,9 @@ use super::status::Status;
 /// The modules a guest imports WASI from: by today's name, or by the one before it.
 pub(crate) const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
+/// What a function answers that the plugin may not call.
+pub(crate) const NOT_CAPABLE: u32 = 76;
+
 const BAD_FILE: u32 = 8;
 const FAULT: u32 = 21;
 const INVALID: u32 = 28;
@@ -120,6 +123,7 @@ fn define_idle(linker: &mut Linker<State>, module: &str, name: &str) -> wasmtime
     let ty = FuncType::new(linker.engine(), parameters, [ValType::I32]);
     linker.func_new(module, name, ty, move |caller, _, results| {
         permitted(&caller, name)?;
+        caller.data().record(|recorder| recorder.answered(errno));
         results.fill(Val::I32(errno.cast_signed()));
         Ok(())
     })?;
@@ -132,7 +136,10 @@ fn answer(
     body: impl FnOnce(&mut Call<'_>) -> Errno,
 ) -> wasmtime::Result<u32> {
     permitted(&caller, name)?;
-    Ok(body(&mut Call::of(caller)).err().unwrap_or(0))
+    let mut call = Call::of(caller);
+    let errno = body(&mut call).err().unwrap_or(0);
+    call.record(|recorder| recorder.answered(errno));
+    Ok(errno)
 }
 
 /// What a program prints is logged: standard output at info, standard error at error, without the last line's end.

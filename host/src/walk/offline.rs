@@ -46,7 +46,7 @@ pub enum OfflineError {
         /// What it logged.
         said: String,
         /// How it failed.
-        source: StartError,
+        source: Box<StartError>,
     },
     /// The module trapped. In Envoy that costs every request of the worker.
     #[error("the module trapped")]
@@ -294,7 +294,7 @@ impl<'m> Offline<'m> {
         let node = node(role, &plan, proxy, (labels, key));
         let vm = self.ground.module.start(&node, plugin).map_err(|source| {
             let said: Vec<&str> = source.logs().iter().map(|line| line.message.as_str()).collect();
-            OfflineError::Start { proxy: name.clone(), said: said.join("; "), source }
+            OfflineError::Start { proxy: name.clone(), said: said.join("; "), source: Box::new(source) }
         })?;
         vm.set_time(self.ground.now);
         let vm = Rc::new(vm);

@@ -6,8 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::json::Json;
-use super::read::{FromPlan, FromText, Reader, parsed};
-use crate::name::Blank;
+use super::read::{FromPlan, Reader, parsed};
 use crate::pattern::Pattern;
 use crate::set::Set;
 
@@ -78,38 +77,17 @@ impl<T: FromStr<Err: Display> + Ord> FromPlan for Clause<T> {
         Self::default()
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        let mut said: Vec<Said<T>> = Vec::blank();
-        said.fill(json, reader);
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         let (mut any, mut none) = (Vec::new(), Vec::new());
-        for said in said {
-            match said {
-                Said::Blank => {}
-                Said::Any(value) => any.push(value),
-                Said::None(value) => none.push(value),
-            }
-        }
+        reader.texts(json, &mut |text, reader| {
+            let (list, text) = match text.strip_prefix(NOT) {
+                Some(text) => (&mut none, text),
+                None => (&mut any, text),
+            };
+            list.reserve_exact(1);
+            list.extend(parsed(text, reader));
+        });
         *self = Self { any: reader.ordered(any), none: reader.ordered(none) };
-    }
-}
-
-/// One value of a clause, or of its twin.
-enum Said<T> {
-    Blank,
-    Any(T),
-    None(T),
-}
-
-impl<T> Blank for Said<T> {
-    const BLANK: Self = Self::Blank;
-}
-
-impl<T: FromStr<Err: Display>> FromText for Said<T> {
-    fn from_text(text: &str) -> Result<Self, String> {
-        match text.strip_prefix(NOT) {
-            Some(text) => parsed(text).map(Self::None),
-            None => parsed(text).map(Self::Any),
-        }
     }
 }
 
@@ -122,9 +100,9 @@ mod tests {
     }
 
     fn read(json: &str) -> Result<Clause<Pattern>, crate::plan::PlanError> {
-        let json = serde_json::from_str(json).unwrap();
+        let json = Json::read(json.as_bytes()).unwrap();
         let (mut clause, mut reader) = (Clause::blank(), Reader::default());
-        clause.fill(&json, &mut reader);
+        clause.fill(json, &mut reader);
         reader.end().map(|()| clause)
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::read::{FromText, parsed};
+use super::read::texts;
 use crate::name::Blank;
 
 /// A text is not a set of numbers.
@@ -122,11 +122,7 @@ impl Blank for Members {
     const BLANK: Self = Self(Vec::new());
 }
 
-impl FromText for Members {
-    fn from_text(text: &str) -> Result<Self, String> {
-        parsed(text)
-    }
-}
+texts! { Members }
 
 impl From<Members> for String {
     fn from(members: Members) -> Self {

@@ -2,14 +2,15 @@
 //!
 //! Every type of a plan says in one line of [`reads!`] which keys it has. A value is filled in where it will stay, and
 //! what does not belong is noted and read over, so that there is no way out of the middle for the compiler to tidy up
-//! after; the first that was noted is told with its place, such as `plan.sections[3].allow[0].from`.
+//! after; the first that was noted is told with its place, such as `plan.sections[3].allow[0].from`. What lists, maps and
+//! texts have in common is written once for all types: what is theirs alone is behind [`List`], [`Entries`] and [`FromText`].
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::json::Json;
+use super::json::{Fields, Json};
 use super::{PlanError, Role};
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
@@ -29,34 +30,53 @@ pub(super) trait FromPlan {
         Self: Sized;
 
     /// Fills it in; what does not belong is noted.
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>);
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>);
 }
 
 /// A type that a plan holds as a text.
-pub(super) trait FromText: Blank {
-    /// Reads it, or says what is wrong with it.
-    fn from_text(text: &str) -> Result<Self, String>;
+pub(super) trait FromText {
+    /// Reads it; what does not belong is noted.
+    fn take(&mut self, text: &str, reader: &mut Reader<'_>);
+}
+
+/// A list to be filled.
+trait List {
+    /// Makes room for so many items.
+    fn reserve(&mut self, count: usize);
+
+    /// Adds an item, to be filled.
+    fn add(&mut self) -> Option<&mut dyn FromPlan>;
+}
+
+/// A map to be filled.
+trait Entries {
+    /// Makes room for so many entries.
+    fn reserve(&mut self, count: usize);
+
+    /// Adds an entry, its value to be filled; `None` where the key has one already.
+    fn add(&mut self, key: &str, reader: &mut Reader<'_>) -> Option<&mut dyn FromPlan>;
 }
 
 /// Where in a plan it is being read, and the first thing that was wrong.
 #[derive(Debug, Default)]
-pub(super) struct Reader<'f> {
-    path: Vec<Step<'f>>,
+pub(super) struct Reader<'j> {
+    path: Vec<Step<'j>>,
     wrong: Option<(String, String)>,
 }
 
 #[derive(Debug)]
-enum Step<'f> {
-    Key(&'f str),
+enum Step<'j> {
+    Key(Cow<'j, str>),
     Index(usize),
 }
 
-type Fields<'f> = [(Cow<'f, str>, Json<'f>)];
+/// Of one key in one object.
+const TWICE: &str = "this key stands here twice";
 
-impl<'f> Reader<'f> {
+impl<'j> Reader<'j> {
     /// One that begins somewhere inside.
-    pub(super) fn within(key: &'f str) -> Self {
-        Self { path: vec![Step::Key(key)], wrong: None }
+    pub(super) fn within(key: &'static str) -> Self {
+        Self { path: vec![Step::Key(Cow::Borrowed(key))], wrong: None }
     }
 
     /// Notes that something is wrong right here.
@@ -79,16 +99,8 @@ impl<'f> Reader<'f> {
 
     #[cold]
     #[inline(never)]
-    fn wrong_kind(&mut self, json: &Json<'_>, wanted: &str) {
+    fn wrong_kind(&mut self, json: Json<'_>, wanted: &str) {
         self.wrong(&format_args!("{wanted} belongs here, and this is {}", json.kind()));
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wrong_key(&mut self, key: &'f str, why: &dyn Display) {
-        self.path.push(Step::Key(key));
-        self.wrong(why);
-        self.path.pop();
     }
 
     /// Whether nothing was wrong.
@@ -102,77 +114,107 @@ impl<'f> Reader<'f> {
     /// Fills in the fields of an object: `keys` are all that it may have, each with whether it must be there.
     pub(super) fn object(
         &mut self,
-        json: &'f Json<'f>,
+        json: Json<'j>,
         keys: &'static [(&'static str, bool)],
         values: &mut [&mut dyn FromPlan],
     ) {
-        let fields = self.fields(json);
-        for (at, (key, json)) in fields.iter().enumerate() {
-            let known = keys.iter().zip(&mut *values).find(|((known, _), _)| known == key);
-            let Some((_, value)) = known else {
-                let known: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
-                self.wrong_key(
-                    key,
-                    &format_args!("no such key is known; those that are: {}", known.join(", ")),
-                );
-                continue;
-            };
-            if fields.iter().take(at).any(|(earlier, _)| earlier == key) {
-                self.wrong_key(key, &"this key stands here twice");
+        let mut found = vec![false; keys.len()];
+        for (text, json) in self.fields(json) {
+            let mut known = keys.iter().zip(&mut *values).zip(&mut found);
+            let known = known.find(|(((known, _), _), _)| *known == text);
+            self.path.push(Step::Key(text));
+            match known {
+                Some((_, true)) => self.wrong(&TWICE),
+                Some(((_, value), found)) => {
+                    *found = true;
+                    value.fill(json, self);
+                }
+                None => {
+                    let known: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+                    self.wrong(&format_args!("no such key is known; those that are: {}", known.join(", ")));
+                }
             }
-            self.path.push(Step::Key(key));
-            value.fill(json, self);
             self.path.pop();
         }
-        for (key, _) in keys.iter().filter(|(_, required)| *required) {
-            if !fields.iter().any(|(found, _)| found == key) {
-                self.wrong_key(key, &"this key is missing");
+        for ((key, required), found) in keys.iter().zip(found) {
+            if *required && !found {
+                self.path.push(Step::Key(Cow::Borrowed(key)));
+                self.wrong(&"this key is missing");
+                self.path.pop();
             }
         }
     }
 
-    fn fields(&mut self, json: &'f Json<'f>) -> &'f Fields<'f> {
-        if let Json::Object(fields) = json {
-            return fields;
-        }
-        self.wrong_kind(json, "an object");
-        &[]
+    fn fields(&mut self, json: Json<'j>) -> Fields<'j> {
+        json.fields().unwrap_or_else(|| {
+            self.wrong_kind(json, "an object");
+            Vec::new()
+        })
     }
 
-    /// The items of a list.
-    pub(super) fn items(&mut self, json: &'f Json<'f>) -> &'f [Json<'f>] {
-        if let Json::List(items) = json {
-            return items;
-        }
-        self.wrong_kind(json, "a list");
-        &[]
+    fn items(&mut self, json: Json<'j>) -> Vec<Json<'j>> {
+        json.items().unwrap_or_else(|| {
+            self.wrong_kind(json, "a list");
+            Vec::new()
+        })
     }
 
-    /// Fills in an item of a list.
-    pub(super) fn item(&mut self, index: usize, json: &'f Json<'f>, value: &mut dyn FromPlan) {
+    fn list(&mut self, json: Json<'j>, list: &mut dyn List) {
+        let items = self.items(json);
+        list.reserve(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            if let Some(value) = list.add() {
+                self.item(index, item, value);
+            }
+        }
+    }
+
+    fn item(&mut self, index: usize, json: Json<'j>, value: &mut dyn FromPlan) {
         self.path.push(Step::Index(index));
         value.fill(json, self);
         self.path.pop();
     }
 
-    fn text(&mut self, json: &'f Json<'f>) -> Option<&'f str> {
-        if let Json::Text(text) = json {
-            return Some(text);
+    fn map(&mut self, json: Json<'j>, map: &mut dyn Entries) {
+        let fields = self.fields(json);
+        map.reserve(fields.len());
+        for (text, json) in fields {
+            self.path.push(Step::Key(text.clone()));
+            match map.add(&text, self) {
+                Some(value) => value.fill(json, self),
+                None => self.wrong(&TWICE),
+            }
+            self.path.pop();
         }
-        self.wrong_kind(json, "a text");
-        None
+    }
+
+    /// Reads the texts of a list one by one.
+    pub(super) fn texts(&mut self, json: Json<'j>, take: &mut dyn FnMut(&str, &mut Self)) {
+        for (index, item) in self.items(json).into_iter().enumerate() {
+            self.path.push(Step::Index(index));
+            self.text(item, take);
+            self.path.pop();
+        }
+    }
+
+    fn text(&mut self, json: Json<'j>, take: &mut dyn FnMut(&str, &mut Self)) {
+        match json.text() {
+            Some(text) => take(&text, self),
+            None => self.wrong_kind(json, "a text"),
+        }
+    }
+
+    fn take(&mut self, json: Json<'j>, value: &mut dyn FromText) {
+        self.text(json, &mut |text, reader| value.take(text, reader));
     }
 
     /// A whole number that is not too large.
-    fn number(&mut self, json: &'f Json<'f>, most: u32) -> u32 {
-        if let Json::Number(number) = json
-            && let Ok(number) = u32::try_from(*number)
-            && number <= most
-        {
-            return number;
-        }
-        self.wrong_kind(json, "a whole number that is not too large");
-        0
+    fn number(&mut self, json: Json<'j>, most: u32) -> u32 {
+        let number = json.number().and_then(|number| u32::try_from(number).ok());
+        number.filter(|number| *number <= most).unwrap_or_else(|| {
+            self.wrong_kind(json, "a whole number that is not too large");
+            0
+        })
     }
 
     /// Members in order, as a set.
@@ -195,10 +237,10 @@ macro_rules! reads {
                 Self { $($field: $crate::plan::read::FromPlan::blank(),)* $($extra: $value)? }
             }
 
-            fn fill<'f>(
+            fn fill<'j>(
                 &mut self,
-                json: &'f $crate::plan::json::Json<'f>,
-                reader: &mut $crate::plan::read::Reader<'f>,
+                json: $crate::plan::json::Json<'j>,
+                reader: &mut $crate::plan::read::Reader<'j>,
             ) {
                 let keys = &[$((
                     $crate::plan::read::reads!(@key $field $($key)?),
@@ -216,22 +258,13 @@ macro_rules! reads {
 
 pub(super) use reads;
 
-/// A text that is read by the type's own reader.
-pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-impl<T: FromText> FromPlan for T {
+impl<T: FromText + Blank> FromPlan for T {
     fn blank() -> Self {
         Self::BLANK
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        let Some(text) = reader.text(json) else { return };
-        match T::from_text(text) {
-            Ok(value) => *self = value,
-            Err(why) => reader.wrong(&why),
-        }
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        reader.take(json, self);
     }
 }
 
@@ -240,11 +273,10 @@ impl FromPlan for bool {
         false
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        if let Json::Bool(value) = json {
-            *self = *value;
-        } else {
-            reader.wrong_kind(json, "true or false");
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        match json.truth() {
+            Some(truth) => *self = truth,
+            None => reader.wrong_kind(json, "true or false"),
         }
     }
 }
@@ -254,7 +286,7 @@ impl FromPlan for u32 {
         0
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         *self = reader.number(json, Self::MAX);
     }
 }
@@ -264,7 +296,7 @@ impl FromPlan for u8 {
         0
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         *self = Self::try_from(reader.number(json, u32::from(Self::MAX))).unwrap_or_default();
     }
 }
@@ -274,11 +306,22 @@ impl FromPlan for Port {
         Self::MAX
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         match u16::try_from(reader.number(json, u32::from(u16::MAX))).ok().and_then(Self::new) {
             Some(port) => *self = port,
             None => reader.wrong(&"0 is no port"),
         }
+    }
+}
+
+impl<T: FromPlan> List for Vec<T> {
+    fn reserve(&mut self, count: usize) {
+        self.reserve_exact(count);
+    }
+
+    fn add(&mut self) -> Option<&mut dyn FromPlan> {
+        self.push(T::blank());
+        self.last_mut().map(|value| value as &mut dyn FromPlan)
     }
 }
 
@@ -287,14 +330,8 @@ impl<T: FromPlan> FromPlan for Vec<T> {
         Self::new()
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        let items = reader.items(json);
-        self.reserve_exact(items.len());
-        for (index, item) in items.iter().enumerate() {
-            let mut value = T::blank();
-            reader.item(index, item, &mut value);
-            self.push(value);
-        }
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        reader.list(json, self);
     }
 }
 
@@ -303,9 +340,9 @@ impl<T: FromPlan + Ord> FromPlan for Set<T> {
         Self::default()
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        let mut members = Vec::blank();
-        members.fill(json, reader);
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        let mut members: Vec<T> = Vec::new();
+        reader.list(json, &mut members);
         *self = reader.ordered(members);
     }
 }
@@ -315,7 +352,7 @@ impl<T: FromPlan> FromPlan for Arc<T> {
         Self::new(T::blank())
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         if let Some(value) = Self::get_mut(self) {
             value.fill(json, reader);
         }
@@ -327,8 +364,8 @@ impl<T: FromPlan> FromPlan for Option<T> {
         None
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        if !matches!(json, Json::Null) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        if !json.is_null() {
             self.get_or_insert_with(T::blank).fill(json, reader);
         }
     }
@@ -339,10 +376,10 @@ impl<T: FromPlan, U: FromPlan> FromPlan for (T, U) {
         (T::blank(), U::blank())
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        if let [one, two] = reader.items(json) {
-            reader.item(0, one, &mut self.0);
-            reader.item(1, two, &mut self.1);
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        if let [one, two] = reader.items(json).as_slice() {
+            reader.item(0, *one, &mut self.0);
+            reader.item(1, *two, &mut self.1);
         } else {
             reader.wrong(&"a list of two belongs here");
         }
@@ -350,26 +387,25 @@ impl<T: FromPlan, U: FromPlan> FromPlan for (T, U) {
 }
 
 /// The keys may come in any order: what carries a plan to a proxy may sort them by its own rule.
-impl<K: FromText + Ord, V: FromPlan> FromPlan for Map<K, V> {
+impl<K: FromText + Blank + Ord, V: FromPlan> Entries for Map<K, V> {
+    fn reserve(&mut self, count: usize) {
+        Self::reserve(self, count);
+    }
+
+    fn add(&mut self, text: &str, reader: &mut Reader<'_>) -> Option<&mut dyn FromPlan> {
+        let mut key = K::BLANK;
+        key.take(text, reader);
+        self.add(key, V::blank()).map(|value| value as &mut dyn FromPlan)
+    }
+}
+
+impl<K: FromText + Blank + Ord, V: FromPlan> FromPlan for Map<K, V> {
     fn blank() -> Self {
         Self::default()
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
-        for (text, json) in reader.fields(json) {
-            reader.path.push(Step::Key(text));
-            let mut value = V::blank();
-            value.fill(json, reader);
-            match K::from_text(text) {
-                Ok(key) => {
-                    if self.insert(key, value).is_some() {
-                        reader.wrong(&"this key stands here twice");
-                    }
-                }
-                Err(why) => reader.wrong(&why),
-            }
-            reader.path.pop();
-        }
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
+        reader.map(json, self);
     }
 }
 
@@ -378,27 +414,46 @@ impl Blank for String {
 }
 
 impl FromText for String {
-    fn from_text(text: &str) -> Result<Self, String> {
-        Ok(text.to_owned())
+    fn take(&mut self, text: &str, _reader: &mut Reader<'_>) {
+        text.clone_into(self);
     }
 }
 
-macro_rules! parsed {
+/// A text that is read by the type's own reader.
+pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str, reader: &mut Reader<'_>) -> Option<T> {
+    text.parse().map_err(|error: T::Err| reader.wrong(&error)).ok()
+}
+
+macro_rules! texts {
     ($($name:ident)*) => {$(
-        impl FromText for $name {
-            fn from_text(text: &str) -> Result<Self, String> {
-                parsed(text)
+        impl $crate::plan::read::FromText for $name {
+            fn take(&mut self, text: &str, reader: &mut $crate::plan::read::Reader<'_>) {
+                if let Some(value) = $crate::plan::read::parsed(text, reader) {
+                    *self = value;
+                }
             }
         }
     )*};
 }
 
-parsed! {
+pub(super) use texts;
+
+texts! {
     Cidr ClusterName CookieName HeaderName IssuerName KeyId Namespace NetworkName PublicKey RegionName Scope TrustDomain
 }
 
 impl Blank for Scope {
     const BLANK: Self = Self::Mesh;
+}
+
+/// One of some words, by what it stands for.
+fn word<T: Copy>(text: &str, words: &[(&'static str, T)], reader: &mut Reader<'_>) -> Option<T> {
+    let known = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    if known.is_none() {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        reader.wrong(&format_args!("{text:?} is none of {}", words.join(", ")));
+    }
+    known
 }
 
 macro_rules! words {
@@ -408,10 +463,9 @@ macro_rules! words {
         }
 
         impl FromText for $name {
-            fn from_text(text: &str) -> Result<Self, String> {
+            fn take(&mut self, text: &str, reader: &mut Reader<'_>) {
                 let words = [(stringify!($first), Self::$first), $((stringify!($word), Self::$word)),*];
-                let known = words.iter().find(|(word, _)| *word == text);
-                known.map(|(_, value)| *value).ok_or_else(|| unknown_word(text, &words.map(|(word, _)| word)))
+                *self = word(text, &words, reader).unwrap_or(*self);
             }
         }
     )*};
@@ -423,20 +477,13 @@ words! {
     Judged { Remote All }
 }
 
-#[cold]
-#[inline(never)]
-fn unknown_word(text: &str, known: &[&str]) -> String {
-    format!("{text:?} is none of {}", known.join(", "))
-}
-
 impl Blank for Role {
     const BLANK: Self = Self::Outbound;
 }
 
 impl FromText for Role {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        role.ok_or_else(|| unknown_word(text, &Self::ALL.map(Self::as_str)))
+    fn take(&mut self, text: &str, reader: &mut Reader<'_>) {
+        *self = word(text, &Self::ALL.map(|role| (role.as_str(), role)), reader).unwrap_or(*self);
     }
 }
 
@@ -445,7 +492,7 @@ impl FromPlan for HashOn {
         Self::Header(HeaderName::BLANK)
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         let (mut header, mut cookie) = (None, None);
         reader.object(json, &[("header", false), ("cookie", false)], &mut [&mut header, &mut cookie]);
         match (header, cookie) {

@@ -87,7 +87,7 @@ impl<T: FromPlan> FromPlan for Table<T> {
         Self::default()
     }
 
-    fn fill<'f>(&mut self, json: &'f Json<'f>, reader: &mut Reader<'f>) {
+    fn fill<'j>(&mut self, json: Json<'j>, reader: &mut Reader<'j>) {
         self.0.fill(json, reader);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use isthmus::cert::{Hierarchy, Intermediate, KeyKind, Root, Validity};
 use isthmus::digest::sha256;
@@ -196,15 +197,8 @@ async fn a_peer_without_a_certificate_is_unknown_and_what_a_listener_takes_unche
         *at(listener, "/filter_chains/0/transport_socket/typed_config/require_client_certificate") =
             json!(false);
     };
-    let unchecked = |listener: &mut Value| {
-        let context = "/filter_chains/0/transport_socket/typed_config/common_tls_context/validation_context";
-        at(listener, context)["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
-    };
-    let (lab, beside) = ledger(dir.path(), &envoy(), &[&optional, &unchecked]).await;
-    let validity = Validity::from(OffsetDateTime::now_utc(), time::Duration::days(1));
-    let root = Root::generate(KeyKind::P256, validity).expect("a root");
-    let stranger = root.intermediate("cluster2", KeyKind::P256, validity).expect("a CA");
-    let stranger = leaf(&stranger, TELLER);
+    let (lab, beside) = ledger(dir.path(), &envoy(), &[&optional, &accepts_untrusted]).await;
+    let stranger = stranger();
     let own = shown(dir.path(), TELLER);
     let nobody = Shown { chain: String::new(), key: String::new() };
 
@@ -222,6 +216,73 @@ async fn a_peer_without_a_certificate_is_unknown_and_what_a_listener_takes_unche
         "{answer}"
     );
     lab.down().await.expect("all processes ended");
+}
+
+/// Logs what Envoy tells a filter of the peer's chain.
+fn says_validity(listener: &mut Value) {
+    let log = at(listener, "/filter_chains/0/filters/0/typed_config/access_log/0/typed_config/log_format");
+    *log = json!({
+        "json_format": {"valid": "%CEL(connection.peer_certificate_valid)%"},
+        "formatters": [{
+            "name": "envoy.formatter.cel",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.formatter.cel.v3.Cel"},
+        }],
+    });
+}
+
+/// Asks twice in two connections, the second of which resumes the session of the first.
+fn resumes(to: SocketAddr, shown: &Shown) {
+    let work = tempfile::tempdir().expect("a directory");
+    for (name, pem) in [("chain.pem", &shown.chain), ("key.pem", &shown.key)] {
+        std::fs::write(work.path().join(name), pem).expect("a write");
+    }
+    for (session, begins) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-ign_eof", "-connect", &to.to_string(), session, "session.pem"])
+            .args(["-cert", "chain.pem", "-cert_chain", "chain.pem", "-key", "key.pem"])
+            .current_dir(work.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        let request = b"GET /v1/a HTTP/1.1\r\nHost: ledger.payments\r\nConnection: close\r\n\r\n";
+        client.stdin.take().expect("a pipe").write_all(request).expect("a write");
+        let said = client.wait_with_output().expect("it ends").stdout;
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.lines().any(|line| line.starts_with(begins)), "{session}: {said}");
+        assert!(said.contains("HTTP/1.1 200"), "{session}: {said}");
+    }
+}
+
+/// Why no filter can tell a chain that Envoy was told to let pass: should a later Envoy tell these apart, ask it.
+#[tokio::test]
+async fn envoy_says_of_a_resumed_session_what_it_says_of_a_chain_that_does_not_hold() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let unchecked = |listener: &mut Value| {
+        says_validity(listener);
+        accepts_untrusted(listener);
+    };
+    let (lab, beside) = ledger(dir.path(), &envoy(), &[&says_validity, &unchecked]).await;
+    resumes(beside.listener(0), &shown(dir.path(), TELLER));
+    resumes(beside.listener(1), &stranger());
+    let log = beside.log(4).await;
+    let valid: Vec<_> = log.iter().filter_map(|line| line.get("valid")?.as_str()).collect();
+    assert_eq!(valid, ["true", "false", "false", "false"]);
+    lab.down().await.expect("all processes ended");
+}
+
+/// Lets any certificate in, as an `EnvoyFilter` may have a sidecar do.
+fn accepts_untrusted(listener: &mut Value) {
+    let context = "/filter_chains/0/transport_socket/typed_config/common_tls_context/validation_context";
+    at(listener, context)["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
+}
+
+/// Someone with a root of its own, and a CA below it that is called as cluster2's.
+fn stranger() -> Shown {
+    let validity = Validity::from(OffsetDateTime::now_utc(), time::Duration::days(1));
+    let root = Root::generate(KeyKind::P256, validity).expect("a root");
+    leaf(&root.intermediate("cluster2", KeyKind::P256, validity).expect("a CA"), TELLER)
 }
 
 /// The tag that a line of a log shows as the one that was sent on.

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{address, connection_manager, router, slots, static_cluster, tls_context, tls_inspector};
-use crate::lab::blueprint::{INBOUND_PORT, LabService};
+use super::{
+    address, connection_manager, router, slots, spoken_to, static_cluster, tls_context, tls_inspector,
+};
+use crate::lab::blueprint::{Application, INBOUND_PORT, LabService};
 use crate::lab::proxy::{Role, Workload};
 
 pub(super) fn resources(own: &Workload<'_>) -> (Value, Value) {
@@ -11,8 +13,15 @@ pub(super) fn resources(own: &Workload<'_>) -> (Value, Value) {
         return (json!([]), json!([]));
     };
     let endpoint = json!({"lb_endpoints": [{"endpoint": {"address": address(own.address, service.port)}}]});
-    let clusters = json!([static_cluster(own, &cluster_name(service), &[endpoint])]);
-    (json!([sidecar(own, service), application(own, service, version)]), clusters)
+    let mut cluster = static_cluster(own, &cluster_name(service), &[endpoint]);
+    if let Some(fields) = cluster.as_object_mut() {
+        fields.insert("typed_extension_protocol_options".to_owned(), spoken_to(service.application));
+    }
+    let listeners = match service.application {
+        Application::Hello => json!([sidecar(own, service), application(own, service, version)]),
+        Application::Grpc => json!([sidecar(own, service)]),
+    };
+    (listeners, json!([cluster]))
 }
 
 fn cluster_name(service: &LabService) -> String {
@@ -26,6 +35,10 @@ fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
         "name": "inbound",
         "virtual_hosts": [{"name": "inbound|http", "domains": ["*"], "routes": [route]}],
     });
+    let alpn: &[&str] = match service.application {
+        Application::Hello => &["istio-http/1.1", "http/1.1"],
+        Application::Grpc => &["h2", "http/1.1"],
+    };
     let mut filters = slots(own);
     filters.push(router());
     let mut manager = connection_manager(own, "inbound", ("route_config", routes), &Value::Array(filters));
@@ -49,7 +62,7 @@ fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
                     "require_client_certificate": true,
-                    "common_tls_context": tls_context(own, &["istio-http/1.1", "http/1.1"], json!({})),
+                    "common_tls_context": tls_context(own, alpn, json!({})),
                 },
             },
         }],

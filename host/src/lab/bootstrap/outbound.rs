@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    ROUTES, address, connection_manager, inbound_address, is_of, router, slots, source, static_cluster,
-    tls_context,
+    ROUTES, address, connection_manager, inbound_address, is_of, router, slots, source, spoken_to,
+    static_cluster, tls_context,
 };
-use crate::lab::blueprint::{GATEWAY_PORT, LabService, OUTBOUND_PORT};
+use crate::lab::blueprint::{Application, GATEWAY_PORT, LabService, OUTBOUND_PORT};
 use crate::lab::istiod::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
 use crate::lab::proxy::{Role, Workload};
 use crate::lab::site::Site;
@@ -120,6 +120,7 @@ fn cluster(
     let mut cluster = static_cluster(own, &name, &endpoints);
     if let Some(fields) = cluster.as_object_mut() {
         let described = json!({"host": service.host(), "name": service.name, "namespace": service.namespace});
+        fields.insert("typed_extension_protocol_options".to_owned(), spoken_to(service.application));
         fields
             .insert("metadata".to_owned(), json!({"filter_metadata": {"istio": {"services": [described]}}}));
         if let Some((_, outlier)) = order {
@@ -230,7 +231,10 @@ fn mutual_tls(site: &Site, own: &Workload<'_>, (service, subset): (&LabService, 
     };
     let peers: Vec<Value> = domains.into_iter().map(peer).collect();
     let validation = json!({"match_typed_subject_alt_names": peers});
-    let alpn = ["istio-http/1.1", "istio", "http/1.1"];
+    let alpn = match service.application {
+        Application::Hello => ["istio-http/1.1", "istio", "http/1.1"],
+        Application::Grpc => ["istio-h2", "istio", "h2"],
+    };
     json!([{
         "name": "tlsMode-istio",
         "match": {"tlsMode": "istio"},

@@ -13,6 +13,10 @@ const REQUEST: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE: u32 = 2;
 const RESPONSE_TRAILERS: u32 = 3;
+const GRPC_INITIAL_METADATA: u32 = 4;
+const GRPC_TRAILING_METADATA: u32 = 5;
+const CALL_RESPONSE_HEADERS: u32 = 6;
+const CALL_RESPONSE_TRAILERS: u32 = 7;
 const LAST_MAP: u32 = 7;
 
 /// Envoy counts bytes here, of maps that can be written.
@@ -26,7 +30,7 @@ pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
     known(map)?;
     call.hand(slot, |call, bytes| {
         if let Some(headers) = readable(call.state(), map) {
-            block::encode(headers.iter(), bytes);
+            block::write(headers.iter(), bytes);
         }
         Ok(())
     })
@@ -45,7 +49,7 @@ pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
     known(map)?;
     call.hand(slot, |call, bytes| {
-        let key = call.read(key)?;
+        let key = named(map, call.read(key)?);
         let found = match readable(call.state(), map) {
             Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
             None => Err(absent(call.state())),
@@ -69,7 +73,7 @@ pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answ
 
 pub(super) fn replace(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
     known(map)?;
-    let (key, value) = (call.copy(key)?, call.copy(value)?);
+    let (key, value) = (named(map, call.read(key)?).to_vec(), call.copy(value)?);
     writable(call.state_mut(), map)?.replace(key, value);
     changed(call.state_mut(), map);
     Ok(())
@@ -83,11 +87,31 @@ pub(super) fn remove(call: &mut Call<'_>, map: u32, key: Span) -> Answer {
     Ok(())
 }
 
+/// In a request, `host` is another name of `:authority`.
+fn named(map: u32, key: &[u8]) -> &[u8] {
+    if map == REQUEST && key.eq_ignore_ascii_case(b"host") { b":authority" } else { key }
+}
+
 fn known(map: u32) -> Result<(), Status> {
     if map > LAST_MAP { Err(Status::BadArgument) } else { Ok(()) }
 }
 
+/// What has come with a callout's answer, which is the root's, can only be read.
+fn arrived(state: &State, map: u32) -> Option<&Headers> {
+    let arrived = &state.root(state.root_id())?.callouts.arrived;
+    match map {
+        GRPC_INITIAL_METADATA => arrived.initial_metadata.as_ref(),
+        GRPC_TRAILING_METADATA => arrived.trailing_metadata.as_ref(),
+        CALL_RESPONSE_HEADERS => arrived.response.as_ref().map(|response| &response.headers),
+        CALL_RESPONSE_TRAILERS => arrived.response.as_ref()?.trailers.as_ref(),
+        _ => None,
+    }
+}
+
 fn readable(state: &State, map: u32) -> Option<&Headers> {
+    if map >= GRPC_INITIAL_METADATA {
+        return arrived(state, map);
+    }
     let stream = state.stream_of(state.context_id())?;
     let http = stream.http()?;
     match map {
@@ -103,7 +127,7 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
 fn absent(state: &State) -> Status {
     match state.stream_of(state.context_id()).map(|stream| stream.phase) {
         Some(Phase::Log) => Status::NotFound,
-        Some(Phase::Request | Phase::Data | Phase::Response) | None => Status::BadArgument,
+        Some(Phase::Request | Phase::Data | Phase::Response | Phase::Gone) | None => Status::BadArgument,
     }
 }
 

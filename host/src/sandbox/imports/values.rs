@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::attributes;
+use crate::sandbox::callout::Arrived;
 use crate::sandbox::log::{Level, LogLine};
 use crate::sandbox::state::State;
 use crate::sandbox::stream::{Protocol, Stream};
@@ -27,9 +28,10 @@ pub(super) fn log(call: &mut Call<'_>, level: u32, message: Span) -> Answer {
 
 /// The timer is the root's, whichever context asks.
 pub(super) fn set_tick_period(call: &mut Call<'_>, milliseconds: u32) -> Answer {
-    let id = call.state().root_id();
+    let (id, now) = (call.state().root_id(), call.state().now);
     if let Some(root) = call.state_mut().root_mut(id) {
         root.tick_period = Duration::from_millis(milliseconds.into());
+        root.next_tick = (milliseconds > 0).then(|| now + root.tick_period);
     }
     Ok(())
 }
@@ -98,6 +100,10 @@ fn stream_buffer(state: &State, buffer: u32) -> &[u8] {
     }
 }
 
+fn arrived(state: &State) -> Option<&Arrived> {
+    state.root(state.root_id()).map(|root| &root.callouts.arrived)
+}
+
 fn buffer_of(state: &State, buffer: u32) -> Result<&[u8], Status> {
     match buffer {
         REQUEST_BODY..=UPSTREAM_DATA => Ok(stream_buffer(state, buffer)),
@@ -106,7 +112,13 @@ fn buffer_of(state: &State, buffer: u32) -> Result<&[u8], Status> {
             let root = state.configuring.and_then(|id| state.root(id)).ok_or(Status::NotFound)?;
             Ok(&root.plugin.configuration)
         }
-        CALL_RESPONSE_BODY..=GRPC_MESSAGE | CALL_DATA => Err(Status::NotFound),
+        CALL_RESPONSE_BODY => {
+            let response = arrived(state).and_then(|arrived| arrived.response.as_ref());
+            response.map(|response| response.body.as_slice()).ok_or(Status::NotFound)
+        }
+        GRPC_MESSAGE => Ok(arrived(state).map(|arrived| arrived.message.as_slice()).unwrap_or_default()),
+        // The arguments of a call that no function of this host makes.
+        CALL_DATA => Ok(&[]),
         _ => Err(Status::BadArgument),
     }
 }
@@ -128,19 +140,21 @@ pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answ
 }
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
-    let (value, written) = call.state().shared.get(call.read(key)?)?;
-    let value = value.to_vec();
+    let state = call.state();
+    let (value, written) = state.world.data().get(&state.vm_id, call.read(key)?)?;
     call.give(&value, slot)?;
     Ok(call.write_u32(cas, written)?)
 }
 
 pub(super) fn set_shared_data(call: &mut Call<'_>, key: Span, value: Span, cas: u32) -> Answer {
     let (key, value) = (call.copy(key)?, call.copy(value)?);
-    Ok(call.state_mut().shared.set(&key, &value, cas)?)
+    let state = call.state();
+    Ok(state.world.data().set(&state.vm_id, &key, &value, cas)?)
 }
 
 pub(super) fn define_metric(call: &mut Call<'_>, kind: u32, name: Span, ret: u32) -> Answer {
     let name = call.copy(name)?;
-    let id = call.state_mut().metrics.define(kind, &name)?;
+    let state = call.state_mut();
+    let id = state.metrics.define(state.world.registry(), kind, &name)?;
     Ok(call.write_u32(ret, id)?)
 }

@@ -44,6 +44,7 @@ pub(super) fn node(
             Role::Inbound => Direction::Inbound,
             Role::Outbound | Role::Upstream | Role::Gateway => Direction::Outbound,
         },
+        ..Node::default()
     }
 }
 

@@ -1,0 +1,71 @@
+//! Several workers, each with a VM of its own.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{Node, Plugin};
+use super::error::{StartError, Trapped};
+use super::module::Module;
+use super::vm::Vm;
+use super::world::World;
+
+/// The workers of an Envoy: a VM for each, all in one [`World`].
+///
+/// It is a slice of [`Vm`]s. Before the workers, a canary starts on Envoy's main thread and is thrown away: what it
+/// writes to the shared data, its queues and its metrics is there when the first worker starts.
+#[derive(Debug)]
+pub struct Workers {
+    vms: Vec<Vm>,
+}
+
+impl Workers {
+    pub(crate) fn start(
+        module: &Module,
+        node: &Node,
+        plugin: Plugin,
+        count: usize,
+    ) -> Result<Self, StartError> {
+        let module = module.within(&plugin)?;
+        let (world, node, plugin) = (World::new(), Arc::new(node.clone()), Arc::new(plugin));
+        let start = || Vm::start(module.clone(), Arc::clone(&node), Arc::clone(&plugin), world.clone());
+        drop(start()?);
+        let vms = std::iter::repeat_with(start).take(count).collect::<Result<_, _>>()?;
+        Ok(Self { vms })
+    }
+
+    /// Configures the plugin anew, in a canary first: if that refuses, no worker has changed.
+    pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
+        let Some(first) = self.vms.first() else { return Ok(()) };
+        let plugin = first.first().with_configuration(configuration.into());
+        first.try_out(&plugin)?;
+        self.vms.iter().try_for_each(|vm| vm.first().replace(Arc::clone(&plugin)))
+    }
+
+    /// Tells all workers of their queues, until there is nothing more to tell.
+    pub fn turn(&self) -> Result<(), Trapped> {
+        loop {
+            let mut told = false;
+            for vm in &self.vms {
+                told |= vm.turn()?;
+            }
+            if !told {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets time pass in all workers, one after the other.
+    pub fn advance(&self, by: Duration) -> Result<(), Trapped> {
+        self.vms.iter().try_for_each(|vm| vm.advance(by))?;
+        self.turn()
+    }
+}
+
+impl Deref for Workers {
+    type Target = [Vm];
+
+    fn deref(&self) -> &[Vm] {
+        &self.vms
+    }
+}
