@@ -28,6 +28,7 @@ pub struct Settings {
 
 /// One of the filter's places, with all that it needs there.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them for each configuration")]
 pub enum Place {
     /// The proxy that a request leaves by.
     Outbound(Outward),

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use serde_json::Value as Json;
 
 use super::headers::Headers;
-use super::http::Held;
+use super::http::{self, Flow, Held};
+use super::message::Side;
 use super::pairs;
 use super::state::State;
 use super::status::Status;
@@ -29,8 +30,11 @@ type Found<'a> = Option<Value<'a>>;
 
 /// The encoded value at `path`, whose segments are parted by NULs.
 pub(crate) fn get(state: &State, path: &[u8]) -> Result<Vec<u8>, Status> {
-    let path = std::str::from_utf8(path).ok().ok_or(Status::NotFound)?;
-    let segments: Vec<&str> = path.strip_suffix('\0').unwrap_or(path).split('\0').collect();
+    if path.is_empty() {
+        return Err(Status::SerializationFailure);
+    }
+    let path = String::from_utf8_lossy(path);
+    let segments: Vec<&str> = path.strip_suffix('\0').unwrap_or(&path).split('\0').collect();
     let Some((first, rest)) = segments.split_first() else { return Err(Status::SerializationFailure) };
     find(state, first, rest).ok_or(Status::NotFound).and_then(encode)
 }
@@ -38,7 +42,6 @@ pub(crate) fn get(state: &State, path: &[u8]) -> Result<Vec<u8>, Status> {
 fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {
     let plugin = || state.root(state.root_id()).map(|root| &root.plugin);
     match first {
-        "" if rest.is_empty() => return Some(Value::Unencodable),
         "plugin_name" => return leaf(rest, text(&plugin()?.name)),
         "plugin_root_id" => return leaf(rest, text(&plugin()?.root_id)),
         "plugin_vm_id" => return leaf(rest, text(&plugin()?.vm_id)),
@@ -51,13 +54,12 @@ fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {
         "connection" => wrapper(rest, |name| connection(stream, name)),
         "source" => wrapper(rest, |name| address(stream.connection.source, name)),
         "destination" => wrapper(rest, |name| address(stream.connection.destination, name)),
-        "upstream" => {
-            wrapper(rest, |name| address(stream.connection.upstream.filter(|_| chosen(stream))?, name))
-        }
-        "request" => request(stream, rest),
+        "upstream" => wrapper(rest, |name| upstream(stream, name)),
+        "request" => request(state, stream, rest),
         "response" => response(stream, rest),
         "metadata" => leaf(rest, text("")),
-        "upstream_filter_state" => wrapper(rest, |_| None),
+        "upstream_filter_state" if chosen(stream) => wrapper(rest, |_| None),
+        "upstream_filter_state" => None,
         "filter_state" => wrapper(rest, |key| stream.filter_state.get(key).map(owned)),
         name => leaf(rest, owned(stream.filter_state.get(&format!("wasm.{name}"))?)),
     }
@@ -70,10 +72,18 @@ fn xds<'a>(state: &'a State, rest: &[&str]) -> Found<'a> {
         ["node", "id"] => return Some(text(&state.node.id)),
         ["node", "cluster"] => return Some(text(&state.node.cluster)),
         ["node", "metadata", path @ ..] => return walk(&state.node.metadata, path),
+        ["node", "locality", "region" | "zone" | "sub_zone"] => return Some(text("")),
         _ => {}
     }
     let stream = state.stream_of(state.context_id())?;
     match rest {
+        ["listener_metadata" | "filter_chain_name"] => Some(text("")),
+        ["cluster_metadata" | "route_metadata" | "virtual_host_metadata"] if stream.http().is_some() => {
+            Some(text(""))
+        }
+        ["route_name"] => stream.http().map(|_| text(&stream.connection.route_name)),
+        ["virtual_host_name"] => stream.http().map(|_| text(&stream.connection.virtual_host_name)),
+        ["upstream_host_locality_metadata"] if chosen(stream) => Some(Value::Unencodable),
         ["listener_direction"] => Some(Value::Int(state.node.listener_direction as i64)),
         // A TCP proxy picks its cluster only after the filters before it have let the connection in.
         ["cluster_name"] if stream.http().is_some() || stream.phase > Phase::Request => {
@@ -108,6 +118,10 @@ fn connection<'a>(stream: &'a Stream, name: &str) -> Found<'a> {
         "id" => return Some(Value::Uint(connection.id)),
         "mtls" => return Some(Value::Bool(shaken && connection.mtls())),
         "requested_server_name" => return Some(text(&connection.requested_server_name)),
+        "peer_certificate_valid" => {
+            let peer = connection.tls.as_ref().filter(|_| shaken).and_then(|tls| tls.peer.as_ref());
+            return Some(Value::Bool(peer.is_some_and(|peer| peer.valid)));
+        }
         _ => {}
     }
     let tls = connection.tls.as_ref().filter(|_| shaken)?;
@@ -120,7 +134,6 @@ fn connection<'a>(stream: &'a Stream, name: &str) -> Found<'a> {
         "uri_san_peer_certificate" => peer?.uri_san.as_deref().map(text),
         "sha256_peer_certificate_digest" => Some(text(peer.map_or("", |peer| &peer.sha256))),
         "peer_certificate" => Some(text(&peer?.pem)),
-        "peer_certificate_valid" => Some(Value::Bool(peer.is_some_and(|peer| peer.valid))),
         _ => None,
     }
 }
@@ -133,18 +146,35 @@ fn address<'a>(address: SocketAddr, name: &str) -> Found<'a> {
     }
 }
 
-fn request<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
+fn upstream<'a>(stream: &'a Stream, name: &str) -> Found<'a> {
+    let chosen = chosen(stream);
+    match name {
+        "request_attempt_count" => stream.http().map(|_| Value::Uint(chosen.into())),
+        "transport_failure_reason" | "locality" => chosen.then(|| text("")),
+        name => address(stream.connection.upstream.filter(|_| chosen)?, name),
+    }
+}
+
+fn request<'a>(state: &State, stream: &'a Stream, rest: &[&str]) -> Found<'a> {
     let Some((name, rest)) = rest.split_first() else { return Some(Value::Unencodable) };
     match *name {
         "time" => return leaf(rest, Value::Int(i64::try_from(stream.started.as_nanos()).ok()?)),
-        "headers" => return header(stream.readable(&stream.http()?.request)?, rest),
+        "headers" => {
+            let headers = stream.readable(&stream.http()?.request)?;
+            let host = rest.iter().any(|name| name.eq_ignore_ascii_case("host"));
+            return header(headers, if host { &[":authority"] } else { rest });
+        }
         _ => {}
     }
     let http = stream.http()?;
     match *name {
         "protocol" => leaf(rest, text("HTTP/1.1")),
-        "size" => leaf(rest, size(&http.request.headers)),
-        "headers_bytes" => leaf(rest, count(http.request.headers.byte_size())),
+        "size" => leaf(rest, size(stream, &http.request)),
+        "headers_bytes" => leaf(rest, count(visible(stream, &http.request))),
+        "total_size" => leaf(rest, count(visible(stream, &http.request) + http.request.received)),
+        "duration" if stream.phase >= Phase::Log => {
+            leaf(rest, Value::Int(i64::try_from((state.now.saturating_sub(stream.started)).as_nanos()).ok()?))
+        }
         field => leaf(rest, request_field(stream.readable(&http.request)?, field)?),
     }
 }
@@ -172,7 +202,13 @@ fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
     match *name {
         "headers" => header(stream.readable(&http.response)?, rest),
         "flags" => leaf(rest, Value::Int(0)),
-        "size" => leaf(rest, count(http.reply.as_ref().map_or(0, |replied| replied.reply.body.len()))),
+        "size" => leaf(rest, count(http.response.sent.body.len())),
+        "total_size" => leaf(rest, count(visible(stream, &http.response) + http.response.sent.body.len())),
+        "grpc_status" => leaf(rest, grpc_status(http, stream.readable(&http.response)?)?),
+        "trailers" => header(stream.readable_trailers(Side::Response)?, rest),
+        "code_details" => {
+            leaf(rest, text(http.details.as_deref().or_else(|| http.code.map(|_| "via_upstream"))?))
+        }
         field if http.response.held != Held::Awaited => leaf(rest, response_field(http, field)?),
         _ => None,
     }
@@ -180,10 +216,9 @@ fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
 
 fn response_field<'a>(http: &'a Http, field: &str) -> Found<'a> {
     match field {
-        "code" => http.response.headers.text(":status")?.parse().ok().map(Value::Int),
-        "code_details" => {
-            Some(text(http.reply.as_ref().map_or("via_upstream", |replied| &replied.reply.details)))
-        }
+        "code" => http.code.map(Value::Int),
+        // The clock of a sandbox does not move while an upstream answers.
+        "backend_latency" => http.reply.is_none().then_some(Value::Int(0)),
         _ => None,
     }
 }
@@ -192,8 +227,22 @@ fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
     wrapper(rest, |name| headers.joined(name.as_bytes()).map(|value| Value::Bytes(value.into())))
 }
 
-fn size<'a>(headers: &Headers) -> Value<'a> {
-    Value::Int(headers.text("content-length").and_then(|length| length.parse().ok()).unwrap_or(0))
+/// What the message says of its body, else what has come of it.
+fn size<'a>(stream: &Stream, message: &Flow) -> Value<'a> {
+    let said = stream.readable(message).and_then(|headers| headers.text("content-length"));
+    said.and_then(|length| length.parse().ok()).map_or_else(|| count(message.received), Value::Int)
+}
+
+/// The size of the headers of a message, where they can be read.
+fn visible(stream: &Stream, message: &Flow) -> usize {
+    stream.readable(message).map_or(0, Headers::byte_size)
+}
+
+/// The status that a response of gRPC carries; any other response has the one that its code stands for.
+fn grpc_status<'a>(http: &Http, headers: &Headers) -> Found<'a> {
+    let said = headers.text("grpc-status").map(str::parse);
+    let stands_for = || u32::try_from(http.code?).ok().map(|code| i64::from(http::grpc_status(code)));
+    said.map_or_else(stands_for, Result::ok).map(Value::Int)
 }
 
 fn count<'a>(bytes: usize) -> Value<'a> {
@@ -244,6 +293,8 @@ fn encode_json(json: &Json) -> Result<Vec<u8>, Status> {
         pairs::encode(parts.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
     };
     match json {
+        Json::Object(fields) if fields.is_empty() => Ok(vec![0; 4]),
+        Json::Array(items) if items.is_empty() => Ok(vec![0; 4]),
         Json::Null => Err(Status::SerializationFailure),
         Json::Bool(yes) => Ok(vec![u8::from(*yes)]),
         Json::Number(number) => {

@@ -17,6 +17,7 @@ use super::state::Context;
 use super::stream::{Http, Phase, Protocol, Replied, Stream};
 
 pub(crate) use flow::{Flow, Held};
+pub(crate) use reply::grpc_status;
 
 /// An HTTP stream under way. It ends when it is finished or dropped.
 pub struct HttpStream<'vm> {
@@ -33,17 +34,21 @@ impl<'vm> HttpStream<'vm> {
     ) -> Result<Self, Trapped> {
         let id = {
             let mut guest = guest.borrow_mut();
-            guest.alive()?;
+            guest.usable()?;
             let now = guest.state().now;
             let http = Box::new(Http::new(std::mem::take(&mut request.headers)));
             let stream = Stream::new(root, connection, now, Protocol::Http(http));
-            guest.state_mut().insert(Context::Stream(Box::new(stream)))
+            let policy = guest.policy(root);
+            guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
         };
         // From here on the stream ends by being dropped, whatever happens.
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
         guest.callback(id, create, (id, root))?;
+        if let Some(http) = guest.state_mut().http_mut(id) {
+            http.request.held = Held::Filter;
+        }
         guest.deliver(id, Side::Request, request)?;
         drop(guest);
         Ok(stream)
@@ -55,7 +60,8 @@ impl<'vm> HttpStream<'vm> {
         let Some(http) = self.http() else { return HttpOutcome::Reset };
         match &http.reply {
             _ if http.reset => HttpOutcome::Reset,
-            Some(replied) if !replied.direct => outcome_of(&http, replied),
+            // One that takes the place of a response says nothing of a request that had gone on.
+            Some(replied) if !(replied.direct && http.request.sent.headers) => outcome_of(&http, replied),
             _ if http.request.sent.headers => HttpOutcome::Continue(http.request.headers.clone()),
             Some(_) | None => HttpOutcome::Pause,
         }
@@ -73,7 +79,7 @@ impl<'vm> HttpStream<'vm> {
     /// nothing moves any more, and the filter is not called.
     pub fn send(&self, side: Side, part: Part) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         let begun = |http: &Http| http.flow(side).held != Held::Awaited && !http.flow(side).complete;
         if guest.state().http(self.id).is_some_and(begun) {
             guest.part(self.id, side, part)?;
@@ -87,7 +93,7 @@ impl<'vm> HttpStream<'vm> {
     pub fn respond(&self, response: impl Into<Message>) -> Result<HttpOutcome, Trapped> {
         let mut response = response.into();
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         if let Some(stream) = guest.state_mut().stream_mut(self.id) {
             let phase = &mut stream.phase;
             if let Protocol::Http(http) = &mut stream.protocol
@@ -96,7 +102,7 @@ impl<'vm> HttpStream<'vm> {
                 && http.response.held == Held::Awaited
             {
                 *phase = Phase::Response;
-                http.response = Flow::of(std::mem::take(&mut response.headers));
+                http.responds(Flow::of(std::mem::take(&mut response.headers)));
                 guest.deliver(self.id, Side::Response, response)?;
             }
         }
@@ -173,7 +179,7 @@ fn outcome_of(http: &Http, replied: &Replied) -> HttpOutcome {
 /// Ends the stream `id`, once.
 fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     let Some(stream) = guest.state_mut().stream_mut(id) else {
-        return guest.alive().map(|()| Ended { filter_state: BTreeMap::new() });
+        return guest.usable().map(|()| Ended { filter_state: BTreeMap::new() });
     };
     stream.phase = Phase::Log;
     let root = stream.root;
@@ -189,6 +195,9 @@ fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
 fn log_and_done(guest: &mut Instance, id: u32) -> Result<(), Trapped> {
     let (on_log, on_done) = (guest.exports.on_log.clone(), guest.exports.on_done.clone());
     guest.callback(id, on_log, id)?;
+    if let Some(stream) = guest.state_mut().stream_mut(id) {
+        stream.phase = Phase::Gone;
+    }
     guest.callback(id, on_done, id)?;
     Ok(())
 }

@@ -3,16 +3,22 @@
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::failure::FailurePolicy;
 use super::filter_state::FilterState;
 use super::headers::Headers;
 use super::http::{Flow, Held};
 use super::message::Side;
 use super::outcome::LocalReply;
 
+/// The details of the reply that Envoy sends for a stream whose filter has failed.
+pub(crate) const FAIL_STREAM: &str = "wasm_fail_stream";
+
 /// A stream context.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) root: u32,
+    /// What becomes of it when the guest traps.
+    pub(crate) policy: FailurePolicy,
     pub(crate) connection: Connection,
     pub(crate) started: Duration,
     pub(crate) filter_state: FilterState,
@@ -31,6 +37,8 @@ pub(crate) enum Phase {
     Response,
     /// The access log: every header map can be read again, none can be written.
     Log,
+    /// Logged: no header map can be read any more.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -46,6 +54,10 @@ pub(crate) struct Http {
     pub(crate) response: Flow,
     pub(crate) reply: Option<Replied>,
     pub(crate) reset: bool,
+    /// Why the stream was answered as it was, where not by the upstream.
+    pub(crate) details: Option<String>,
+    /// The status of the response as it began, whatever the filter makes of the header.
+    pub(crate) code: Option<i64>,
     pub(crate) route_refreshes: u32,
     /// The client speaks gRPC; Envoy decides this before any filter runs.
     pub(crate) grpc: bool,
@@ -86,7 +98,8 @@ pub(crate) struct Pipe {
 impl Stream {
     pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
         let filter_state = FilterState::on(&connection.filter_state);
-        Self { root, connection, started, filter_state, protocol, phase: Phase::Request }
+        let policy = FailurePolicy::default();
+        Self { root, policy, connection, started, filter_state, protocol, phase: Phase::Request }
     }
 
     pub(crate) fn http(&self) -> Option<&Http> {
@@ -118,6 +131,7 @@ impl Stream {
     pub(crate) fn readable<'a>(&self, message: &'a Flow) -> Option<&'a Headers> {
         let logged = self.phase == Phase::Log;
         match message.held {
+            _ if self.phase == Phase::Gone => None,
             Held::Filter => Some(&message.headers),
             Held::Passed if logged => Some(&message.headers),
             Held::Awaited | Held::Passed => None,
@@ -128,7 +142,7 @@ impl Stream {
     pub(crate) fn readable_trailers(&self, side: Side) -> Option<&Headers> {
         let message = self.http()?.flow(side);
         let reachable = match (self.phase, side) {
-            (Phase::Log, Side::Request) => false,
+            (Phase::Log, Side::Request) | (Phase::Gone, _) => false,
             (Phase::Log, Side::Response) => message.has_trailers(),
             (Phase::Request | Phase::Data | Phase::Response, _) => message.trailers_held == Held::Filter,
         };
@@ -161,12 +175,26 @@ impl Http {
         Self {
             grpc,
             head,
-            request: Flow::of(request),
+            // The filter's context is made before it is given the headers.
+            request: Flow { headers: request, ..Flow::default() },
+            code: None,
+            details: None,
             response: Flow::default(),
             reply: None,
             reset: false,
             route_refreshes: 0,
         }
+    }
+
+    /// Whether Envoy has answered in the place of a filter that failed.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.reply.as_ref().is_some_and(|replied| replied.reply.details == FAIL_STREAM)
+    }
+
+    /// The response begins, the upstream's or a local one.
+    pub(crate) fn responds(&mut self, response: Flow) {
+        self.code = response.headers.text(":status").and_then(|status| status.parse().ok());
+        self.response = response;
     }
 
     pub(crate) fn flow(&self, side: Side) -> &Flow {

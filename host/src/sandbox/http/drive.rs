@@ -257,6 +257,7 @@ impl Instance {
         if http.reset || http.reply.is_some() {
             return Ok(());
         }
+        http.details = Some(reply.details.clone());
         let headers = reply::response_headers(&reply, http.grpc);
         let bare = reply.body.is_empty() || http.grpc || http.head;
         if http.response.held == Held::Awaited {
@@ -264,7 +265,7 @@ impl Instance {
                 body: if bare { Vec::new() } else { vec![reply.body.clone()] },
                 ..Message::default()
             };
-            http.response = Flow::of(headers);
+            http.responds(Flow::of(headers));
             http.reply = Some(Replied { reply, direct: false });
             *phase = Phase::Response;
             return self.deliver(id, Side::Response, message);
@@ -278,7 +279,7 @@ impl Instance {
         if !bare {
             response.pass_body(&reply.body, true);
         }
-        http.response = response;
+        http.responds(response);
         http.reply = Some(Replied { reply, direct: true });
         Ok(())
     }

@@ -25,8 +25,9 @@ fn http_headers(reply: &LocalReply) -> Headers {
 
 /// A gRPC client gets a response of trailers only: the status and the body move into headers.
 fn grpc_headers(reply: &LocalReply) -> Headers {
-    let mut headers = Headers::from([(":status", "200"), ("content-type", "application/grpc")]);
+    let mut headers = Headers::from([(":status", "200")]);
     add_all(&mut headers, &reply.headers);
+    headers.replace("content-type", "application/grpc");
     let status = reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status));
     headers.replace("grpc-status", status.to_string());
     if !reply.body.is_empty() {
@@ -37,13 +38,13 @@ fn grpc_headers(reply: &LocalReply) -> Headers {
 }
 
 fn add_all(headers: &mut Headers, more: &Headers) {
-    for (name, value) in more.iter() {
+    for (name, value) in more.iter().filter(|(name, _)| *name != b":status") {
         headers.add(name, value);
     }
 }
 
 /// The gRPC status for an HTTP status, by gRPC's own table.
-fn grpc_status(http: u32) -> u32 {
+pub(crate) fn grpc_status(http: u32) -> u32 {
     match http {
         400 => 13,
         401 => 16,

@@ -49,7 +49,7 @@ pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
     known(map)?;
     call.hand(slot, |call, bytes| {
-        let key = call.read(key)?;
+        let key = named(map, call.read(key)?);
         let found = match readable(call.state(), map) {
             Some(headers) => headers.values(key).next().ok_or(Status::NotFound),
             None => Err(absent(call.state())),
@@ -73,7 +73,7 @@ pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answ
 
 pub(super) fn replace(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
     known(map)?;
-    let (key, value) = (call.copy(key)?, call.copy(value)?);
+    let (key, value) = (named(map, call.read(key)?).to_vec(), call.copy(value)?);
     writable(call.state_mut(), map)?.replace(key, value);
     changed(call.state_mut(), map);
     Ok(())
@@ -85,6 +85,11 @@ pub(super) fn remove(call: &mut Call<'_>, map: u32, key: Span) -> Answer {
     writable(call.state_mut(), map)?.remove(key);
     changed(call.state_mut(), map);
     Ok(())
+}
+
+/// In a request, `host` is another name of `:authority`.
+fn named(map: u32, key: &[u8]) -> &[u8] {
+    if map == REQUEST && key.eq_ignore_ascii_case(b"host") { b":authority" } else { key }
 }
 
 fn known(map: u32) -> Result<(), Status> {
@@ -122,7 +127,7 @@ fn readable(state: &State, map: u32) -> Option<&Headers> {
 fn absent(state: &State) -> Status {
     match state.stream_of(state.context_id()).map(|stream| stream.phase) {
         Some(Phase::Log) => Status::NotFound,
-        Some(Phase::Request | Phase::Data | Phase::Response) | None => Status::BadArgument,
+        Some(Phase::Request | Phase::Data | Phase::Response | Phase::Gone) | None => Status::BadArgument,
     }
 }
 

@@ -1,0 +1,115 @@
+//! The probe tier: what a module sees in the sandbox is what it sees in a stock Envoy.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a fixture that fails fails its test"
+)]
+
+#[path = "probe/compare.rs"]
+mod compare;
+#[path = "probe/envoy.rs"]
+mod envoy;
+#[path = "probe/module.rs"]
+mod module;
+#[path = "probe/offline.rs"]
+mod offline;
+#[path = "probe/script.rs"]
+mod script;
+
+use isthmus::envoy::{Envoy, FETCHED};
+use isthmus::workspace::Workspace;
+use isthmus_tests::repository;
+use script::Scenario;
+use serde_json::{Value, json};
+
+const VM_CONFIGURATION: &str = "for the vm";
+const PLUGIN_CONFIGURATION: &str = "for the plugin";
+
+/// The fewest observations that count as a comparison.
+const FEWEST: usize = 300;
+
+/// The proxy, to both.
+fn node() -> Value {
+    json!({
+        "id": "n1",
+        "cluster": "c1",
+        "metadata": {
+            "CLUSTER_ID": "east", "SIZE": 7, "YES": true, "NO": null, "LIST": ["x", "y"], "EMPTY": {}, "NONE": [],
+            "LABELS": {"topology.istio.io/network": "west"},
+        },
+    })
+}
+
+/// What the endpoint says of itself, to both.
+fn upstream_host_metadata() -> Value {
+    json!({"filter_metadata": {"istio": {"workload": "w;n;s;v1;east"}}})
+}
+
+/// Whether a message goes in chunks: one without a body says its length, or nothing.
+fn is_chunked(message: &script::Message) -> bool {
+    !message.chunks.is_empty() || !message.trailers.is_empty()
+}
+
+/// A message as one line; what says when and by whom, and how its end is found, is left out.
+fn shown(head: &str, body: &[u8]) -> String {
+    let dropped = ["date:", "server:", "content-length:", "transfer-encoding:", "connection:"];
+    let mut lines = head.lines();
+    let first = lines.next().unwrap_or_default();
+    let first = first
+        .strip_prefix("HTTP/1.1 ")
+        .map(|status| status.split(' ').next().unwrap_or_default())
+        .unwrap_or(first);
+    let first = first.strip_suffix(" HTTP/1.1").unwrap_or(first).to_owned();
+    let headers = lines.filter(|line| !dropped.iter().any(|name| line.starts_with(name))).map(str::to_owned);
+    let body = (!body.is_empty()).then(|| match body.len() {
+        long @ 200.. => format!("{long} bytes"),
+        _ => format!("{:?}", String::from_utf8_lossy(body)),
+    });
+    std::iter::once(first).chain(headers).chain(body).collect::<Vec<_>>().join("; ")
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let mut files: Vec<_> = std::fs::read_dir(repository().join("tests/probe"))
+        .expect("scripts")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    files.sort();
+    let read = |path: &std::path::PathBuf| {
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        script::read(&name, &std::fs::read_to_string(path).expect("a script"))
+    };
+    files.iter().flat_map(read).collect()
+}
+
+#[test]
+fn a_module_sees_in_the_sandbox_what_it_sees_in_envoy() {
+    let workspace = Workspace::find(&repository()).expect("the checkout");
+    let binary = Envoy::fetch(&workspace, FETCHED, &mut |_what| ()).expect("an Envoy");
+    let only = std::env::var("SCENARIO").ok();
+    let mut scenarios = scenarios();
+    scenarios.retain(|scenario| only.as_ref().is_none_or(|only| scenario.name.starts_with(only)));
+    let dir = tempfile::tempdir().expect("dir");
+    let mut envoy = envoy::Envoy::start(&binary, dir.path(), &scenarios);
+    let (mut compared, mut found) = (0, Vec::new());
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let seen = envoy.play(index, scenario);
+        let offline = offline::play(scenario, &seen.ends);
+        if only.is_some() {
+            println!("{}", seen.lines.join("\n"));
+        }
+        compared += seen.lines.len().max(offline.len());
+        found.extend(compare::differences(&scenario.name, &seen.lines, &offline));
+    }
+    let page = std::fs::read_to_string(repository().join("docs/sandbox-differences.md")).expect("the page");
+    let mistakes = compare::unexplained(&compare::rows(&page), &found, only.is_none());
+    assert!(mistakes.is_empty(), "docs/sandbox-differences.md does not agree:\n{}", mistakes.join("\n"));
+    let explained = found.len();
+    println!(
+        "{compared} observations in {} scenarios, {explained} of them differ as explained",
+        scenarios.len()
+    );
+    assert!(only.is_some() || compared >= FEWEST, "{compared} observations are too few");
+}

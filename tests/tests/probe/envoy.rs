@@ -1,0 +1,337 @@
+//! Probes in one stock Envoy: a listener, a VM and an upstream for each.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use isthmus::lab::Process;
+use serde_json::{Value, json};
+
+use super::script::{Exchange, Fields, Message, Scenario};
+use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
+
+/// How long anything may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What lies between chunks, so that each comes to the filter by itself.
+const APART: Duration = Duration::from_millis(50);
+
+/// How long to listen for what should not come.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// The ends of a connection, which the sandbox is given as they were.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) client: SocketAddr,
+    pub(super) listener: SocketAddr,
+    pub(super) upstream: SocketAddr,
+}
+
+/// What was seen of a scenario: its lines, and the ends of each exchange's connection.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) lines: Vec<String>,
+    pub(super) ends: Vec<Ends>,
+}
+
+/// A running Envoy with a probe for each scenario.
+pub(super) struct Envoy {
+    process: Process,
+    file: File,
+    /// What its log says so far.
+    log: String,
+    stages: Vec<Stage>,
+}
+
+/// Where a scenario is played.
+struct Stage {
+    listener: SocketAddr,
+    upstream: Upstream,
+}
+
+impl Envoy {
+    pub(super) fn start(envoy: &Path, dir: &Path, scenarios: &[Scenario]) -> Self {
+        let upstreams: Vec<Upstream> =
+            scenarios.iter().map(|scenario| Upstream::serve(&scenario.exchanges)).collect();
+        let stages: Vec<Stage> = free(scenarios.len())
+            .into_iter()
+            .zip(upstreams)
+            .map(|(listener, upstream)| Stage { listener, upstream })
+            .collect();
+        let mut resources = json!({"listeners": [], "clusters": []});
+        for (scenario, stage) in scenarios.iter().zip(&stages) {
+            let file = dir.join(format!("{}.wasm", scenario.name));
+            let text = module::text(scenario);
+            let wasm =
+                wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", scenario.name));
+            std::fs::write(&file, wasm).expect("a module");
+            push(&mut resources["listeners"], listener(&scenario.name, stage.listener, &file));
+            push(&mut resources["clusters"], cluster(&scenario.name, stage.upstream.at));
+        }
+        let bootstrap = json!({"node": super::node(), "static_resources": resources});
+        let (config, log) = (dir.join("envoy.json"), dir.join("envoy.log"));
+        std::fs::write(&config, bootstrap.to_string()).expect("a bootstrap");
+        let process = Process::start(envoy, &config, &log).expect("Envoy starts");
+        let file = File::open(log).expect("a log");
+        let mut envoy = Self { process, file, log: String::new(), stages };
+        envoy.wait("the main loop", 0, |log| log.contains("starting main dispatch loop"));
+        envoy
+    }
+
+    /// Plays the traffic of the scenario at `index`, and collects what its probe logged in Envoy's worker.
+    pub(super) fn play(&mut self, index: usize, scenario: &Scenario) -> Seen {
+        let Stage { listener, upstream } = &self.stages[index];
+        let (listener, at) = (*listener, upstream.at);
+        let mut seen = Seen::default();
+        let mut outside = Vec::new();
+        for exchange in &scenario.exchanges {
+            self.read();
+            let begun = self.log.len();
+            let mut stream = TcpStream::connect(listener).expect("a connection");
+            seen.ends.push(Ends { client: stream.local_addr().expect("an address"), listener, upstream: at });
+            send(&mut stream, &exchange.request, true).expect("a request");
+            let answer = answer(&mut stream, if scenario.hangs { SILENCE } else { PATIENCE });
+            drop(stream);
+            if scenario.traps {
+                std::thread::sleep(SILENCE);
+            } else {
+                self.wait("the end of a stream", begun, |log| log.contains(": delete: "));
+            }
+            let reached = self.stages[index].upstream.reached.try_iter().collect::<Vec<_>>();
+            outside.extend(reached.iter().map(|request| format!("upstream: {request}")));
+            outside.push(format!("client: {answer}"));
+        }
+        self.read();
+        seen.lines = lines(&self.log, scenario).map(str::to_owned).chain(outside).collect();
+        seen
+    }
+
+    /// Reads what has been logged since.
+    fn read(&mut self) {
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes).expect("a log");
+        self.log.push_str(&String::from_utf8_lossy(&bytes));
+    }
+
+    /// Waits until the log, from `begun` on, says what is looked for.
+    fn wait(&mut self, what: &str, begun: usize, look: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.read();
+            if look(self.log.get(begun..).unwrap_or_default()) {
+                return;
+            }
+            assert!(!self.process.has_ended(), "Envoy ended by itself:\n{}", self.process.log_tail());
+            assert!(Instant::now() < deadline, "no sign of {what}:\n{}", self.process.log_tail());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// What a probe logged, but for the trials of Envoy's main thread: a worker's VM is the one that serves.
+fn lines<'log>(log: &'log str, scenario: &Scenario) -> impl Iterator<Item = &'log str> {
+    let name = &scenario.name;
+    // A root context's lines do not name the plugin, and those of the VM itself name nothing.
+    let mut marks = vec![format!("wasm log {name} root {name}: "), format!("wasm log root {name}: ")];
+    if scenario.logs_in_malloc() {
+        marks.push("wasm log: ".to_owned());
+    }
+    let thread = |line: &'log str| line.split(['[', ']']).nth(3);
+    let main = log.lines().find(|line| line.contains("starting main dispatch loop")).and_then(thread);
+    log.lines()
+        .filter(move |line| thread(line) != main)
+        .filter_map(move |line| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1)))
+}
+
+/// An address on loopback that no other process uses while this one runs.
+fn own() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | (high & 63), middle, low)
+}
+
+/// So many ports that nobody listens on.
+fn free(count: usize) -> Vec<SocketAddr> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind((own(), 0)).expect("a port")).collect();
+    held.iter().map(|listener| listener.local_addr().expect("an address")).collect()
+}
+
+fn push(list: &mut Value, value: Value) {
+    list.as_array_mut().expect("a list").push(value);
+}
+
+fn address(at: SocketAddr) -> Value {
+    json!({"socket_address": {"address": at.ip(), "port_value": at.port()}})
+}
+
+fn listener(name: &str, at: SocketAddr, module: &Path) -> Value {
+    let kind = |kind: &str| format!("type.googleapis.com/envoy.extensions.filters.{kind}");
+    let string =
+        |text: &str| json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
+    let wasm = json!({
+        "name": "wasm",
+        "typed_config": {
+            "@type": kind("http.wasm.v3.Wasm"),
+            "config": {
+                "name": name,
+                "root_id": "root",
+                "vm_config": {
+                    "vm_id": name,
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": {"local": {"filename": module}},
+                    "configuration": string(VM_CONFIGURATION),
+                },
+                "configuration": string(PLUGIN_CONFIGURATION),
+            },
+        },
+    });
+    let router = json!({
+        "name": "router",
+        "typed_config": {"@type": kind("http.router.v3.Router"), "suppress_envoy_headers": true},
+    });
+    let manager = json!({
+        "@type": kind("network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": name,
+        "generate_request_id": false,
+        "http_protocol_options": {"enable_trailers": true},
+        "route_config": {"name": "routes", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+            {"name": "first", "match": {"prefix": "/"}, "route": {"cluster": name}},
+        ]}]},
+        "http_filters": [wasm, router],
+    });
+    json!({
+        "name": name,
+        "traffic_direction": "INBOUND",
+        "address": address(at),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    })
+}
+
+fn cluster(name: &str, upstream: SocketAddr) -> Value {
+    let host = json!({
+        "endpoint": {"address": address(upstream)},
+        "metadata": super::upstream_host_metadata(),
+    });
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "common_http_protocol_options": {"max_requests_per_connection": 1},
+            "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
+        }},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
+    })
+}
+
+/// Sends a message as HTTP/1.1 has it: in chunks if there are any, each when the one before must have arrived.
+fn send(stream: &mut TcpStream, message: &Message, request: bool) -> std::io::Result<()> {
+    let first =
+        if request { format!("{} HTTP/1.1", message.first) } else { format!("HTTP/1.1 {} x", message.first) };
+    let fields = |fields: &Fields| {
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>()
+    };
+    let framing = match (super::is_chunked(message), request) {
+        (true, _) => "transfer-encoding: chunked\r\n",
+        (false, true) => "",
+        (false, false) => "content-length: 0\r\n",
+    };
+    stream.set_nodelay(true)?;
+    stream.write_all(format!("{first}\r\n{}{framing}\r\n", fields(&message.headers)).as_bytes())?;
+    if !super::is_chunked(message) {
+        return Ok(());
+    }
+    for chunk in &message.chunks {
+        std::thread::sleep(APART);
+        stream.write_all(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())?;
+    }
+    std::thread::sleep(APART);
+    stream.write_all(format!("0\r\n{}\r\n", fields(&message.trailers)).as_bytes())
+}
+
+/// The headers and the body that come, as one line; headers that say when and by whom are left out.
+fn answer(stream: &mut TcpStream, patience: Duration) -> String {
+    stream.set_read_timeout(Some(patience)).expect("a timeout");
+    match receive(stream) {
+        Ok((head, body)) => super::shown(&head, &body),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => "nothing".to_owned(),
+        Err(_) => "closed".to_owned(),
+    }
+}
+
+/// The next message on a connection: its head and its body.
+fn receive(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let body = &bytes[head.len() + 4..];
+            if let Some(body) = whole(&head.to_lowercase(), body) {
+                return Ok((head.to_owned(), body));
+            }
+        }
+        match stream.read(&mut chunk)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+/// The body, if all of it is there: what trailers come after it are shown behind a `~`.
+fn whole(head: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    if !head.contains("transfer-encoding: chunked") {
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        return bytes.get(..length).map(<[u8]>::to_vec);
+    }
+    let (mut rest, mut body) = (bytes, Vec::new());
+    loop {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
+        rest = &rest[end + 2..];
+        if length == 0 {
+            let text = String::from_utf8_lossy(rest);
+            let trailers = if text == "\r\n" { "" } else { text.strip_suffix("\r\n\r\n")? };
+            body.extend(
+                trailers
+                    .split("\r\n")
+                    .filter(|line| !line.is_empty())
+                    .flat_map(|line| format!("~{line}").into_bytes()),
+            );
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..length)?);
+        rest = rest.get(length + 2..)?;
+    }
+}
+
+/// A server that answers the requests of a scenario in turn, each on a connection of its own.
+struct Upstream {
+    at: SocketAddr,
+    reached: Receiver<String>,
+}
+
+impl Upstream {
+    fn serve(exchanges: &[Exchange]) -> Self {
+        let listener = TcpListener::bind((own(), 0)).expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let (tell, reached) = channel();
+        let responses: Vec<Message> = exchanges.iter().map(|exchange| exchange.response.clone()).collect();
+        std::thread::spawn(move || answer_all(&listener, &responses, &tell));
+        Self { at, reached }
+    }
+}
+
+fn answer_all(listener: &TcpListener, responses: &[Message], tell: &Sender<String>) {
+    for response in responses {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let Ok((head, body)) = receive(&mut stream) else { continue };
+        // Nobody listens once the test has failed.
+        if tell.send(super::shown(&head, &body)).is_err() || send(&mut stream, response, false).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The same probes in the sandbox, on connections with the same ends.
+
+use isthmus::sandbox::{
+    self, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node, Passed,
+    Plugin, Vm,
+};
+
+use super::envoy::Ends;
+use super::script::{Exchange, Message, Scenario};
+use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
+
+/// Plays the traffic of a scenario, and collects what its probe logged.
+pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
+    let wasm = wat::parse_str(module::text(scenario)).expect("a module");
+    let compiled = Module::compile(&wasm).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
+    let node = super::node();
+    let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
+    let node = Node {
+        id: text("id"),
+        cluster: text("cluster"),
+        metadata: node["metadata"].clone(),
+        listener_direction: Direction::Inbound,
+        clusters: Clusters::of([scenario.name.as_str()]),
+    };
+    let plugin = Plugin {
+        name: scenario.name.clone(),
+        root_id: "root".to_owned(),
+        vm_id: scenario.name.clone(),
+        vm_configuration: VM_CONFIGURATION.into(),
+        configuration: PLUGIN_CONFIGURATION.into(),
+        ..Plugin::default()
+    };
+    let vm = match compiled.start(&node, plugin) {
+        Ok(vm) => vm,
+        Err(error) => return error.logs().iter().filter_map(said).collect(),
+    };
+    let mut lines: Vec<String> = vm.take_logs().iter().filter_map(said).collect();
+    let mut outside = Vec::new();
+    for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
+        outside.extend(exchanged(&vm, scenario, exchange, *ends));
+        lines.extend(vm.take_logs().iter().filter_map(said));
+    }
+    lines.extend(outside);
+    lines
+}
+
+/// Takes an exchange through the filter; the answer is what the upstream and the client got.
+fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, ends: Ends) -> Vec<String> {
+    let mut connection = Connection::new(ends.client, ends.listener)
+        .with_upstream_cluster(scenario.name.as_str())
+        .with_route("first", "all")
+        .with_upstream_host_metadata(super::upstream_host_metadata());
+    connection.upstream = Some(ends.upstream);
+    let mut got = Vec::new();
+    let request = whole(request(&exchange.request), &exchange.request);
+    let Ok(stream) = vm.http(&connection, request) else { return vec![REFUSED.to_owned()] };
+    let passed = stream.to_upstream();
+    if let Some(headers) = passed.headers.as_ref().filter(|_| passed.ended) {
+        got.push(format!("upstream: {}", super::shown(&request_head(headers), &body(&passed))));
+    }
+    if !passed.ended && stream.to_client().headers.is_none() {
+        let nothing = if stream.request() == HttpOutcome::Reset { "closed" } else { "nothing" };
+        let _ended = stream.finish();
+        got.push(format!("client: {nothing}"));
+        return got;
+    }
+    let Ok(outcome) = stream.respond(whole(response(&exchange.response), &exchange.response)) else {
+        got.push(REFUSED.to_owned());
+        return got;
+    };
+    let passed = stream.to_client();
+    got.push(match &passed.headers {
+        _ if outcome == HttpOutcome::Reset => "client: closed".to_owned(),
+        Some(headers) if passed.ended => {
+            format!("client: {}", super::shown(&response_head(headers), &body(&passed)))
+        }
+        Some(_) | None => "client: nothing".to_owned(),
+    });
+    // A trap is in the lines, or rather what would have come after it is not.
+    let _ended = stream.finish();
+    got
+}
+
+/// What a stream gets whose guest has trapped, where `FAIL_CLOSED` holds.
+const REFUSED: &str = "client: 503";
+
+/// The message as the sandbox takes it: in HTTP/1.1 the end comes by itself, after the last chunk.
+fn whole(headers: Headers, message: &Message) -> sandbox::Message {
+    let mut whole = sandbox::Message::new(headers);
+    for chunk in &message.chunks {
+        whole = whole.with_body(chunk.as_slice());
+    }
+    if !message.trailers.is_empty() {
+        return whole.with_trailers(
+            message.trailers.iter().map(|(name, value)| (name, value.as_str())).collect::<Headers>(),
+        );
+    }
+    if super::is_chunked(message) { whole.with_body("") } else { whole }
+}
+
+fn body(passed: &Passed) -> Vec<u8> {
+    let trailers = passed.trailers.as_ref().map(fields).unwrap_or_default();
+    let trailers = trailers
+        .split("\r\n")
+        .filter(|line| !line.is_empty())
+        .flat_map(|line| format!("~{line}").into_bytes());
+    passed.body.iter().copied().chain(trailers).collect()
+}
+
+/// A line as Envoy's log at level info has it.
+fn said(line: &LogLine) -> Option<String> {
+    (line.level >= Level::Info).then(|| line.message.clone())
+}
+
+/// The request headers that Envoy makes of a request in HTTP/1.1.
+fn request(message: &Message) -> Headers {
+    let (method, path) = message.first.split_once(' ').expect("a method and a path");
+    let header =
+        |name: &str| message.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let mut headers = Headers::from([
+        (":authority", header("host").unwrap_or_default()),
+        (":path", path),
+        (":method", method),
+        (":scheme", "http"),
+    ]);
+    for (name, value) in message.headers.iter().filter(|(name, _)| name != "host") {
+        headers.add(name, value.as_str());
+    }
+    headers.add("x-forwarded-proto", "http");
+    headers
+}
+
+fn response(message: &Message) -> Headers {
+    let mut headers = Headers::from([(":status", message.first.as_str())]);
+    for (name, value) in &message.headers {
+        headers.add(name, value.as_str());
+    }
+    match super::is_chunked(message) {
+        true => headers.add("transfer-encoding", "chunked"),
+        false => headers.add("content-length", "0"),
+    }
+    headers
+}
+
+/// A request's headers as HTTP/1.1 has them.
+fn request_head(headers: &Headers) -> String {
+    let first =
+        ["method", "path"].map(|name| headers.text(&format!(":{name}")).unwrap_or_default().to_owned());
+    let host = headers.text(":authority").unwrap_or_default();
+    format!("{} HTTP/1.1\r\nhost: {host}{}", first.join(" "), fields(headers))
+}
+
+fn response_head(headers: &Headers) -> String {
+    format!("HTTP/1.1 {} x{}", headers.text(":status").unwrap_or_default(), fields(headers))
+}
+
+fn fields(headers: &Headers) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields = headers.iter().filter(|(name, _)| !name.starts_with(b":"));
+    fields.map(|(name, value)| format!("\r\n{}: {}", text(name), text(value))).collect()
+}

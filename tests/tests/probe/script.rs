@@ -1,0 +1,305 @@
+//! Scripts: what a probe calls in each of its callbacks, and the traffic it sees. See tests/probe/README.md.
+
+use std::collections::BTreeMap;
+
+/// A probe and its traffic.
+#[derive(Debug, Default)]
+pub(super) struct Scenario {
+    /// The name of its file and its own: `headers.reads`.
+    pub(super) name: String,
+    pub(super) exchanges: Vec<Exchange>,
+    /// What it does in each callback, by the callback's name.
+    pub(super) callbacks: BTreeMap<String, Vec<Step>>,
+    /// Its contexts are not deleted: the guest traps.
+    pub(super) traps: bool,
+    /// The client gets no answer, and leaves.
+    pub(super) hangs: bool,
+}
+
+impl Scenario {
+    /// Whether its allocator says something, which Envoy logs for the VM and for no plugin.
+    pub(super) fn logs_in_malloc(&self) -> bool {
+        let steps = self.callbacks.get("malloc").into_iter().flatten();
+        steps.into_iter().any(|step| matches!(step, Step::Call(call) if call.name == "log"))
+    }
+}
+
+/// A request on a connection of its own, and the response that an upstream has for it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Exchange {
+    pub(super) request: Message,
+    pub(super) response: Message,
+}
+
+/// One direction: the first line without its version, and what follows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Message {
+    pub(super) first: String,
+    pub(super) headers: Fields,
+    /// The body; each part is sent when the one before has arrived.
+    pub(super) chunks: Vec<Vec<u8>>,
+    pub(super) trailers: Fields,
+}
+
+pub(super) type Fields = Vec<(String, String)>;
+
+impl Message {
+    /// A line of a script: `+ "a chunk"`, `~ trailer: value`, or `header: value`.
+    fn take(&mut self, line: &str) -> Option<()> {
+        if let Some(chunk) = line.strip_prefix("+ ") {
+            self.chunks.push(bytes(chunk)?);
+            return Some(());
+        }
+        let (fields, line) = match line.strip_prefix("~ ") {
+            Some(line) => (&mut self.trailers, line),
+            None => (&mut self.headers, line),
+        };
+        let (name, value) = line.split_once(':')?;
+        fields.push((name.to_owned(), value.trim().to_owned()));
+        Some(())
+    }
+}
+
+/// One thing that a probe does.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Call(Call),
+    Return(i32),
+    Trap,
+}
+
+/// A hostcall with its arguments.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// As the script has it: what observations are compared by.
+    pub(super) text: String,
+    /// Without `proxy_`.
+    pub(super) name: String,
+    pub(super) arguments: Vec<Argument>,
+    /// What the number that it gives is called from then on.
+    pub(super) keeps: Option<String>,
+    /// Where it shall put what it gives, if not where there is room for it.
+    pub(super) to: Option<u32>,
+}
+
+/// An argument that stands in a script.
+#[derive(Debug, Clone)]
+pub(super) enum Argument {
+    Number(i64),
+    Bytes(Vec<u8>),
+    /// An address and a length, wherever that is.
+    Span(u32, u32),
+    /// `me`, `root`, or what a call before gave.
+    Name(String),
+}
+
+/// Reads the scenarios of a file.
+pub(super) fn read(file: &str, text: &str) -> Vec<Scenario> {
+    let mut reader = Reader::default();
+    for (number, line) in text.lines().enumerate() {
+        let place = || format!("tests/probe/{file}.txt:{}: {line}", number + 1);
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let done = match line.strip_prefix("  ") {
+            Some(inner) => reader.inner(inner.trim()),
+            None => reader.outer(file, line.trim()),
+        };
+        done.unwrap_or_else(|| panic!("{}", place()));
+    }
+    reader.scenarios
+}
+
+#[derive(Default)]
+struct Reader {
+    scenarios: Vec<Scenario>,
+    words: BTreeMap<String, String>,
+    block: Block,
+}
+
+#[derive(Default)]
+enum Block {
+    #[default]
+    None,
+    Request,
+    Response,
+    Callback(String),
+}
+
+impl Reader {
+    fn outer(&mut self, file: &str, line: &str) -> Option<()> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if word == "let" {
+            let (name, words) = rest.split_once(" = ")?;
+            self.words.insert(format!("${name}"), format!("{{{words}}}"));
+            return Some(());
+        }
+        if word == "scenario" {
+            self.scenarios.push(Scenario { name: format!("{file}.{rest}"), ..Scenario::default() });
+            self.block = Block::None;
+            return Some(());
+        }
+        let scenario = self.scenarios.last_mut()?;
+        match word {
+            "request" => {
+                let request = Message { first: rest.to_owned(), ..Message::default() };
+                scenario.exchanges.push(Exchange { request, ..Exchange::default() });
+                self.block = Block::Request;
+            }
+            "response" => {
+                scenario.exchanges.last_mut()?.response.first = rest.to_owned();
+                self.block = Block::Response;
+            }
+            "on" => {
+                scenario.callbacks.insert(rest.to_owned(), Vec::new());
+                self.block = Block::Callback(rest.to_owned());
+            }
+            "traps" => scenario.traps = true,
+            "hangs" => scenario.hangs = true,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn inner(&mut self, line: &str) -> Option<()> {
+        let scenario = self.scenarios.last_mut()?;
+        match &self.block {
+            Block::None => return None,
+            Block::Request => scenario.exchanges.last_mut()?.request.take(line)?,
+            Block::Response => scenario.exchanges.last_mut()?.response.take(line)?,
+            Block::Callback(name) => {
+                let full =
+                    self.words.iter().fold(line.to_owned(), |line, (name, words)| line.replace(name, words));
+                for line in expanded(&full) {
+                    scenario.callbacks.get_mut(name)?.push(step(&line)?);
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// A line for each word in its braces, and for each pair of words where it has two of them.
+fn expanded(line: &str) -> Vec<String> {
+    let Some((before, rest)) = line.split_once('{') else { return vec![line.to_owned()] };
+    let Some((words, after)) = rest.split_once('}') else { return vec![line.to_owned()] };
+    let after = expanded(after);
+    words
+        .split_whitespace()
+        .flat_map(|word| after.iter().map(move |after| format!("{before}{word}{after}")))
+        .collect()
+}
+
+fn step(line: &str) -> Option<Step> {
+    if line == "trap" {
+        return Some(Step::Trap);
+    }
+    if let Some(value) = line.strip_prefix("return ") {
+        return Some(Step::Return(value.parse().ok()?));
+    }
+    let (text, keeps) = match line.rsplit_once(") as ") {
+        Some((text, name)) => (format!("{text})"), Some(name.to_owned())),
+        None => (line.to_owned(), None),
+    };
+    let (call, to) = match text.rsplit_once(") to ") {
+        Some((call, at)) => (format!("{call})"), Some(number(at)?.try_into().ok()?)),
+        None => (text.clone(), None),
+    };
+    let (name, arguments) = call.strip_suffix(')')?.split_once('(')?;
+    let arguments = split(arguments).iter().map(|argument| read_argument(argument)).collect::<Option<_>>()?;
+    Some(Step::Call(Call { name: name.to_owned(), arguments, keeps, to, text }))
+}
+
+/// Parts at the commas outside quotes and brackets.
+fn split(text: &str) -> Vec<String> {
+    let (mut parts, mut part, mut quoted, mut depth, mut escaped) =
+        (Vec::new(), String::new(), false, 0, false);
+    for sign in text.chars() {
+        match sign {
+            '"' if !escaped => quoted = !quoted,
+            '[' if !quoted => depth += 1,
+            ']' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                parts.push(std::mem::take(&mut part));
+                continue;
+            }
+            _ => {}
+        }
+        escaped = sign == '\\' && !escaped;
+        part.push(sign);
+    }
+    parts.push(part);
+    let parts: Vec<String> = parts.iter().map(|part| part.trim().to_owned()).collect();
+    if parts == [""] { Vec::new() } else { parts }
+}
+
+fn read_argument(text: &str) -> Option<Argument> {
+    if let Some(number) = number(text) {
+        return Some(Argument::Number(number));
+    }
+    if let Some(span) = text.strip_prefix('@') {
+        let (at, length) = span.split_once('+')?;
+        return Some(Argument::Span(number(at)?.try_into().ok()?, number(length)?.try_into().ok()?));
+    }
+    if let Some(name) = text.strip_prefix('%') {
+        return Some(Argument::Name(name.to_owned()));
+    }
+    bytes(text).map(Argument::Bytes)
+}
+
+fn number(text: &str) -> Option<i64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// Bytes: `"quoted"`, `"x" * 70000`, `pairs[a=b; c=d]`, or a path of words with dots between.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    if let Some((text, times)) = text.split_once(" * ") {
+        return Some(bytes(text)?.repeat(times.parse().ok()?));
+    }
+    if let Some(quoted) = text.strip_prefix('"') {
+        return unescaped(quoted.strip_suffix('"')?);
+    }
+    if let Some(list) = text.strip_prefix("pairs[") {
+        let pairs = list.strip_suffix(']')?.split("; ").map(|pair| pair.split_once('='));
+        return Some(block(&pairs.collect::<Option<Vec<_>>>()?));
+    }
+    Some(text.replace('.', "\0").into_bytes())
+}
+
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next()? {
+            b'0' => 0,
+            b'n' => b'\n',
+            b'x' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    Some(bytes)
+}
+
+/// The ABI's block of pairs.
+fn block(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let size = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    let mut sizes = size(pairs.len()).to_vec();
+    let mut texts = Vec::new();
+    for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+        sizes.extend(size(text.len()));
+        texts.extend_from_slice(text.as_bytes());
+        texts.push(0);
+    }
+    sizes.extend(texts);
+    sizes
+}
