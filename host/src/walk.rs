@@ -234,7 +234,7 @@ impl Journey<'_> {
             peer,
             issuer: issuer.filter(|_| level == Level::Verified),
             identity: Some(&self.identity).filter(|_| peer),
-            token: (level == Level::Token).then_some(own),
+            token: (level == Level::Token && !self.source.token_keys.is_empty()).then_some(own),
             tag: Some(own),
         }
     }

@@ -384,4 +384,7 @@ fn an_explanation_says_which_clause_of_which_rule_failed_on_what() {
     assert_eq!(json.pointer(rules), Some(&serde_json::Value::Bool(true)), "{json:#}");
     let (code, _) = explain("cluster2/treasury/batch", &["--level", "unknown"]);
     assert_eq!(code, Some(1));
+    // This mesh has no tokens, so that none proves anything.
+    let (code, said) = explain("cluster2/treasury/batch", &["--level", "token"]);
+    assert!(code == Some(1) && said.contains("from cluster2, claimed"), "{said}");
 }
