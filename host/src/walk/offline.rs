@@ -40,7 +40,7 @@ pub enum OfflineError {
         /// What it logged.
         said: String,
         /// How it failed.
-        source: StartError,
+        source: Box<StartError>,
     },
     /// The module trapped. In Envoy that costs every request of the worker.
     #[error("the module trapped")]
@@ -217,7 +217,11 @@ impl<'m> Offline<'m> {
                     self.module.start(&node(role, &plan, namespace, labels), plugin).map_err(|source| {
                         let said: Vec<&str> =
                             source.logs().iter().map(|line| line.message.as_str()).collect();
-                        OfflineError::Start { proxy: place.key().clone(), said: said.join("; "), source }
+                        OfflineError::Start {
+                            proxy: place.key().clone(),
+                            said: said.join("; "),
+                            source: source.into(),
+                        }
                     })?;
                 Ok(place.insert(vm))
             }

@@ -16,9 +16,7 @@ const TOKEN: &str = "(i32.const 32)";
 /// The bytes of a header map.
 fn block(pairs: &[(&str, &str)]) -> String {
     let headers: Headers = pairs.iter().copied().collect();
-    let mut block = Vec::new();
-    crate::sandbox::pairs::encode(headers.iter(), &mut block);
-    String::from_utf8(block).unwrap()
+    String::from_utf8(crate::sandbox::pairs::encode(headers.iter())).unwrap()
 }
 
 fn get_request() -> [(&'static str, &'static str); 3] {
