@@ -19,10 +19,76 @@ pub struct Node {
     pub cluster: String,
     /// `xds.node.metadata`, which guests walk key by key.
     pub metadata: Json,
+    /// `xds.node.locality`.
+    pub locality: Locality,
+    /// Which Envoy it is: later ones have attributes that earlier ones have not, and the other way round.
+    pub envoy: EnvoyVersion,
     /// The direction of the listener that streams come through.
     pub listener_direction: Direction,
     /// The clusters that callouts can go to.
     pub clusters: Clusters,
+}
+
+/// A release of Envoy: 1.40 unless said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EnvoyVersion {
+    /// The second number; the first is 1.
+    pub minor: u32,
+}
+
+impl Default for EnvoyVersion {
+    fn default() -> Self {
+        Self { minor: 40 }
+    }
+}
+
+/// Where a proxy or an endpoint is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locality {
+    /// `region`.
+    pub region: String,
+    /// `zone`.
+    pub zone: String,
+    /// `sub_zone`.
+    pub sub_zone: String,
+}
+
+/// The version of HTTP that a client speaks: `request.protocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// `HTTP/1.0`.
+    Http10,
+    /// `HTTP/1.1`.
+    #[default]
+    Http11,
+    /// `HTTP/2`.
+    Http2,
+    /// `HTTP/3`.
+    Http3,
+}
+
+impl HttpVersion {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::Http3 => "HTTP/3",
+        }
+    }
+}
+
+/// The route that an HTTP request takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Route {
+    /// `xds.route_name`.
+    pub name: String,
+    /// `xds.route_metadata`: `{"filter_metadata": {"istio": ...}}`.
+    pub metadata: Json,
+    /// `xds.virtual_host_name`.
+    pub virtual_host: String,
+    /// `xds.virtual_host_metadata`.
+    pub virtual_host_metadata: Json,
 }
 
 /// Which way a listener's traffic goes.
@@ -80,6 +146,24 @@ pub struct Connection {
     pub upstream: Option<SocketAddr>,
     /// `xds.upstream_host_metadata`, from the response headers on.
     pub upstream_host_metadata: Json,
+    /// `upstream.local_address`, from the response headers on.
+    pub upstream_local: Option<SocketAddr>,
+    /// `upstream.locality`, from the response headers on.
+    pub upstream_locality: Locality,
+    /// The TLS session with the upstream, from the response headers on. Its own certificate is the local one.
+    pub upstream_tls: Option<Tls>,
+    /// The version of HTTP on a connection that has any.
+    pub protocol: HttpVersion,
+    /// The route of its requests; a TCP connection has none.
+    pub route: Option<Route>,
+    /// `xds.cluster_metadata`.
+    pub cluster_metadata: Json,
+    /// `xds.listener_metadata`.
+    pub listener_metadata: Json,
+    /// `xds.filter_chain_name`.
+    pub filter_chain_name: String,
+    /// `metadata`: what filters before this one have said of the stream.
+    pub metadata: Json,
     /// Whether the filter stands behind the load balancer, where the upstream host is known from the start.
     pub upstream_filter: bool,
     /// How many bytes of a body Envoy buffers for a filter: `per_connection_buffer_limit_bytes`, 1 MiB unless said.
@@ -102,6 +186,15 @@ impl Connection {
             upstream_cluster: None,
             upstream: None,
             upstream_host_metadata: Json::Null,
+            upstream_local: None,
+            upstream_locality: Locality::default(),
+            upstream_tls: None,
+            protocol: HttpVersion::default(),
+            route: None,
+            cluster_metadata: Json::Null,
+            listener_metadata: Json::Null,
+            filter_chain_name: String::new(),
+            metadata: Json::Null,
             upstream_filter: false,
             buffer_limit: 1 << 20,
             filter_state: ConnectionState::default(),
@@ -136,6 +229,20 @@ impl Connection {
         self
     }
 
+    /// The same connection, speaking `protocol`.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: HttpVersion) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The same connection, whose requests take `route`.
+    #[must_use]
+    pub fn with_route(mut self, route: Route) -> Self {
+        self.route = Some(route);
+        self
+    }
+
     /// The same connection, seen by a filter behind the load balancer.
     #[must_use]
     pub fn with_upstream_filter(mut self) -> Self {
@@ -164,6 +271,8 @@ pub struct Tls {
     pub version: String,
     /// `connection.uri_san_local_certificate`.
     pub uri_san_local_certificate: Option<String>,
+    /// `connection.dns_san_local_certificate`.
+    pub dns_san_local_certificate: Option<String>,
     /// `connection.subject_local_certificate`.
     pub subject_local_certificate: String,
     /// The client's certificate, if it presented one.
@@ -179,6 +288,8 @@ pub struct PeerCertificate {
     pub sha256: String,
     /// `connection.uri_san_peer_certificate`: the first URI.
     pub uri_san: Option<String>,
+    /// `connection.dns_san_peer_certificate`: the first name.
+    pub dns_san: Option<String>,
     /// `connection.subject_peer_certificate`.
     pub subject: String,
     /// `connection.peer_certificate_valid`: whether the chain was verified.

@@ -17,6 +17,7 @@ use super::state::Context;
 use super::stream::{Http, Phase, Protocol, Replied, Stream};
 
 pub(crate) use flow::{Flow, Held};
+pub(crate) use reply::grpc_status;
 
 /// An HTTP stream under way. It ends when it is finished or dropped.
 pub struct HttpStream<'vm> {

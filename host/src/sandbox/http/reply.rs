@@ -43,7 +43,7 @@ fn add_all(headers: &mut Headers, more: &Headers) {
 }
 
 /// The gRPC status for an HTTP status, by gRPC's own table.
-fn grpc_status(http: u32) -> u32 {
+pub(crate) fn grpc_status(http: u32) -> u32 {
     match http {
         400 => 13,
         401 => 16,
