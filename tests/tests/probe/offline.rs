@@ -2,7 +2,7 @@
 
 use isthmus::sandbox::{
     self, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node, Passed,
-    Plugin, Vm,
+    Plugin, Route, Vm,
 };
 
 use super::envoy::Ends;
@@ -21,6 +21,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
         metadata: node["metadata"].clone(),
         listener_direction: Direction::Inbound,
         clusters: Clusters::of([scenario.name.as_str()]),
+        ..Node::default()
     };
     let plugin = Plugin {
         name: scenario.name.clone(),
@@ -48,7 +49,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
 fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, ends: Ends) -> Vec<String> {
     let mut connection = Connection::new(ends.client, ends.listener)
         .with_upstream_cluster(scenario.name.as_str())
-        .with_route("first", "all")
+        .with_route(Route { name: "first".to_owned(), virtual_host: "all".to_owned(), ..Route::default() })
         .with_upstream_host_metadata(super::upstream_host_metadata());
     connection.upstream = Some(ends.upstream);
     let mut got = Vec::new();
