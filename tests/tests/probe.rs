@@ -70,6 +70,11 @@ fn shown(head: &str, body: &[u8]) -> String {
     std::iter::once(first).chain(headers).chain(body).collect::<Vec<_>>().join("; ")
 }
 
+/// What an end of a TCP connection got.
+fn shown_bytes(bytes: &[u8], closed: bool) -> String {
+    format!("{:?}{}", String::from_utf8_lossy(bytes), if closed { ", then the end" } else { "" })
+}
+
 fn scenarios() -> Vec<Scenario> {
     let mut files: Vec<_> = std::fs::read_dir(repository().join("tests/probe"))
         .expect("scripts")

@@ -11,7 +11,7 @@ use super::message::Side;
 use super::pairs;
 use super::state::State;
 use super::status::Status;
-use super::stream::{Http, Phase, Stream};
+use super::stream::{Http, Phase, Protocol, Stream};
 
 /// An attribute's value, before it is encoded.
 enum Value<'a> {
@@ -78,9 +78,8 @@ fn xds<'a>(state: &'a State, rest: &[&str]) -> Found<'a> {
     let stream = state.stream_of(state.context_id())?;
     match rest {
         ["listener_metadata" | "filter_chain_name"] => Some(text("")),
-        ["cluster_metadata" | "route_metadata" | "virtual_host_metadata"] if stream.http().is_some() => {
-            Some(text(""))
-        }
+        ["cluster_metadata"] if stream.http().is_some() || stream.phase > Phase::Request => Some(text("")),
+        ["route_metadata" | "virtual_host_metadata"] => stream.http().map(|_| text("")),
         ["route_name"] => stream.http().map(|_| text(&stream.connection.route_name)),
         ["virtual_host_name"] => stream.http().map(|_| text(&stream.connection.virtual_host_name)),
         ["upstream_host_locality_metadata"] if chosen(stream) => Some(Value::Unencodable),
@@ -98,7 +97,9 @@ fn xds<'a>(state: &'a State, rest: &[&str]) -> Found<'a> {
 
 /// Whether the load balancer has chosen an upstream host.
 fn chosen(stream: &Stream) -> bool {
-    stream.connection.upstream_filter || stream.phase > Phase::Data
+    // A TCP proxy dials before it reads.
+    let dialled = if stream.http().is_some() { Phase::Data } else { Phase::Request };
+    stream.connection.upstream_filter || stream.phase > dialled
 }
 
 fn walk<'a>(json: &'a Json, path: &[&str]) -> Found<'a> {
@@ -149,8 +150,9 @@ fn address<'a>(address: SocketAddr, name: &str) -> Found<'a> {
 fn upstream<'a>(stream: &'a Stream, name: &str) -> Found<'a> {
     let chosen = chosen(stream);
     match name {
-        "request_attempt_count" => stream.http().map(|_| Value::Uint(chosen.into())),
-        "transport_failure_reason" | "locality" => chosen.then(|| text("")),
+        "request_attempt_count" => Some(Value::Uint(chosen.into())),
+        "transport_failure_reason" if chosen || stream.l4().is_some() => Some(text("")),
+        "locality" => chosen.then(|| text("")),
         name => address(stream.connection.upstream.filter(|_| chosen)?, name),
     }
 }
@@ -166,7 +168,11 @@ fn request<'a>(state: &State, stream: &'a Stream, rest: &[&str]) -> Found<'a> {
         }
         _ => {}
     }
-    let http = stream.http()?;
+    let http = match &stream.protocol {
+        Protocol::Http(http) => http,
+        Protocol::L4(_) if *name == "headers_bytes" => return leaf(rest, count(0)),
+        Protocol::L4(l4) => return leaf(rest, bytes_of(name, l4.downstream.passed.len() + l4.downstream.buffer.len())?),
+    };
     match *name {
         "protocol" => leaf(rest, text("HTTP/1.1")),
         "size" => leaf(rest, size(stream, &http.request)),
@@ -198,7 +204,11 @@ fn request_field<'a>(headers: &'a Headers, field: &str) -> Found<'a> {
 
 fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
     let Some((name, rest)) = rest.split_first() else { return Some(Value::Unencodable) };
-    let http = stream.http()?;
+    let http = match &stream.protocol {
+        Protocol::Http(http) => http,
+        Protocol::L4(_) if *name == "flags" => return leaf(rest, Value::Int(0)),
+        Protocol::L4(l4) => return leaf(rest, bytes_of(name, l4.upstream.passed.len())?),
+    };
     match *name {
         "headers" => header(stream.readable(&http.response)?, rest),
         "flags" => leaf(rest, Value::Int(0)),
@@ -225,6 +235,14 @@ fn response_field<'a>(http: &'a Http, field: &str) -> Found<'a> {
 
 fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
     wrapper(rest, |name| headers.joined(name.as_bytes()).map(|value| Value::Bytes(value.into())))
+}
+
+/// What a direction of a TCP connection has for the sizes of a message.
+fn bytes_of<'a>(name: &str, bytes: usize) -> Found<'a> {
+    match name {
+        "size" | "total_size" => Some(count(bytes)),
+        _ => None,
+    }
 }
 
 /// What the message says of its body, else what has come of it.

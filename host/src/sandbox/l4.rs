@@ -131,7 +131,7 @@ impl Instance {
         let answer = self.answer(id, export, (id, size, u32::from(end)))?;
         if let Some(l4) = self.state_mut().l4_mut(id) {
             l4.paused = answer != 0;
-            if !l4.paused {
+            if !l4.paused && !l4.closed {
                 l4.downstream.held = false;
                 l4.downstream.pass();
             }
@@ -151,6 +151,7 @@ impl Instance {
         let answer = self.answer(id, export, (id, size, u32::from(end)))?;
         if let Some(l4) = self.state_mut().l4_mut(id)
             && answer == 0
+            && !l4.closed
         {
             l4.upstream.held = false;
             l4.upstream.pass();
@@ -167,8 +168,10 @@ impl Instance {
         let Some(l4) = self.state_mut().l4_mut(id).filter(|l4| !l4.told) else { return Ok(()) };
         l4.told = true;
         l4.closed |= by_filter;
+        // When both ends have sent their last, it is the TCP proxy that closes.
+        let by_us = l4.closed || (l4.downstream.ended && l4.upstream.ended);
         let on_close = self.exports.on_downstream_close.clone();
-        self.callback(id, on_close, (id, if by_filter { LOCAL } else { REMOTE }))?;
+        self.callback(id, on_close, (id, if by_us { LOCAL } else { REMOTE }))?;
         let on_done = self.exports.on_done.clone();
         self.callback(id, on_done, id)?;
         if let Some(stream) = self.state_mut().stream_mut(id) {
