@@ -50,7 +50,7 @@ impl Contexts {
     }
 
     /// Takes a plugin's configuration; `false` refuses it, and the host keeps the one before.
-    pub fn configure(&mut self, id: u32, configuration: &[u8], host: &impl Host) -> bool {
+    pub fn configure(&mut self, id: u32, configuration: impl AsRef<[u8]>, host: &impl Host) -> bool {
         let before: Vec<Rc<Settings>> =
             self.roots.values().filter_map(|root| root.settings.clone()).collect();
         match Settings::read(configuration, &before, host) {

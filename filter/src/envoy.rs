@@ -140,13 +140,17 @@ impl Envoy {
         Self(())
     }
 
-    /// What the plugin is configured with, while `on_configure` runs.
-    fn configuration(&self) -> &[u8] {
+    /// What the plugin is configured with, while `on_configure` runs. A large one is handed over with the memory that it
+    /// is in, which is better used again as soon as it was read.
+    fn configuration(&self) -> Box<[u8]> {
         let given = self.taken(|data, size| {
             // SAFETY: both pointers are to locals of `taken`, valid for writes.
             unsafe { proxy_get_buffer_bytes(abi::PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) }
         });
-        given.unwrap_or_default()
+        let given = given.unwrap_or_default();
+        let is_it = |last: &mut Box<[u8]>| last.as_ptr() == given.as_ptr();
+        let own = ARENA.large.try_borrow_mut().ok().and_then(|mut large| large.pop_if(is_it));
+        own.unwrap_or_else(|| given.into())
     }
 
     /// Takes over what a hostcall hands out. The empty value, for which Envoy allocates nothing, is `None`.

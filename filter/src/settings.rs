@@ -28,6 +28,7 @@ pub struct Settings {
 
 /// One of the filter's places, with all that it needs there.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them for each configuration")]
 pub enum Place {
     /// The proxy that a request leaves by.
     Outbound(Outward),
@@ -260,8 +261,11 @@ impl Settings {
     /// Reads a configuration and checks it against the proxy's own metadata.
     ///
     /// `before` are those that hold until then: what they know of connections need not be asked for again.
-    pub fn read(json: &[u8], before: &[Rc<Self>], host: &impl Host) -> Result<Self, Refusal> {
-        let Configuration { role, digest, plan } = Configuration::read(json).map_err(Refusal::Unreadable)?;
+    pub fn read(json: impl AsRef<[u8]>, before: &[Rc<Self>], host: &impl Host) -> Result<Self, Refusal> {
+        let read = Configuration::read(json.as_ref());
+        // Its memory is needed for what is made of it: a module never gives any back.
+        drop(json);
+        let Configuration { role, digest, plan } = read.map_err(Refusal::Unreadable)?;
         let home = plan.home().clone();
         let cluster = metadata(host, "CLUSTER_ID").ok_or(Refusal::Silent { key: "CLUSTER_ID" })?;
         if cluster != home.cluster.as_str() {

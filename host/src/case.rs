@@ -1,17 +1,21 @@
 //! Cases: requests with the verdict that each should get, in files beside the policies.
 
+mod expect;
+mod fit;
 mod read;
+
+pub use expect::{Expectation, ShadowWanted, TagsWanted};
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use policy::Mesh;
 use policy::document::Located;
 use policy::evaluate::{self, Departure, Leaving};
-use policy::finding::{Code, Finding};
+use policy::finding::{Finding, Place};
 use policy::name::{ClusterName, Identity, Namespace, Service, ServiceAccount};
 use policy::plan::OutboundPlan;
-use policy::{Mesh, finding::Place};
 
 use crate::lab::Client;
 use crate::stage;
@@ -45,12 +49,30 @@ pub struct Case {
 pub struct Call {
     /// Who sends the request.
     pub from: Origin,
+    /// How it leaves, or enters the mesh.
+    pub way: Way,
     /// The cluster that answers; `None`: whichever could, and all that could must agree.
     pub to: Option<Located<ClusterName>>,
+    /// Whether it goes there whatever the routes say, as it would where they are wrong.
+    pub misrouted: bool,
     /// The request.
     pub request: Request,
     /// How well the destination's proxy can know where it is from.
     pub level: Level,
+    /// Where that is said.
+    pub level_at: Option<Place>,
+}
+
+/// The proxies that a request passes before it goes to another cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// The sidecar of the application that sends it.
+    #[default]
+    Sidecar,
+    /// The ingress gateway of a cluster: it comes from outside the mesh.
+    Ingress,
+    /// The sidecar, and the egress gateway of its cluster.
+    Egress,
 }
 
 /// What the destination's proxy has to know the source by.
@@ -85,6 +107,8 @@ pub struct Origin {
 pub struct Request {
     /// The authority, in any form that Kubernetes DNS completes.
     pub host: Located<String>,
+    /// The service that routes lead to, where the host is not its name.
+    pub service: Option<Located<String>>,
     /// The method.
     pub method: String,
     /// The path.
@@ -93,51 +117,47 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
 }
 
-/// What should come of a request. What is not said is not compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expectation {
-    /// `allow` or `deny`.
-    pub verdict: &'static str,
-    /// Why.
-    pub reason: Option<String>,
-    /// The status that the client gets.
-    pub status: Option<u16>,
-    /// The source cluster that the destination knows.
-    pub source: Option<String>,
-    /// How well it knows it.
-    pub level: Option<String>,
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.verdict)?;
-        if let Some(reason) = &self.reason {
-            write!(out, " by {reason}")?;
-        }
-        if let Some(status) = self.status {
-            write!(out, " with {status}")?;
-        }
-        if let Some(source) = &self.source {
-            write!(out, ", source {source}")?;
-        }
-        if let Some(level) = &self.level {
-            write!(out, ", {level}")?;
-        }
-        Ok(())
-    }
-}
-
 /// As `isthmus explain` would be asked of it.
 impl fmt::Display for Call {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, request, level: _ } = self;
-        let Request { host, method, path, headers } = request;
-        write!(out, "{method} {}{path} from {}", host.value, from.cluster.value)?;
-        write!(out, "/{}/{}", from.namespace, from.service_account)?;
+        let Self { from, way, to, misrouted, request, level, level_at: _ } = self;
+        let Request { host, service, method, path, headers } = request;
+        write!(out, "{method} {}{path}", host.value)?;
+        if let Some(service) = service {
+            write!(out, " (of {})", service.value)?;
+        }
+        match way {
+            Way::Ingress => write!(out, " from outside, into {}", from.cluster.value)?,
+            Way::Sidecar | Way::Egress => {
+                write!(out, " from {}/{}/{}", from.cluster.value, from.namespace, from.service_account)?;
+            }
+        }
+        if *way == Way::Egress {
+            out.write_str(" via egress")?;
+        }
         if let Some(to) = to {
-            write!(out, " to {}", to.value)?;
+            write!(out, "{} to {}", if *misrouted { ", misrouted" } else { "" }, to.value)?;
+        }
+        if *level != Level::default() {
+            write!(out, ", known as {}", level.word())?;
         }
         headers.iter().try_for_each(|(name, value)| write!(out, " -H {:?}", format!("{name}: {value}")))
+    }
+}
+
+impl Level {
+    /// Every level, by the word that files and flags say it with.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("verified", Self::Verified),
+        ("trust-domain", Self::TrustDomain),
+        ("token", Self::Token),
+        ("claimed", Self::Claimed),
+        ("unknown", Self::Unknown),
+    ];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, level)| *level == self).map_or("", |(word, _)| word)
     }
 }
 
@@ -157,45 +177,15 @@ impl Suite {
 
     /// What does not fit the mesh that the cases are about.
     pub fn check(&self, mesh: &Mesh) -> Vec<Finding> {
-        let names: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
-        let known = format!("the mesh has {}", names.join(", "));
-        let mut findings = Vec::new();
-        for case in self.cases.iter().map(|case| &case.call) {
-            for cluster in std::iter::once(&case.from.cluster).chain(&case.to) {
-                if mesh.cluster(&cluster.value).is_none() {
-                    let message = format!("cluster {:?} is not in the mesh", cluster.value.as_str());
-                    findings.push(not_in_mesh(&cluster.at, message, &known));
-                }
-            }
-            match (case.service(), &case.to) {
-                (None, _) => findings.push(Finding {
-                    at: case.request.host.at.clone(),
-                    code: Code::BadValue,
-                    message: format!("{:?} is not a service of the mesh", case.request.host.value),
-                    hint: "write NAME.NAMESPACE, with a port or without".to_owned(),
-                }),
-                (Some(service), Some(to)) if !mesh.hosts(&service).contains(&to.value) => {
-                    findings.push(not_in_mesh(
-                        &to.at,
-                        format!("{} does not run {service}", to.value),
-                        &known,
-                    ));
-                }
-                (Some(_), _) => {}
-            }
-        }
-        findings
+        fit::check(self, mesh)
     }
-}
-
-fn not_in_mesh(at: &Place, message: String, known: &str) -> Finding {
-    Finding { at: at.clone(), code: Code::NotInMesh, message, hint: known.to_owned() }
 }
 
 impl Call {
     /// The service that the request is for.
     pub fn service(&self) -> Option<Service> {
-        Service::from_authority(&self.request.host.value, &self.from.namespace).ok()
+        let named = self.request.service.as_ref().unwrap_or(&self.request.host);
+        Service::from_authority(&named.value, &self.from.namespace).ok()
     }
 
     /// What its sender's sidecar decides by `plan`, with this draw.
@@ -204,13 +194,17 @@ impl Call {
         evaluate::outbound(plan, service, &Leaving { header: &header, draw })
     }
 
-    /// The identity in the sender's certificate.
+    /// The identity that the destination is shown: the sender's, or that of the gateway that it leaves by.
     pub fn identity(&self, mesh: &Mesh) -> Identity {
         let cluster = mesh.cluster(&self.from.cluster.value);
+        let (namespace, service_account) = match self.way {
+            Way::Sidecar | Way::Ingress => (self.from.namespace.clone(), self.from.service_account.clone()),
+            Way::Egress => (mesh.root_namespace().clone(), ServiceAccount::egress_gateway()),
+        };
         Identity {
             trust_domain: cluster.map_or(mesh.trust_domain(), |cluster| &cluster.trust_domain).clone(),
-            namespace: self.from.namespace.clone(),
-            service_account: self.from.service_account.clone(),
+            namespace,
+            service_account,
         }
     }
 }

@@ -5,7 +5,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use collect::{Collection, Loaded, World, case_files};
+pub use collect::{CollectError, Collection, Loaded, World, case_files};
 pub use run::{Failure, Job, Options, Tested, run};
 
 impl Collection {

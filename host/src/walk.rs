@@ -10,7 +10,7 @@ mod offline;
 pub mod pure;
 
 pub use compare::{Compared, Row, judge};
-pub use offline::{Offline, OfflineError};
+pub use offline::{Ground, Offline, OfflineError};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -93,6 +93,23 @@ pub struct Outcome {
     pub source: Option<String>,
     /// How well the destination knows it.
     pub level: Option<String>,
+    /// The tags that the application sees, if it sees the request.
+    pub tags: Option<Tags>,
+    /// The cluster that the answer says it is from.
+    pub served_by: Option<String>,
+    /// What the policies in shadow would change, at the first place where they would: verdict and reason.
+    pub shadow: Option<(String, String)>,
+    /// The cluster that answered and should not have, as the source's proxy noticed.
+    pub breach: Option<String>,
+}
+
+/// What an application can read of where a request is from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tags {
+    /// The source cluster.
+    pub cluster: Option<String>,
+    /// The source network.
+    pub network: Option<String>,
 }
 
 impl fmt::Display for Outcome {
@@ -129,7 +146,7 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
         destinations.extend(hosts.intersection(&within).cloned());
     }
     if let Some(to) = &call.to {
-        if !destinations.contains(&to.value) {
+        if !call.misrouted && !destinations.contains(&to.value) {
             return Err(NoPath::OutOfReach { service, cluster: to.value.clone() });
         }
         destinations = BTreeSet::from([to.value.clone()]);
@@ -147,7 +164,8 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
     destinations.iter().map(journey).collect()
 }
 
-/// What came of a request, from what the filter left in the filter state: see docs/operations.md.
+/// What came of a request at the place where it ended, from what the filter left in the filter state: see
+/// docs/operations.md.
 fn outcome(state: impl Fn(&str) -> Option<String>, at: Stop, status: u16) -> Outcome {
     let claimed = state("claimed_cluster");
     let level = if claimed.is_some() { Some("claimed".to_owned()) } else { state("source_level") };
@@ -157,9 +175,18 @@ fn outcome(state: impl Fn(&str) -> Option<String>, at: Stop, status: u16) -> Out
         reason: state("reason").unwrap_or_default(),
         at,
         status,
+        shadow: dissent(&state),
         source: claimed.or_else(|| state("source_cluster")).filter(|_| judged),
         level: level.filter(|_| judged),
+        tags: None,
+        served_by: None,
+        breach: None,
     }
+}
+
+/// What the policies in shadow would have made of a request, where that is another thing.
+fn dissent(state: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    state("shadow_verdict").zip(state("shadow_reason"))
 }
 
 impl Journey<'_> {

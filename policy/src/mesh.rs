@@ -359,6 +359,17 @@ impl Mesh {
         self
     }
 
+    /// The same mesh with other keys for its tokens: how it is played where no one has the secrets of its own.
+    #[must_use]
+    pub fn with_token_keys(mut self, keys: &BTreeMap<ClusterName, (KeyId, PublicKey)>) -> Self {
+        for (name, (id, key)) in keys {
+            if let Some(cluster) = self.clusters.get_mut(name) {
+                cluster.token_keys = BTreeMap::from([(id.clone(), *key)]);
+            }
+        }
+        self
+    }
+
     /// The same mesh at other addresses: how the lab plays it on loopback.
     #[must_use]
     pub fn relocated(mut self, addresses: &BTreeMap<ClusterName, (Cidr, IpAddr)>) -> Self {

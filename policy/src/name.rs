@@ -172,6 +172,18 @@ impl Namespace {
     }
 }
 
+impl ServiceAccount {
+    /// That of the ingress gateway, as Istio installs it.
+    pub fn ingress_gateway() -> Self {
+        Self("istio-ingressgateway-service-account".to_owned())
+    }
+
+    /// That of the egress gateway, as Istio installs it.
+    pub fn egress_gateway() -> Self {
+        Self("istio-egressgateway-service-account".to_owned())
+    }
+}
+
 impl MeshName {
     /// What a mesh is called that no one has named.
     pub(crate) fn unnamed() -> Self {

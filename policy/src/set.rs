@@ -6,11 +6,11 @@ use serde::Serialize;
 
 /// A set as a sorted list: the same members, the same bytes, and no more memory than they take.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Set<T>(Vec<T>);
+pub struct Set<T>(Box<[T]>);
 
 impl<T> Default for Set<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Box::default())
     }
 }
 
@@ -18,7 +18,7 @@ impl<T: Ord> From<Vec<T>> for Set<T> {
     fn from(mut members: Vec<T>) -> Self {
         members.sort_unstable();
         members.dedup();
-        Self(members)
+        Self(members.into())
     }
 }
 
@@ -31,13 +31,15 @@ impl<T: Ord> FromIterator<T> for Set<T> {
 impl<T: Ord> Set<T> {
     /// Members that are in order already, each once; `None` when they are not.
     pub fn ordered(members: Vec<T>) -> Option<Self> {
-        members.is_sorted_by(|one, two| one < two).then_some(Self(members))
+        members.is_sorted_by(|one, two| one < two).then(|| Self(members.into()))
     }
 
     /// Adds a member, if it is none yet.
     pub fn insert(&mut self, member: T) {
         if let Err(at) = self.0.binary_search(&member) {
-            self.0.insert(at, member);
+            let mut members = Vec::from(std::mem::take(&mut self.0));
+            members.insert(at, member);
+            self.0 = members.into();
         }
     }
 }

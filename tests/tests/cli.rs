@@ -1,9 +1,11 @@
 //! The cli tier: the `isthmus` binary, as a person or a script runs it.
 
-#![expect(clippy::expect_used, reason = "a fixture that fails fails its test")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
 #[path = "cli/suites.rs"]
 mod suites;
+#[path = "cli/testing.rs"]
+mod testing;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -27,6 +27,7 @@ mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use isthmus::envoy::{Envoy, Version};
@@ -50,6 +51,9 @@ fn envoy() -> PathBuf {
 
 /// A stock Envoy of a pinned version, fetched where it is not there yet.
 fn fetched(version: Version) -> PathBuf {
+    // Of tests that want the same, one fetches it.
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _held = FETCHING.lock();
     let workspace = Workspace::find(&isthmus_tests::repository()).expect("the checkout");
     Envoy::fetch(&workspace, version, &mut |_what| ()).expect("an Envoy")
 }

@@ -1,5 +1,8 @@
 //! The one door from the text of a case file to a [`Suite`].
 
+mod expect;
+mod matrix;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -7,7 +10,7 @@ use policy::document::{self, Fields, Located, Node};
 use policy::finding::{Code, Finding, Place, has_errors};
 use policy::name::{ClusterName, Namespace, ServiceAccount};
 
-use super::{Call, Case, Expectation, Level, Origin, Request, Suite};
+use super::{Call, Case, Level, Origin, Request, Suite, Way};
 
 pub(super) fn suite(file: &str, text: &str) -> (Option<Suite>, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -28,6 +31,8 @@ pub(super) fn suite(file: &str, text: &str) -> (Option<Suite>, Vec<Finding>) {
         hint: "put it into a file of its own".to_owned(),
     }));
     findings.sort();
+    // What is wrong in an entry that stands for several cases is wrong once.
+    findings.dedup();
     let suite = if has_errors(&findings) { None } else { suite };
     (suite, findings)
 }
@@ -39,7 +44,12 @@ fn suite_of(node: Node, findings: &mut Vec<Finding>) -> Option<Suite> {
     let policies = fields.optional_values::<PathBuf>("policies").map(|list| list.value).unwrap_or_default();
     let nodes = fields.required("cases").and_then(|node| document::list(node, "cases", fields.findings()));
     let nodes = nodes.map(|list| list.value).unwrap_or_default();
-    let cases: Vec<Case> = nodes.into_iter().filter_map(|node| case(node, fields.findings())).collect();
+    let mut cases = Vec::new();
+    for node in nodes {
+        for node in matrix::cases(node, fields.findings()) {
+            cases.extend(case(node, fields.findings()));
+        }
+    }
     let mut seen = BTreeSet::new();
     for case in &cases {
         if !seen.insert(&case.name.value) {
@@ -64,29 +74,74 @@ fn case(node: Node, findings: &mut Vec<Finding>) -> Option<Case> {
     let mut fields = Fields::open(node, "case", findings)?;
     let name = fields.required_value::<String>("name");
     let from = fields.required("from").and_then(|node| origin(node, fields.findings()));
+    let level = fields.optional_choice("as", &Level::WORDS);
+    let via = fields.optional_choice("via", &[("egress", Way::Egress)]);
     let to = fields.optional_value::<ClusterName>("to");
+    let misrouted = fields.optional_value::<bool>("misrouted");
     let request = fields.required("request").and_then(|node| request(node, fields.findings()));
-    let expect = fields.required("expect").and_then(|node| expectation(node, fields.findings()));
+    let expect = fields.required("expect").and_then(|node| expect::expectation(node, fields.findings()));
+    if let (Some(misrouted), None) = (&misrouted, &to) {
+        let wrong =
+            (&misrouted.at, "misrouted says that it goes to another cluster, and not to which", "add to:");
+        fields.findings().push(bad(wrong));
+    }
+    let outside = from.as_ref().is_some_and(|(_, way)| *way == Way::Ingress);
+    if let Some(via) = via.as_ref().filter(|_| outside) {
+        let wrong =
+            (&via.at, "what comes from outside leaves by the gateway that it came in by", "leave via out");
+        fields.findings().push(bad(wrong));
+    }
     fields.close();
-    Some(Case {
-        name: name?,
-        call: Call { from: from?, to, request: request?, level: Level::default() },
-        expect: expect?,
-    })
+    let (from, way) = from?;
+    let level_at = level.as_ref().map(|level| level.at.clone());
+    let call = Call {
+        from,
+        way: via.map_or(way, |via| via.value),
+        to,
+        misrouted: misrouted.is_some_and(|misrouted| misrouted.value),
+        request: request?,
+        level: level.map(|level| level.value).unwrap_or_default(),
+        level_at,
+    };
+    Some(Case { name: name?, call, expect: expect? })
 }
 
-fn origin(node: Node, findings: &mut Vec<Finding>) -> Option<Origin> {
+fn bad((at, message, hint): (&Place, &str, &str)) -> Finding {
+    Finding { at: at.clone(), code: Code::BadValue, message: message.to_owned(), hint: hint.to_owned() }
+}
+
+/// A workload; or the ingress gateway that a request from outside comes in by, which has the identity that Istio gives
+/// it unless another is said.
+fn origin(node: Node, findings: &mut Vec<Finding>) -> Option<(Origin, Way)> {
     let mut fields = Fields::open(node, "from", findings)?;
-    let cluster = fields.required_value::<ClusterName>("cluster");
-    let namespace = fields.required_value::<Namespace>("namespace");
-    let service_account = fields.required_value::<ServiceAccount>("serviceAccount");
+    let outside = fields.optional_value::<ClusterName>("outside");
+    let origin = match outside {
+        Some(cluster) => {
+            let namespace = fields.optional_value::<Namespace>("namespace");
+            let account = fields.optional_value::<ServiceAccount>("serviceAccount");
+            let namespace = namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value);
+            let service_account =
+                account.map_or_else(ServiceAccount::ingress_gateway, |account| account.value);
+            Some((Origin { cluster, namespace, service_account }, Way::Ingress))
+        }
+        None => {
+            let cluster = fields.required_value::<ClusterName>("cluster");
+            let namespace = fields.required_value::<Namespace>("namespace");
+            let account = fields.required_value::<ServiceAccount>("serviceAccount");
+            cluster.zip(namespace).zip(account).map(|((cluster, namespace), account)| {
+                let origin = Origin { cluster, namespace: namespace.value, service_account: account.value };
+                (origin, Way::Sidecar)
+            })
+        }
+    };
     fields.close();
-    Some(Origin { cluster: cluster?, namespace: namespace?.value, service_account: service_account?.value })
+    origin
 }
 
 fn request(node: Node, findings: &mut Vec<Finding>) -> Option<Request> {
     let mut fields = Fields::open(node, "request", findings)?;
     let host = fields.required_value::<String>("host");
+    let service = fields.optional_value::<String>("service");
     let method = fields.optional_value::<String>("method");
     let path = fields.optional_value::<String>("path");
     if let Some(path) = path.as_ref().filter(|path| !path.value.starts_with('/')) {
@@ -109,84 +164,8 @@ fn request(node: Node, findings: &mut Vec<Finding>) -> Option<Request> {
     let or = |given: Option<Located<String>>, default: &str| {
         given.map_or_else(|| default.to_owned(), |given| given.value)
     };
-    Some(Request { host: host?, method: or(method, "GET"), path: or(path, "/"), headers })
-}
-
-fn expectation(node: Node, findings: &mut Vec<Finding>) -> Option<Expectation> {
-    let mut fields = Fields::open(node, "expect", findings)?;
-    let verdict = match fields.required("verdict") {
-        Some(node) => document::text(node, "verdict", fields.findings()),
-        None => None,
-    };
-    let word = verdict.and_then(|said| match said.value.as_str() {
-        "allow" => Some("allow"),
-        "deny" => Some("deny"),
-        other => {
-            fields.findings().push(Finding {
-                at: said.at,
-                code: Code::BadValue,
-                message: format!("verdict cannot be {other:?}"),
-                hint: "write allow or deny".to_owned(),
-            });
-            None
-        }
-    });
-    let reason = fields.optional_value::<String>("reason");
-    let status = fields.optional_value::<u16>("status");
-    let source = fields.optional_value::<String>("source");
-    let level = fields.optional_value::<String>("level");
-    fields.close();
-    Some(Expectation {
-        verdict: word?,
-        reason: reason.map(|reason| reason.value),
-        status: status.map(|status| status.value),
-        source: source.map(|source| source.value),
-        level: level.map(|level| level.value),
-    })
+    Some(Request { host: host?, service, method: or(method, "GET"), path: or(path, "/"), headers })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::*;
-
-    const GOOD: &str = "\
-suite: a suite
-mesh: mesh.yaml
-policies: [policies]
-cases:
-- name: one
-  from: {cluster: c1, namespace: a, serviceAccount: b}
-  request: {host: s.a}
-  expect: {verdict: allow, reason: no-policy}
-";
-
-    #[test]
-    fn a_case_has_defaults_for_what_most_leave_out() {
-        let (suite, findings) = Suite::read("cases.yaml", GOOD);
-        assert_eq!(findings, []);
-        let case = &suite.unwrap().cases[0];
-        assert_eq!((case.call.request.method.as_str(), case.call.request.path.as_str()), ("GET", "/"));
-        assert_eq!(case.call.service().unwrap().to_string(), "s.a");
-    }
-
-    #[test]
-    fn all_mistakes_of_a_case_file_are_found_in_one_run() {
-        let text = GOOD
-            .replace("verdict: allow", "verdict: maybe")
-            .replace("host: s.a", "hots: s.a, path: x")
-            .replace("serviceAccount: b", "serviceAccount: B");
-        let (suite, findings) = Suite::read("cases.yaml", &text);
-        assert!(suite.is_none());
-        let shown: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            shown,
-            [
-                "cases.yaml:6:53: error[ISM005]: serviceAccount: \"B\" is not a DNS name",
-                "cases.yaml:7:12: error[ISM003]: this request has no \"host\"",
-                "cases.yaml:7:13: error[ISM002]: request has no key \"hots\"",
-                "cases.yaml:7:30: error[ISM005]: path \"x\" does not begin with a slash",
-                "cases.yaml:8:21: error[ISM005]: verdict cannot be \"maybe\"",
-            ]
-        );
-    }
-}
+mod tests;

@@ -35,13 +35,29 @@ impl TokenKey {
         if there {
             return Ok((Self::read(&path, id)?, false));
         }
+        let (_, pair) = Self::generate_pair(&id)?;
+        make_dir(dir)?;
+        write_key(&path, &pair.serialize_pem())?;
+        Ok((Self::read(&path, id)?, true))
+    }
+
+    /// A new key, which is kept nowhere.
+    pub fn generate(id: KeyId) -> Result<Self, CertError> {
+        let (seed, pair) = Self::generate_pair(&id)?;
+        let make = |_length| CertError::Make {
+            what: format!("token key {id}"),
+            source: rcgen::Error::CouldNotParseKeyPair,
+        };
+        let public = pair.public_key_raw().try_into().map_err(make)?;
+        Ok(Self { id, seed, public: PublicKey::from_bytes(public) })
+    }
+
+    fn generate_pair(id: &KeyId) -> Result<([u8; 32], KeyPair), CertError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|source| CertError::Random { source })?;
         let make = |source| CertError::Make { what: format!("token key {id}"), source };
         let pair = KeyPair::try_from([PREFIX.as_slice(), &seed].concat()).map_err(make)?;
-        make_dir(dir)?;
-        write_key(&path, &pair.serialize_pem())?;
-        Ok((Self::read(&path, id)?, true))
+        Ok((seed, pair))
     }
 
     /// Where a key of this name lies.

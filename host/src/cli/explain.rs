@@ -9,7 +9,7 @@ use policy::name::{ClusterName, Namespace, ServiceAccount};
 use serde_json::json;
 
 use super::{Common, Exit, Out, Output};
-use crate::case::{Call, Level, Origin, Request};
+use crate::case::{Call, Level, Origin, Request, Way};
 use crate::walk::{self, NoPath};
 
 /// `isthmus explain`
@@ -102,14 +102,18 @@ impl Explain {
                 namespace: namespace.parse::<Namespace>().context("--from")?,
                 service_account: account.parse::<ServiceAccount>().context("--from")?,
             },
+            way: Way::default(),
             to: self.to.clone().map(|to| said("--to", to)),
+            misrouted: false,
             request: Request {
                 host: said("HOST", host.to_owned()),
+                service: None,
                 method: self.method.clone(),
                 path: path.to_owned(),
                 headers,
             },
             level: self.level,
+            level_at: None,
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::mutate::Mutation;
 use crate::read;
 use crate::render;
 use crate::report::Report;
-use crate::runner::{self, Collection, Job, Options, Tested};
+use crate::runner::{self, CollectError, Collection, Job, Options, Tested};
 use crate::sandbox::Module;
 
 /// `isthmus test`
@@ -129,7 +129,11 @@ pub(super) fn collect(
     common: &Common,
     out: &mut Out,
 ) -> anyhow::Result<Option<Collection>> {
-    let collection = Collection::read(files)?;
+    let collection = match Collection::read(files) {
+        Ok(collection) => collection,
+        Err(CollectError::Read(unreadable)) => return Err(unreadable.into()),
+        Err(other) => return Err(other.into()),
+    };
     if !collection.has_errors() {
         return Ok(Some(collection));
     }

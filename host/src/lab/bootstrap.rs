@@ -227,6 +227,9 @@ fn access_log(own: &Workload<'_>) -> Value {
                 "source_cluster": "%FILTER_STATE(wasm.isthmus.source_cluster:PLAIN)%",
                 "claimed_cluster": "%FILTER_STATE(wasm.isthmus.claimed_cluster:PLAIN)%",
                 "source_level": "%FILTER_STATE(wasm.isthmus.source_level:PLAIN)%",
+                "shadow_verdict": "%FILTER_STATE(wasm.isthmus.shadow_verdict:PLAIN)%",
+                "shadow_reason": "%FILTER_STATE(wasm.isthmus.shadow_reason:PLAIN)%",
+                "breach": "%FILTER_STATE(wasm.isthmus.breach:PLAIN)%",
             }},
         },
     }])

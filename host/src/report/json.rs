@@ -44,7 +44,11 @@ fn case(job: &Job<'_>, tested: Option<&Tested>) -> Value {
             json!({
                 "destination": cluster.as_str(), "verdict": outcome.verdict, "reason": outcome.reason,
                 "at": outcome.at.to_string(), "status": outcome.status,
-                "source": outcome.source, "level": outcome.level, "differs": differs,
+                "source": outcome.source, "level": outcome.level,
+                "tags": outcome.tags.as_ref().map(|tags| json!({"cluster": tags.cluster, "network": tags.network})),
+                "servedBy": outcome.served_by, "breach": outcome.breach,
+                "shadow": outcome.shadow.as_ref().map(|(verdict, reason)| json!({"verdict": verdict, "reason": reason})),
+                "differs": differs,
             })
         })
         .collect();

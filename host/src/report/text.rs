@@ -59,7 +59,7 @@ fn case(job: &Job<'_>, tested: &Tested, all: bool, out: &mut String) {
                 columns(compared, out);
                 why(job, compared, out);
             }
-            let others = tested.outcomes.len() - clusters.len();
+            let others = tested.outcomes.len().saturating_sub(clusters.len());
             if others > 0 {
                 let others = counted(others, "other cluster");
                 let _infallible = writeln!(out, "        ({others} did as expected: say to: CLUSTER)");

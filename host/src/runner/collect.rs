@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use policy::compile::Plans;
 use policy::finding::has_errors;
+use policy::name::ClusterName;
 use policy::{Finding, Mesh};
 
 use crate::case::Suite;
+use crate::cert::{CertError, TokenKey};
 use crate::read::{Project, ReadError};
 
 /// Suites, found sound or not.
@@ -36,7 +38,7 @@ pub struct Loaded {
     pub world: usize,
 }
 
-/// A mesh with policies, compiled for a CA that the runner makes itself.
+/// A mesh with policies, compiled for a CA and for keys that the runner makes itself.
 #[derive(Debug)]
 pub struct World {
     /// What was read.
@@ -45,15 +47,36 @@ pub struct World {
     pub mesh: Mesh,
     /// Its plans.
     pub plans: Plans,
+    /// The keys that its clusters sign tokens with, in the place of those whose secrets are theirs alone.
+    pub keys: BTreeMap<ClusterName, TokenKey>,
 }
 
 impl World {
     /// Compiles a project that has no errors; `None` where it has some.
-    pub fn of(project: Project) -> Option<Self> {
-        let mesh = project.mesh.clone()?.with_own_ca();
-        let plans = policy::compile(&mesh, &project.policies).0?;
-        Some(Self { project, mesh, plans })
+    pub fn of(project: Project) -> Result<Option<Self>, CertError> {
+        let Some(mesh) = project.mesh.clone() else { return Ok(None) };
+        let mut keys = BTreeMap::new();
+        for cluster in mesh.clusters() {
+            if let Some(id) = cluster.token_keys.keys().next() {
+                keys.insert(cluster.name.clone(), TokenKey::generate(id.clone())?);
+            }
+        }
+        let public = keys.iter().map(|(name, key)| (name.clone(), (key.id().clone(), key.public())));
+        let mesh = mesh.with_own_ca().with_token_keys(&public.collect());
+        let plans = policy::compile(&mesh, &project.policies).0;
+        Ok(plans.map(|plans| Self { project, mesh, plans, keys }))
     }
+}
+
+/// Why cases could not be read at all; what is wrong in them is a [`Finding`].
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A key for tokens cannot be made.
+    #[error("cannot make the keys that tokens are signed with")]
+    Key(#[from] CertError),
 }
 
 /// What a suite speaks of, so that those who speak of the same share it.
@@ -67,7 +90,7 @@ struct Collecting {
 
 impl Collection {
     /// Reads files of cases with all that they speak of.
-    pub fn read(files: &[PathBuf]) -> Result<Self, ReadError> {
+    pub fn read(files: &[PathBuf]) -> Result<Self, CollectError> {
         let mut collecting = Collecting::default();
         for file in files {
             collecting.take(file)?;
@@ -85,7 +108,7 @@ impl Collection {
 }
 
 impl Collecting {
-    fn take(&mut self, file: &Path) -> Result<(), ReadError> {
+    fn take(&mut self, file: &Path) -> Result<(), CollectError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ReadError::Io { path: file.to_owned(), source })?;
         let name = file.display().to_string();
@@ -104,7 +127,7 @@ impl Collecting {
         Ok(())
     }
 
-    fn world(&mut self, mesh: &Path, policies: &[PathBuf]) -> Result<Option<usize>, ReadError> {
+    fn world(&mut self, mesh: &Path, policies: &[PathBuf]) -> Result<Option<usize>, CollectError> {
         let same = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_absent| path.to_owned());
         let key = (same(mesh), policies.iter().map(|path| same(path)).collect());
         if let Some(known) = self.worlds.get(&key) {
@@ -115,7 +138,7 @@ impl Collecting {
         let project = Project::with_policies(mesh, policies)?;
         self.collection.findings.extend(project.findings.iter().cloned());
         self.collection.sources.extend(project.sources.clone());
-        let number = World::of(project).map(|world| {
+        let number = World::of(project)?.map(|world| {
             self.collection.worlds.push(world);
             self.collection.worlds.len() - 1
         });

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{Loaded, World};
 use crate::case::Case;
 use crate::sandbox::Module;
-use crate::walk::{self, Compared, NoPath, Offline, OfflineError, Outcomes};
+use crate::walk::{self, Compared, Ground, NoPath, Offline, OfflineError, Outcomes};
 
 /// A case with the world that it is run in.
 #[derive(Debug, Clone, Copy)]
@@ -58,11 +58,12 @@ pub enum Failure {
 
 /// Runs cases through the module, each over its whole path. What is not run, after a failure, is `None`.
 pub fn run(jobs: &[Job<'_>], module: &Module, options: Options) -> Result<Vec<Option<Tested>>, OfflineError> {
-    let mut engines: BTreeMap<usize, Offline<'_>> = BTreeMap::new();
+    let mut grounds: BTreeMap<usize, Arc<Ground<'_>>> = BTreeMap::new();
     for job in jobs {
-        if let Entry::Vacant(place) = engines.entry(job.suite.world) {
-            let World { mesh, plans, .. } = job.world;
-            place.insert(Offline::new(module.clone(), mesh, plans, options.now)?);
+        if let Entry::Vacant(place) = grounds.entry(job.suite.world) {
+            let World { mesh, plans, keys, .. } = job.world;
+            let ground = Ground::new(module.clone(), mesh, plans, options.now)?.with_keys(keys);
+            place.insert(Arc::new(ground));
         }
     }
     let here = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -78,8 +79,10 @@ pub fn run(jobs: &[Job<'_>], module: &Module, options: Options) -> Result<Vec<Op
     };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let engines = engines.iter().map(|(world, engine)| (*world, engine.fork())).collect();
-            scope.spawn(|| work.share(engines));
+            scope.spawn(|| {
+                let engines = grounds.iter().map(|(world, ground)| (*world, Offline::on(Arc::clone(ground))));
+                work.share(engines.collect());
+            });
         }
     });
     let mut tested = work.tested.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -97,7 +100,7 @@ struct Work<'w> {
 
 impl Work<'_> {
     /// Takes cases until none is left.
-    fn share(&self, mut engines: BTreeMap<usize, Offline<'_>>) {
+    fn share<'g>(&self, mut engines: BTreeMap<usize, Offline<'g>>) {
         let mut done = Vec::new();
         'chunks: loop {
             let first = self.next.fetch_add(self.chunk, Ordering::Relaxed);
@@ -134,7 +137,7 @@ fn test(job: &Job<'_>, engine: &mut Offline<'_>) -> Tested {
                 Ok(()) => walk::judge(job.case, &outcomes).map(Failure::Different),
                 Err(error) => {
                     // What trapped is gone: the next case finds proxies that live.
-                    *engine = engine.fork();
+                    engine.restart();
                     Some(Failure::Broken(chain(&error)))
                 }
             }

@@ -1,12 +1,14 @@
 //! What the guest can learn about where it runs and whom it talks to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 
 use super::callout::Clusters;
+use super::failure::FailurePolicy;
 use super::filter_state::ConnectionState;
 
 /// The proxy a VM runs in: what `xds.node` and `xds.listener_direction` say.
@@ -51,11 +53,16 @@ pub struct Plugin {
     pub configuration: Vec<u8>,
     /// The environment of the VM: `environment_variables`, which a guest reads through WASI.
     pub environment: BTreeMap<String, String>,
+    /// What the module may import and export: `capability_restriction_config`, by names such as `proxy_http_call`,
+    /// `proxy_on_log` and `fd_write`. Empty is everything.
+    pub capabilities: BTreeSet<String>,
+    /// What becomes of streams when the guest traps.
+    pub failure_policy: FailurePolicy,
     /// Whether a pause of headers leaves the body callbacks running: `allow_on_headers_stop_iteration`.
     pub allow_on_headers_stop_iteration: bool,
 }
 
-/// A downstream connection, and where its streams are routed.
+/// A downstream connection, and where its streams are routed. A copy is cheap, and is the same connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// `connection.id`: as in Envoy, no two connections of a process have the same.
@@ -67,9 +74,9 @@ pub struct Connection {
     /// The server name of the TLS client hello; empty if there was none.
     pub requested_server_name: String,
     /// The TLS session this proxy ends; `None` on plain text and on TLS that is passed through.
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<Tls>>,
     /// `xds.cluster_name`: the upstream cluster of the route.
-    pub upstream_cluster: Option<String>,
+    pub upstream_cluster: Option<Arc<str>>,
     /// `xds.route_name`.
     pub route_name: String,
     /// `xds.virtual_host_name`.
@@ -77,7 +84,7 @@ pub struct Connection {
     /// `upstream.address` and `upstream.port`, from the response headers on.
     pub upstream: Option<SocketAddr>,
     /// `xds.upstream_host_metadata`, from the response headers on.
-    pub upstream_host_metadata: Json,
+    pub upstream_host_metadata: Arc<Json>,
     /// Whether the filter stands behind the load balancer, where the upstream host is known from the start.
     pub upstream_filter: bool,
     /// How many bytes of a body Envoy buffers for a filter: `per_connection_buffer_limit_bytes`, 1 MiB unless said.
@@ -101,7 +108,7 @@ impl Connection {
             route_name: String::new(),
             virtual_host_name: String::new(),
             upstream: None,
-            upstream_host_metadata: Json::Null,
+            upstream_host_metadata: Arc::default(),
             upstream_filter: false,
             buffer_limit: 1 << 20,
             filter_state: ConnectionState::default(),
@@ -118,13 +125,13 @@ impl Connection {
     /// The same connection over TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
+        self.tls = Some(Arc::new(tls));
         self
     }
 
     /// The same connection, routed to the upstream cluster `name`.
     #[must_use]
-    pub fn with_upstream_cluster(mut self, name: impl Into<String>) -> Self {
+    pub fn with_upstream_cluster(mut self, name: impl Into<Arc<str>>) -> Self {
         self.upstream_cluster = Some(name.into());
         self
     }
@@ -140,7 +147,7 @@ impl Connection {
     /// The same connection, on to an upstream host of this metadata: `{"filter_metadata": {"istio": ...}}`.
     #[must_use]
     pub fn with_upstream_host_metadata(mut self, metadata: Json) -> Self {
-        self.upstream_host_metadata = metadata;
+        self.upstream_host_metadata = Arc::new(metadata);
         self
     }
 

@@ -55,6 +55,12 @@ pub enum StartError {
         /// What the guest logged.
         logs: Vec<LogLine>,
     },
+    /// The module does not link with the plugin's capabilities.
+    #[error("the module does not link")]
+    Unlinked {
+        /// Which import.
+        source: Box<SandboxError>,
+    },
     /// The guest trapped.
     #[error("the plugin trapped as it started")]
     Trapped {
@@ -71,19 +77,26 @@ impl StartError {
     pub fn logs(&self) -> &[LogLine] {
         match self {
             Self::Refused { logs, .. } | Self::Trapped { logs, .. } => logs,
+            Self::Unlinked { .. } => &[],
         }
     }
 }
 
 /// The guest trapped; its VM answers nothing but this from then on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{callback} trapped")]
+#[error("{callback} trapped{}", at(frames))]
 pub struct Trapped {
     /// The export that ran.
     pub callback: &'static str,
     /// How it trapped.
     #[source]
     pub cause: Trap,
+    /// The functions that ran, innermost first: by the names that the module has for them, or by number.
+    pub frames: Box<[String]>,
+}
+
+fn at(frames: &[String]) -> String {
+    if frames.is_empty() { String::new() } else { format!(" in {}", frames.join(", ")) }
 }
 
 /// How a guest traps.
@@ -95,10 +108,13 @@ pub enum Trap {
         /// The bound it ran into.
         fuel: u64,
     },
+    /// Its guest trapped earlier, and another has taken that one's place.
+    #[error("its guest trapped earlier")]
+    Earlier,
     /// It did something that WebAssembly or the ABI forbids.
     #[error("{reason}")]
     Guest {
         /// What the engine says.
-        reason: String,
+        reason: Box<str>,
     },
 }

@@ -39,7 +39,7 @@ macro_rules! exports {
             pub(crate) fn find(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Self> {
                 let abi = store.data().abi;
                 Ok(Self {
-                    $($field: if true $(&& abi >= Abi::$since)? $(&& abi <= Abi::$until)? {
+                    $($field: if !store.data().denies($name) $(&& abi >= Abi::$since)? $(&& abi <= Abi::$until)? {
                         Export::find($name, instance, store)?
                     } else {
                         Export { name: $name, func: None }

@@ -34,11 +34,12 @@ impl<'vm> HttpStream<'vm> {
     ) -> Result<Self, Trapped> {
         let id = {
             let mut guest = guest.borrow_mut();
-            guest.alive()?;
+            guest.usable()?;
             let now = guest.state().now;
             let http = Box::new(Http::new(std::mem::take(&mut request.headers)));
             let stream = Stream::new(root, connection, now, Protocol::Http(http));
-            guest.state_mut().insert(Context::Stream(Box::new(stream)))
+            let policy = guest.policy(root);
+            guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
         };
         // From here on the stream ends by being dropped, whatever happens.
         let stream = Self { guest, id };
@@ -59,7 +60,8 @@ impl<'vm> HttpStream<'vm> {
         let Some(http) = self.http() else { return HttpOutcome::Reset };
         match &http.reply {
             _ if http.reset => HttpOutcome::Reset,
-            Some(replied) if !replied.direct => outcome_of(&http, replied),
+            // One that takes the place of a response says nothing of a request that had gone on.
+            Some(replied) if !(replied.direct && http.request.sent.headers) => outcome_of(&http, replied),
             _ if http.request.sent.headers => HttpOutcome::Continue(http.request.headers.clone()),
             Some(_) | None => HttpOutcome::Pause,
         }
@@ -77,7 +79,7 @@ impl<'vm> HttpStream<'vm> {
     /// nothing moves any more, and the filter is not called.
     pub fn send(&self, side: Side, part: Part) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         let begun = |http: &Http| http.flow(side).held != Held::Awaited && !http.flow(side).complete;
         if guest.state().http(self.id).is_some_and(begun) {
             guest.part(self.id, side, part)?;
@@ -91,7 +93,7 @@ impl<'vm> HttpStream<'vm> {
     pub fn respond(&self, response: impl Into<Message>) -> Result<HttpOutcome, Trapped> {
         let mut response = response.into();
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         if let Some(stream) = guest.state_mut().stream_mut(self.id) {
             let phase = &mut stream.phase;
             if let Protocol::Http(http) = &mut stream.protocol
@@ -177,7 +179,7 @@ fn outcome_of(http: &Http, replied: &Replied) -> HttpOutcome {
 /// Ends the stream `id`, once.
 fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     let Some(stream) = guest.state_mut().stream_mut(id) else {
-        return guest.alive().map(|()| Ended { filter_state: BTreeMap::new() });
+        return guest.usable().map(|()| Ended { filter_state: BTreeMap::new() });
     };
     stream.phase = Phase::Log;
     let root = stream.root;

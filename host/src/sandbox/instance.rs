@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmtime::{Store, WasmParams, WasmResults};
+use wasmtime::{FrameInfo, Store, StoreLimitsBuilder, WasmBacktrace, WasmParams, WasmResults};
 
 use super::abi::Restriction;
 use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports};
+use super::failure::FailurePolicy;
 use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
@@ -22,6 +23,8 @@ pub(crate) struct Instance {
     pub(crate) exports: Exports,
     fuel: u64,
     failed: Option<Trapped>,
+    /// Whether the test is told of traps, and not Envoy's streams.
+    pub(crate) reports: bool,
 }
 
 /// Why a root context did not start.
@@ -43,6 +46,7 @@ impl Instance {
         let linked = module.linked();
         let fuel = module.fuel();
         let mut store = Store::new(linked.module().engine(), state);
+        store.data_mut().limits = StoreLimitsBuilder::new().memory_size(module.memory_limit()).build();
         store.limiter(|state| &mut state.limits);
         store.data_mut().restriction = Restriction::Starting;
         let exports = store
@@ -51,17 +55,13 @@ impl Instance {
             .and_then(|instance| find_exports(&instance, &mut store));
         match exports {
             Ok(exports) => {
-                let mut guest = Self { store, exports, fuel, failed: None };
+                let mut guest = Self { store, exports, fuel, failed: None, reports: false };
                 guest.initialize().map_err(|trapped| (trapped, guest.take_logs()))?;
                 guest.state_mut().restriction = Restriction::None;
                 Ok(guest)
             }
             Err(error) => {
-                let cause = cause(&error, fuel);
-                Err((
-                    Trapped { callback: "instantiation", cause },
-                    std::mem::take(&mut store.data_mut().logs),
-                ))
+                Err((trapped("instantiation", &error, fuel), std::mem::take(&mut store.data_mut().logs)))
             }
         }
     }
@@ -92,6 +92,7 @@ impl Instance {
     pub(crate) fn start_root(&mut self, plugin: Arc<Plugin>) -> Result<u32, RootFault> {
         let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let (vm_size, size) = (size(&self.state().vm_configuration), size(&plugin.configuration));
+        self.reports |= plugin.failure_policy == FailurePolicy::Report;
         let root = Root {
             plugin,
             life: Life::Serving,
@@ -149,14 +150,15 @@ impl Instance {
         params: P,
     ) -> Result<u32, Trapped> {
         self.state_mut().stopped = false;
-        let answer = self.call(id, export, params)?;
-        let stopped = std::mem::take(&mut self.state_mut().stopped);
+        let answer = match self.call(id, export, params) {
+            Ok(None) => 0,
+            Ok(Some(_)) if self.state().stopped => u32::MAX,
+            Ok(Some(answer)) => answer,
+            Err(trapped) => self.fail(id, trapped)?,
+        };
+        self.state_mut().stopped = false;
         self.settle()?;
-        Ok(match answer {
-            Some(_) if stopped => u32::MAX,
-            Some(answer) => answer,
-            None => 0,
-        })
+        Ok(answer)
     }
 
     /// Runs a callback, and does what hostcalls asked for meanwhile.
@@ -166,7 +168,10 @@ impl Instance {
         export: Export<P, R>,
         params: P,
     ) -> Result<Option<R>, Trapped> {
-        let answer = self.call(id, export, params)?;
+        let answer = match self.call(id, export, params) {
+            Err(trapped) if self.policy(id) == FailurePolicy::Report => return Err(trapped),
+            answer => answer.unwrap_or_default(),
+        };
         self.settle()?;
         Ok(answer)
     }
@@ -179,8 +184,11 @@ impl Instance {
         params: P,
     ) -> Result<Option<R>, Trapped> {
         self.alive()?;
+        let state = self.store.data_mut();
+        if !state.dead.is_empty() && state.dead.contains(&id) {
+            return Err(Trapped { callback: export.name, cause: Trap::Earlier, frames: Box::default() });
+        }
         let Some(func) = export.func else { return Ok(None) };
-        let state = self.state_mut();
         let before = (state.current, state.effective);
         (state.current, state.effective) = (id, 0);
         state.record(|recorder| recorder.enter(export.name, id));
@@ -191,7 +199,7 @@ impl Instance {
             self.record_cost();
         }
         result.map(Some).map_err(|error| {
-            let trapped = Trapped { callback: export.name, cause: cause(&error, self.fuel) };
+            let trapped = trapped(export.name, &error, self.fuel);
             self.failed = Some(trapped.clone());
             trapped
         })
@@ -290,9 +298,19 @@ fn find_exports(instance: &wasmtime::Instance, store: &mut Store<State>) -> wasm
     Exports::find(instance, store)
 }
 
+fn trapped(callback: &'static str, error: &wasmtime::Error, fuel: u64) -> Trapped {
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    let name = |frame: &FrameInfo| {
+        frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
+    };
+    // As many as Envoy writes to its log.
+    let frames = frames.iter().take(20).map(name).collect();
+    Trapped { callback, cause: cause(error, fuel), frames }
+}
+
 fn cause(error: &wasmtime::Error, fuel: u64) -> Trap {
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(wasmtime::Trap::OutOfFuel) => Trap::OutOfFuel { fuel },
-        _ => Trap::Guest { reason: error.root_cause().to_string() },
+        _ => Trap::Guest { reason: error.root_cause().to_string().into() },
     }
 }

@@ -30,10 +30,11 @@ impl<'vm> L4Stream<'vm> {
     ) -> Result<Self, Trapped> {
         let id = {
             let mut guest = guest.borrow_mut();
-            guest.alive()?;
+            guest.usable()?;
             let now = guest.state().now;
             let stream = Stream::new(root, connection, now, Protocol::L4(L4::default()));
-            guest.state_mut().insert(Context::Stream(Box::new(stream)))
+            let policy = guest.policy(root);
+            guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
         };
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
@@ -53,7 +54,7 @@ impl<'vm> L4Stream<'vm> {
     /// A filter that paused sees what it held back and the new bytes as one, even if it paused the connection itself.
     pub fn client_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         guest.client_sends(self.id, bytes.as_ref(), end)?;
         drop(guest);
         Ok(self.outcome())
@@ -62,7 +63,7 @@ impl<'vm> L4Stream<'vm> {
     /// The upstream sends `bytes`; with `end` it has closed, which is all that a filter learns of that.
     pub fn upstream_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         guest.upstream_sends(self.id, bytes.as_ref(), end)?;
         drop(guest);
         Ok(self.outcome())
@@ -188,13 +189,13 @@ impl Instance {
 /// Ends the connection `id`, once.
 fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     let Some(root) = guest.state().stream_of(id).map(|stream| stream.root) else {
-        return guest.alive().map(|()| Ended { filter_state: BTreeMap::new() });
+        return guest.usable().map(|()| Ended { filter_state: BTreeMap::new() });
     };
     let told = guest.close_connection(id, false);
     let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
     guest.state_mut().contexts.remove(&id);
     told?;
-    guest.alive()?;
+    guest.usable()?;
     guest.end_drained_root(root)?;
     Ok(Ended { filter_state: left.unwrap_or_default() })
 }

@@ -1,10 +1,14 @@
 //! Links a module: each import to what Envoy has of that name, for the ABI that the module speaks.
 
-use wasmtime::{Engine, ExternType, InstancePre, Linker};
+use std::collections::BTreeSet;
+
+use wasmtime::{Caller, Engine, ExternType, FuncType, InstancePre, Linker, Val};
 
 use super::abi::Abi;
 use super::error::SandboxError;
+use super::log::{Level, LogLine};
 use super::state::State;
+use super::status::Status;
 use super::{imports, wasi};
 
 /// Links `module`. An import that its ABI does not have is an error, as it is in Envoy.
@@ -12,6 +16,7 @@ pub(crate) fn link(
     engine: &Engine,
     module: &wasmtime::Module,
     abi: Abi,
+    capabilities: &BTreeSet<String>,
 ) -> Result<InstancePre<State>, SandboxError> {
     let mut linker = Linker::new(engine);
     // A module may import a name twice.
@@ -19,9 +24,13 @@ pub(crate) fn link(
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
         let missing = || SandboxError::Import { module: from.to_owned(), name: name.to_owned(), abi };
-        let function = matches!(import.ty(), ExternType::Func(_));
-        if !function || !define(&mut linker, from, name, abi).map_err(unlinked)? {
+        let ExternType::Func(ty) = import.ty() else { return Err(missing()) };
+        if !define(&mut linker, from, name, abi).map_err(unlinked)? {
             return Err(missing());
+        }
+        let restricted = from != "env" || name.starts_with("proxy_");
+        if restricted && !capabilities.is_empty() && !capabilities.contains(name) {
+            deny(&mut linker, from, name, ty).map_err(unlinked)?;
         }
     }
     linker.instantiate_pre(module).map_err(unlinked)
@@ -46,4 +55,16 @@ fn define(linker: &mut Linker<State>, from: &str, name: &str, abi: Abi) -> wasmt
         ("env", name) if abi.has(name) => imports::define(linker, name),
         _ => Ok(false),
     }
+}
+
+/// Envoy links what a plugin may not call too: it fails, and says so in the log.
+fn deny(linker: &mut Linker<State>, from: &str, name: &str, ty: FuncType) -> wasmtime::Result<()> {
+    let answer = if from == "env" { Status::InternalFailure as u32 } else { wasi::NOT_CAPABLE };
+    let message = format!("{name} was called, which is not among the plugin's capabilities");
+    linker.func_new(from, name, ty, move |mut caller: Caller<'_, State>, _, results| {
+        caller.data_mut().logs.push(LogLine { level: Level::Error, message: message.clone() });
+        results.fill(Val::I32(answer.cast_signed()));
+        Ok(())
+    })?;
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! A compiled module.
 
+use std::collections::BTreeSet;
+
 use wasmtime::{Config, Engine, ExternType, InstancePre};
 
 use super::abi::Abi;
@@ -14,6 +16,9 @@ use super::world::World;
 /// The guest's allocator, by either of its names.
 pub(crate) const ALLOCATORS: [&str; 2] = ["malloc", "proxy_on_memory_allocate"];
 
+/// Envoy's bound on a guest's memory.
+const MEMORY_LIMIT: usize = 1 << 30;
+
 /// Instructions that one callback may run: far beyond any sane filter, and well under a second.
 const FUEL: u64 = 100_000_000;
 
@@ -22,6 +27,7 @@ const FUEL: u64 = 100_000_000;
 pub struct Module {
     linked: InstancePre<State>,
     fuel: u64,
+    memory_limit: usize,
     abi: Abi,
 }
 
@@ -34,14 +40,21 @@ impl Module {
         let engine = Engine::new(&config).map_err(invalid)?;
         let module = wasmtime::Module::new(&engine, wasm).map_err(invalid)?;
         let abi = check_exports(&module)?;
-        let linked = link(&engine, &module, abi)?;
-        Ok(Self { linked, fuel: FUEL, abi })
+        let linked = link(&engine, &module, abi, &BTreeSet::new())?;
+        Ok(Self { linked, fuel: FUEL, memory_limit: MEMORY_LIMIT, abi })
     }
 
     /// The same module with another bound on the instructions of a callback.
     #[must_use]
     pub fn with_fuel(mut self, fuel: u64) -> Self {
         self.fuel = fuel;
+        self
+    }
+
+    /// The same module with another bound on its memory than Envoy's 1 GiB.
+    #[must_use]
+    pub fn with_memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
         self
     }
 
@@ -58,12 +71,27 @@ impl Module {
 
     /// Starts a VM that shares its metrics, data and queues with the other VMs of `world`.
     pub fn start_in(&self, world: &World, node: &Node, plugin: Plugin) -> Result<Vm, StartError> {
-        Vm::start(self.clone(), node.clone().into(), plugin.into(), world.clone())
+        Vm::start(self.within(&plugin)?, node.clone().into(), plugin.into(), world.clone())
     }
 
     /// Starts a VM for each of `count` workers, after a canary.
     pub fn start_workers(&self, node: &Node, plugin: Plugin, count: usize) -> Result<Workers, StartError> {
         Workers::start(self, node, plugin, count)
+    }
+
+    /// The same module, linked with what `plugin` may import.
+    pub(crate) fn within(&self, plugin: &Plugin) -> Result<Self, StartError> {
+        let mut module = self.clone();
+        if !plugin.capabilities.is_empty() {
+            let code = self.linked.module();
+            module.linked = link(code.engine(), code, self.abi, &plugin.capabilities)
+                .map_err(|source| StartError::Unlinked { source: source.into() })?;
+        }
+        Ok(module)
+    }
+
+    pub(crate) fn memory_limit(&self) -> usize {
+        self.memory_limit
     }
 
     pub(crate) fn linked(&self) -> &InstancePre<State> {

@@ -1,11 +1,11 @@
 //! What the host keeps for a VM: the store's data.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
+use wasmtime::{Memory, StoreLimits, TypedFunc};
 
 use super::abi::{Abi, Restriction};
 use super::callout::Callouts;
@@ -18,9 +18,6 @@ use super::random::Random;
 use super::stream::{Http, L4, Stream};
 use super::trace::Recorder;
 use super::world::World;
-
-/// Envoy's bound on a guest's memory.
-const MEMORY_LIMIT: usize = 1 << 30;
 
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
@@ -45,6 +42,10 @@ pub(crate) struct State {
     pub(crate) callouts_made: [u32; 3],
     pub(crate) contexts: BTreeMap<u32, Context>,
     last_context: u32,
+    /// The streams of a guest that trapped, and whose place another has taken.
+    pub(crate) dead: BTreeSet<u32>,
+    /// What the plugin may import and export; empty is everything.
+    capabilities: BTreeSet<String>,
     /// The context of the callback that runs; 0 is the VM itself.
     pub(crate) current: u32,
     /// The context the guest chose to act for, until the callback ends; 0 is none.
@@ -115,7 +116,7 @@ impl State {
         Self {
             memory: None,
             malloc: None,
-            limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
+            limits: StoreLimits::default(),
             abi,
             node,
             vm_configuration: plugin.vm_configuration.clone(),
@@ -131,6 +132,8 @@ impl State {
             callouts_made: [0; 3],
             contexts: BTreeMap::new(),
             last_context: 0,
+            dead: BTreeSet::new(),
+            capabilities: plugin.capabilities.clone(),
             current: 0,
             effective: 0,
             configuring: None,
@@ -146,6 +149,16 @@ impl State {
         if let Some(recorder) = &self.recorder {
             note(&mut recorder.borrow_mut());
         }
+    }
+
+    /// Whether the plugin may not have the callback `name`. Only those of the ABI are asked for.
+    pub(crate) fn denies(&self, name: &str) -> bool {
+        name.starts_with("proxy_") && !self.capabilities.is_empty() && !self.capabilities.contains(name)
+    }
+
+    /// Numbers contexts on from those of `before`.
+    pub(crate) fn number_after(&mut self, before: &Self) {
+        self.last_context = before.last_context;
     }
 
     /// Registers `context` under the next id.

@@ -3,16 +3,22 @@
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::failure::FailurePolicy;
 use super::filter_state::FilterState;
 use super::headers::Headers;
 use super::http::{Flow, Held};
 use super::message::Side;
 use super::outcome::LocalReply;
 
+/// The details of the reply that Envoy sends for a stream whose filter has failed.
+pub(crate) const FAIL_STREAM: &str = "wasm_fail_stream";
+
 /// A stream context.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) root: u32,
+    /// What becomes of it when the guest traps.
+    pub(crate) policy: FailurePolicy,
     pub(crate) connection: Connection,
     pub(crate) started: Duration,
     pub(crate) filter_state: FilterState,
@@ -92,7 +98,8 @@ pub(crate) struct Pipe {
 impl Stream {
     pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
         let filter_state = FilterState::on(&connection.filter_state);
-        Self { root, connection, started, filter_state, protocol, phase: Phase::Request }
+        let policy = FailurePolicy::default();
+        Self { root, policy, connection, started, filter_state, protocol, phase: Phase::Request }
     }
 
     pub(crate) fn http(&self) -> Option<&Http> {
@@ -177,6 +184,11 @@ impl Http {
             reset: false,
             route_refreshes: 0,
         }
+    }
+
+    /// Whether Envoy has answered in the place of a filter that failed.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.reply.as_ref().is_some_and(|replied| replied.reply.details == FAIL_STREAM)
     }
 
     /// The response begins, the upstream's or a local one.

@@ -4,6 +4,7 @@ mod abis;
 mod bodies;
 mod callouts;
 mod connections;
+mod failures;
 mod guest;
 mod properties;
 mod streams;

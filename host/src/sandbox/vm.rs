@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Node, Plugin};
 use super::error::{StartError, Trapped};
+use super::failure::{FailurePolicy, Reloads};
 use super::http::HttpStream;
 use super::instance::{Instance, RootFault};
 use super::l4::L4Stream;
@@ -35,6 +36,14 @@ pub struct Vm {
     guest: RefCell<Instance>,
     /// The plugins that share the guest, the first of which it was started with.
     plugins: RefCell<Vec<Serving>>,
+    reloading: RefCell<Reloading>,
+}
+
+/// When the guest was made last, and what has come of making it anew.
+#[derive(Debug, Default)]
+struct Reloading {
+    last: Duration,
+    done: Reloads,
 }
 
 /// A plugin, and the root context that takes its new streams.
@@ -66,7 +75,8 @@ impl Vm {
             Instance::new(&module, state).map_err(|(source, logs)| StartError::Trapped { source, logs })?;
         let root = start_root(&mut guest, &plugin)?;
         let plugins = RefCell::new(vec![Serving { root, plugin }]);
-        Ok(Self { module, node, world, guest: guest.into(), plugins })
+        let reloading = RefCell::new(Reloading { last: now, ..Reloading::default() });
+        Ok(Self { module, node, world, guest: guest.into(), plugins, reloading })
     }
 
     /// Configures the plugin anew, as Envoy does when its configuration is updated.
@@ -166,6 +176,12 @@ impl Vm {
         self.guest.borrow().alive().err()
     }
 
+    /// How often the guest was made anew after a trap, under [`FailurePolicy::Reload`].
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.reloading.borrow().done
+    }
+
     pub(crate) fn first(&self) -> Filter<'_> {
         Filter { vm: self, nth: 0 }
     }
@@ -175,6 +191,51 @@ impl Vm {
         let now = self.guest.borrow().state().now;
         let (module, node) = (self.module.clone(), Arc::clone(&self.node));
         Self::start_at(module, node, Arc::clone(plugin), (self.world.clone(), now)).map(drop)
+    }
+}
+
+impl Vm {
+    /// Before a new stream: makes a guest anew that has trapped, if its plugin wants that and the last is old enough.
+    fn reload(&self) {
+        let plugins = self.plugins.borrow();
+        let Some(FailurePolicy::Reload { interval }) =
+            plugins.first().map(|first| first.plugin.failure_policy)
+        else {
+            return;
+        };
+        let Err(_trap) = self.guest.borrow().alive() else { return };
+        drop(plugins);
+        let now = self.guest.borrow().state().now;
+        let mut reloading = self.reloading.borrow_mut();
+        if now.saturating_sub(reloading.last) < interval {
+            reloading.done.backed_off += 1;
+            return;
+        }
+        reloading.last = now;
+        match self.make_anew() {
+            Ok(()) => reloading.done.succeeded += 1,
+            Err(_refused) => reloading.done.failed += 1,
+        }
+    }
+
+    /// A fresh guest with the same plugins. Streams of the one before stay dead; if it does not start, that one stays.
+    fn make_anew(&self) -> Result<(), StartError> {
+        let mut plugins = self.plugins.borrow().clone();
+        let Some(first) = plugins.first() else { return Ok(()) };
+        let mut state =
+            State::new(self.module.abi(), Arc::clone(&self.node), &first.plugin, self.world.clone());
+        let mut dead = self.guest.borrow_mut();
+        state.now = dead.state().now;
+        state.number_after(dead.state());
+        let mut guest = Instance::new(&self.module, state)
+            .map_err(|(source, logs)| StartError::Trapped { source, logs })?;
+        for serving in &mut plugins {
+            serving.root = start_root(&mut guest, &serving.plugin)?;
+        }
+        guest.state_mut().outlive(dead.state_mut());
+        *dead = guest;
+        *self.plugins.borrow_mut() = plugins;
+        Ok(())
     }
 }
 

@@ -10,6 +10,9 @@ use super::status::Status;
 /// The modules a guest imports WASI from: by today's name, or by the one before it.
 pub(crate) const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
+/// What a function answers that the plugin may not call.
+pub(crate) const NOT_CAPABLE: u32 = 76;
+
 const BAD_FILE: u32 = 8;
 const FAULT: u32 = 21;
 const INVALID: u32 = 28;

@@ -26,6 +26,7 @@ impl Workers {
         plugin: Plugin,
         count: usize,
     ) -> Result<Self, StartError> {
+        let module = module.within(&plugin)?;
         let (world, node, plugin) = (World::new(), Arc::new(node.clone()), Arc::new(plugin));
         let start = || Vm::start(module.clone(), Arc::clone(&node), Arc::clone(&plugin), world.clone());
         drop(start()?);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use policy::name::Service;
 use serde_json::Value;
 
-use super::{Journey, Outcome, Stop};
+use super::{Journey, Outcome, Stop, Tags};
 use crate::lab::{Get, Lab, LabError, Proxy, ProxyKind};
 use crate::stage;
 
@@ -65,11 +65,25 @@ pub async fn walk(lab: &Lab, journey: &Journey<'_>, number: usize) -> Result<Out
         // 503 is what the client's sidecar makes of a gateway that closes.
         if reached.kind == ProxyKind::Gateway && answer.status == 503 {
             let line = closing(lab, journey, gates_before).await?;
-            return Ok(outcome(&line, Stop::Gateway, answer.status));
+            let closed = outcome(&line, Stop::Gateway, answer.status);
+            return Ok(Outcome { shadow: dissent(&sent).or(closed.shadow.clone()), ..closed });
         }
         let server = server(lab, journey)?;
         let line = logged(lab, &server, &id, |line| text(line, "request_id") == Some(&id)).await?;
-        return Ok(outcome(&line, Stop::Destination, answer.status));
+        let arrived = outcome(&line, Stop::Destination, answer.status);
+        // What a gateway in shadow would have closed it says in its log of connections, which name no request.
+        let shadow = dissent(&sent).or(arrived.shadow.clone());
+        let header =
+            |name: &str| answer.header(name).filter(|value| !matches!(*value, "" | "-")).map(str::to_owned);
+        let tags =
+            Tags { cluster: header("x-app-saw-source-cluster"), network: header("x-app-saw-source-network") };
+        return Ok(Outcome {
+            shadow,
+            tags: (arrived.verdict == "allow").then_some(tags),
+            served_by: header("x-destination-cluster"),
+            breach: text(&sent, "breach").map(str::to_owned),
+            ..arrived
+        });
     }
     let (service, cluster) = (journey.service.to_string(), journey.destination.name.to_string());
     Err(EnvoyError::Elsewhere { service, cluster })
@@ -82,6 +96,10 @@ fn text<'l>(line: &'l Value, key: &str) -> Option<&'l str> {
 fn outcome(line: &Value, at: Stop, status: u16) -> Outcome {
     let owned = |key: &str| text(line, key).map(ToOwned::to_owned);
     super::outcome(owned, at, status)
+}
+
+fn dissent(line: &Value) -> Option<(String, String)> {
+    super::dissent(|key: &str| text(line, key).map(ToOwned::to_owned))
 }
 
 /// The proxy whose address an access log names.

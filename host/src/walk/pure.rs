@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use policy::compile::Plans;
-use policy::evaluate;
+use policy::evaluate::{self, Route};
 use policy::name::{ClusterName, Service};
 use policy::source::Source;
 use policy::verdict::{Judgement, Verdict};
 use policy::{Guard, Mesh};
 
-use super::{Journey, NoPath, Outcome, Outcomes, Stop};
+use super::{Journey, NoPath, Outcome, Outcomes, Stop, Tags};
 use crate::case::Call;
 
 /// Walks journeys; what judges a workload is made ready once.
@@ -31,6 +31,8 @@ pub struct Decided {
     pub reason: String,
     /// The reason that it would have if the policies in shadow acted.
     pub shadow: Option<String>,
+    /// The same with its verdict, where that is another.
+    pub dissent: Option<(String, String)>,
     /// The source that the destination knows, and how well.
     pub source: Option<(Option<String>, &'static str)>,
 }
@@ -39,7 +41,9 @@ impl Decided {
     fn of(at: Stop, judgement: Judgement<'_>) -> Self {
         let verdict = judgement.verdict;
         let shadow = judgement.shadow.as_ref().map(Verdict::reason);
-        Self { at, verdict: verdict.word(), reason: verdict.reason(), shadow, source: None }
+        let told = |verdict: Verdict<'_>| (verdict.word().to_owned(), verdict.reason());
+        let dissent = judgement.dissent().map(told);
+        Self { at, verdict: verdict.word(), reason: verdict.reason(), shadow, dissent, source: None }
     }
 }
 
@@ -63,9 +67,17 @@ impl<'m> Pure<'m> {
 
     /// Walks one journey.
     pub fn walk(&mut self, journey: &Journey<'_>) -> Result<Outcome, NoPath> {
-        let decided = self.decisions(journey)?.pop().ok_or(NoPath::Misfit)?;
-        let (source, level) = decided.source.map_or((None, None), |(name, level)| (name, Some(level)));
+        let decisions = self.decisions(journey)?;
+        let shadow = decisions.iter().find_map(|decided| decided.dissent.clone());
+        let decided = decisions.into_iter().next_back().ok_or(NoPath::Misfit)?;
         let allowed = decided.verdict == "allow";
+        let arrived = decided.at == Stop::Destination;
+        let (source, level) = decided.source.map_or((None, None), |(name, level)| (name, Some(level)));
+        let proven = level.is_some_and(|level| level.starts_with("verified"));
+        let tags = || Tags {
+            cluster: source.clone().filter(|_| proven),
+            network: proven.then(|| journey.source.network.to_string()),
+        };
         Ok(Outcome {
             verdict: decided.verdict.to_owned(),
             reason: decided.reason,
@@ -75,9 +87,27 @@ impl<'m> Pure<'m> {
                 Stop::Gateway => 503,
                 Stop::Source | Stop::Destination => 403,
             },
+            tags: (arrived && allowed).then(tags),
+            served_by: arrived.then(|| journey.destination.name.to_string()),
+            shadow,
+            breach: if arrived { self.breach(journey)? } else { None },
             source,
             level: level.map(str::to_owned),
         })
+    }
+
+    /// The cluster that answers, if it is not one that the request was sent to.
+    fn breach(&self, journey: &Journey<'_>) -> Result<Option<String>, NoPath> {
+        let (here, _) = journey.plans(self.plans).ok_or(NoPath::Misfit)?;
+        let to = &journey.destination.name;
+        let as_sent = match journey.call.departure(&here.outbound, &journey.service, 0).route {
+            // Where it goes of a split is drawn, so that every share of it is right.
+            _ if !journey.call.misrouted => true,
+            Route::Anywhere => true,
+            Route::Within(boundary) => self.mesh.inside(journey.source, boundary).contains(to),
+            Route::To(cluster) => cluster == to,
+        };
+        Ok((!as_sent).then(|| to.to_string()))
     }
 
     /// What is decided on the way, place by place, up to where it ends.

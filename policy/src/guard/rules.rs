@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::facts::{Effect, Facts, Field};
 use crate::map::Map;
 use crate::pattern::Pattern;
-use crate::plan::{Clause, Rule, Section};
+use crate::plan::{Clause, From, Rule, Section, To};
 
 /// So few rules are asked one after the other sooner than they are looked up.
 const FEW: usize = 8;
@@ -112,16 +112,15 @@ struct Key<'r> {
     text: &'r str,
 }
 
-/// A line under a value, in one of the ways in which it could be filed.
+/// A line under a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Filed<'r> {
     key: Key<'r>,
     line: usize,
-    way: usize,
 }
 
-/// So many ways there are at most, one for each field that rules are filed by.
-const WAYS: usize = 5;
+/// The ways of filing a rule: by the values of one field, which each of its sources, or each of its requests, says.
+const WAYS: [Field; 5] = [Field::Principals, Field::Paths, Field::Namespaces, Field::Hosts, Field::Clusters];
 
 fn rules_of(section: &Section, effect: Effect) -> &[Rule] {
     match effect {
@@ -189,29 +188,25 @@ impl Rules {
 impl Index {
     /// Files rules of a mesh of so many clusters.
     pub(crate) fn new(rules: &[&Rule], clusters: usize) -> Self {
-        let mut filed = Vec::new();
+        let crowds = Crowds::of(rules, clusters);
+        let mut index = Self { clusters: vec![Vec::new(); clusters], ..Self::default() };
+        let mut filed = Vec::with_capacity(rules.len());
         for (line, rule) in rules.iter().enumerate() {
-            file(rule, line, clusters, &mut filed);
+            match crowds.fewest(rule, clusters) {
+                Some(field) => each_key(rule, field, clusters, &mut |key| filed.push(Filed { key, line })),
+                None => index.rest.push(line),
+            }
         }
         // As quick here as the sort of slices, and a tenth of the module's bytes that it takes.
         let filed = BinaryHeap::from(filed).into_sorted_vec();
-        let cheapest = cheapest(&filed, rules.len());
-        let mut index = Self { clusters: vec![Vec::new(); clusters], ..Self::default() };
-        for (line, way) in cheapest.iter().enumerate() {
-            if way.is_none() {
-                index.rest.push(line);
-            }
-        }
         for alike in filed.chunk_by(|one, two| one.key == two.key) {
-            let mut lines = Vec::new();
-            for filed in alike {
-                if cheapest.get(filed.line) == Some(&Some(filed.way)) && lines.last() != Some(&filed.line) {
-                    lines.push(filed.line);
+            let mut lines: Vec<usize> = Vec::with_capacity(alike.len());
+            for Filed { line, .. } in alike {
+                if lines.last() != Some(line) {
+                    lines.push(*line);
                 }
             }
-            if let Some(Filed { key, .. }) = alike.first()
-                && !lines.is_empty()
-            {
+            if let Some(Filed { key, .. }) = alike.first() {
                 index.shelve(key, lines);
             }
         }
@@ -261,52 +256,84 @@ impl Shelf {
     }
 }
 
-/// The way for each line whose values the fewest others have; `None` for one that cannot be filed.
-fn cheapest(filed: &[Filed<'_>], lines: usize) -> Vec<Option<usize>> {
-    let mut costs = vec![[0_usize; WAYS]; lines];
-    for alike in filed.chunk_by(|one, two| one.key == two.key) {
-        for filed in alike {
-            if let Some(cost) = costs.get_mut(filed.line).and_then(|costs| costs.get_mut(filed.way)) {
-                *cost += alike.len();
+/// How many rules say each value there is, by its hash: of two that share one, both count as more than they are, and
+/// no rule is lost by that. A list of the values themselves would take ten times the memory.
+struct Crowds(Vec<u32>);
+
+impl Crowds {
+    fn of(rules: &[&Rule], clusters: usize) -> Self {
+        let mut hashes = Vec::with_capacity(rules.len() * 2);
+        for rule in rules {
+            for field in WAYS {
+                each_key(rule, field, clusters, &mut |key| hashes.push(key.hash()));
             }
         }
+        Self(BinaryHeap::from(hashes).into_sorted_vec())
     }
-    let way = |costs: &[usize; WAYS]| {
-        let possible = costs.iter().enumerate().filter(|(_, cost)| **cost > 0);
-        possible.min_by_key(|(_, cost)| **cost).map(|(way, _)| way)
-    };
-    costs.iter().map(way).collect()
+
+    fn count(&self, key: &Key<'_>) -> usize {
+        let hash = key.hash();
+        self.0.partition_point(|other| *other <= hash) - self.0.partition_point(|other| *other < hash)
+    }
+
+    /// The field whose values the fewest others have; `None` where a rule cannot be filed.
+    fn fewest(&self, rule: &Rule, clusters: usize) -> Option<Field> {
+        let mut fewest: Option<(usize, Field)> = None;
+        for field in WAYS {
+            let mut count = 0;
+            each_key(rule, field, clusters, &mut |key| count += self.count(&key));
+            if count > 0 && fewest.is_none_or(|(least, _)| count < least) {
+                fewest = Some((count, field));
+            }
+        }
+        fewest.map(|(_, field)| field)
+    }
 }
 
-/// Files a rule in each way there is: for a field that each of its sources, or each of its requests, says, under all
-/// values of it.
-fn file<'r>(rule: &'r Rule, line: usize, clusters: usize, filed: &mut Vec<Filed<'r>>) {
-    let from = || rule.from.iter();
-    let to = || rule.to.iter();
-    let mut patterns = |way, field, clauses: &mut dyn Iterator<Item = &'r Clause<Pattern>>| {
-        let before = filed.len();
-        for clause in clauses {
-            if clause.any.is_empty() || clause.any.contains(&Pattern::Any) {
-                filed.truncate(before);
-                return;
-            }
-            for pattern in &clause.any {
-                filed.push(Filed { key: Key::of(field, pattern), line, way });
-            }
+/// Shows the values under which a rule is filed by a field; none, where it cannot be.
+fn each_key<'r>(rule: &'r Rule, field: Field, clusters: usize, show: &mut dyn FnMut(Key<'r>)) {
+    if field == Field::Clusters {
+        let numbers = || rule.from.iter().flat_map(|from| from.clusters.iter());
+        let count = numbers().count();
+        if count <= MOST_VALUES && count <= clusters.div_ceil(2) {
+            numbers().for_each(|length| show(Key { field, form: Form::Exact, length, text: "" }));
         }
-        if filed.len() - before > MOST_VALUES {
-            filed.truncate(before);
-        }
+        return;
+    }
+    let clauses = || {
+        let from = rule.from.iter().filter_map(move |from| from.clause(field));
+        from.chain(rule.to.iter().filter_map(move |to| to.clause(field)))
     };
-    patterns(0, Field::Principals, &mut from().map(|from| &from.principals));
-    patterns(1, Field::Paths, &mut to().map(|to| &to.paths));
-    patterns(2, Field::Namespaces, &mut from().map(|from| &from.namespaces));
-    patterns(3, Field::Hosts, &mut to().map(|to| &to.hosts));
-    let numbers = || from().flat_map(|from| from.clusters.iter());
-    let count = numbers().count();
-    if count <= MOST_VALUES && count <= clusters.div_ceil(2) {
-        let key = |length| Key { field: Field::Clusters, form: Form::Exact, length, text: "" };
-        numbers().for_each(|number| filed.push(Filed { key: key(number), line, way: 4 }));
+    let is_open = |clause: &Clause<Pattern>| clause.any.is_empty() || clause.any.contains(&Pattern::Any);
+    if clauses().any(is_open) || clauses().map(|clause| clause.any.len()).sum::<usize>() > MOST_VALUES {
+        return;
+    }
+    for pattern in clauses().flat_map(|clause| &clause.any) {
+        show(Key::of(field, pattern));
+    }
+}
+
+impl From {
+    fn clause(&self, field: Field) -> Option<&Clause<Pattern>> {
+        match field {
+            Field::Principals => Some(&self.principals),
+            Field::Namespaces => Some(&self.namespaces),
+            Field::TrustDomains => Some(&self.trust_domains),
+            Field::Clusters | Field::Ports | Field::Methods | Field::Paths | Field::Hosts => None,
+        }
+    }
+}
+
+impl To {
+    fn clause(&self, field: Field) -> Option<&Clause<Pattern>> {
+        match field {
+            Field::Methods => Some(&self.methods),
+            Field::Paths => Some(&self.paths),
+            Field::Hosts => Some(&self.hosts),
+            Field::Clusters | Field::Namespaces | Field::Principals | Field::TrustDomains | Field::Ports => {
+                None
+            }
+        }
     }
 }
 
@@ -318,5 +345,12 @@ impl<'r> Key<'r> {
             Pattern::Prefix(_) => Self { field, form: Form::Prefix, length: text.len(), text },
             Pattern::Suffix(_) => Self { field, form: Form::Suffix, length: text.len(), text },
         }
+    }
+
+    /// FNV-1a.
+    fn hash(&self) -> u32 {
+        let start = [self.field as u8, self.form as u8];
+        let bytes = start.into_iter().chain(self.length.to_le_bytes()).chain(self.text.bytes());
+        bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
     }
 }

@@ -8,21 +8,44 @@ use isthmus::sandbox::{Connection, Headers, Module, Node, PeerCertificate, Plugi
 use policy::compile::ClusterPlans;
 use policy::plan::Role;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::Outcome;
+use super::certificates::Certificates;
 use super::figure::Report;
 use super::world::plans_of;
 
-/// How many requests a second pass.
+/// How many requests a second pass, and how many are refused.
 pub(super) fn requests(report: &mut Report) -> Outcome<()> {
-    let requests = requests_per_second(&std::fs::read(super::module())?, &plans_of(2, 10)?)?;
-    report.at_least("sandbox.requests_per_second", requests, "1/s", 1e6);
+    let wasm = std::fs::read(super::module())?;
+    let plans = plans_of(2, 10)?;
+    let hierarchy = TempDir::new()?;
+    let certificates = Certificates::make(hierarchy.path())?;
+    let pem = std::fs::read_to_string(&certificates.sidecar()[0])?;
+    let pem = pem.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap_or_default().to_owned();
+    // Of the cluster itself, whose requests pass; and one that proves nothing.
+    let known = PeerCertificate {
+        pem,
+        sha256: "1".repeat(64),
+        uri_san: Some("spiffe://cluster.local/ns/shop0/sa/s0".to_owned()),
+        valid: true,
+        ..PeerCertificate::default()
+    };
+    let unknown = PeerCertificate { sha256: "0".repeat(64), valid: true, ..PeerCertificate::default() };
+    let passed = requests_per_second(&wasm, &plans, (known, true))?;
+    report.at_least("sandbox.requests_per_second", passed, "1/s", 1e6);
+    let refused = requests_per_second(&wasm, &plans, (unknown, false))?;
+    report.put("sandbox.refusals_per_second", refused, "1/s");
     Ok(())
 }
 
-/// Requests to a sidecar, through the real module, on one core.
-fn requests_per_second(wasm: &[u8], plans: &ClusterPlans) -> Outcome<f64> {
-    const REQUESTS: u32 = 100_000;
+/// Requests of a peer to a sidecar, through the real module, on one core.
+fn requests_per_second(
+    wasm: &[u8],
+    plans: &ClusterPlans,
+    (peer, passes): (PeerCertificate, bool),
+) -> Outcome<f64> {
+    const REQUESTS: u32 = 200_000;
     let node = Node {
         metadata: json!({"CLUSTER_ID": "c0", "NETWORK": "n0", "NAMESPACE": "shop0", "LABELS": {"app": "s0"}}),
         ..Node::default()
@@ -32,7 +55,6 @@ fn requests_per_second(wasm: &[u8], plans: &ClusterPlans) -> Outcome<f64> {
         &plans.at(Role::Inbound, &"shop0".parse()?),
     )?)?;
     let vm = Module::compile(wasm)?.start(&node, Plugin { configuration, ..Plugin::default() })?;
-    let peer = PeerCertificate { sha256: "0".repeat(64), valid: true, ..PeerCertificate::default() };
     let connection = Connection::new("127.0.0.1:1".parse()?, "127.0.0.1:2".parse()?)
         .with_tls(Tls { peer: Some(peer), ..Tls::default() })
         .with_upstream_cluster("inbound|80||");
@@ -41,7 +63,11 @@ fn requests_per_second(wasm: &[u8], plans: &ClusterPlans) -> Outcome<f64> {
         let request =
             Headers::from([(":authority", "s0"), (":method", "GET"), (":path", "/"), (":scheme", "http")]);
         let stream = vm.http(&connection, request)?;
-        black_box(stream.request());
+        let outcome = stream.request();
+        if outcome.continued().is_some() != passes {
+            return Err(format!("it came to {outcome:?}").into());
+        }
+        black_box(&outcome);
         stream.finish()?;
     }
     Ok(f64::from(REQUESTS) / begun.elapsed().as_secs_f64())

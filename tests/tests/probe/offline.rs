@@ -80,7 +80,7 @@ fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<St
 
 fn connection(scenario: &Scenario, ends: Ends) -> Connection {
     let mut connection = Connection::new(ends.client, ends.listener)
-        .with_upstream_cluster(&scenario.name)
+        .with_upstream_cluster(scenario.name.as_str())
         .with_route("first", "all")
         .with_upstream_host_metadata(super::upstream_host_metadata());
     connection.upstream = Some(ends.upstream);

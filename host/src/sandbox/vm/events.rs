@@ -19,7 +19,7 @@ impl Vm {
     /// Answers an HTTP request: `proxy_on_http_call_response`. Nothing happens if it does not wait any more.
     pub fn answer_http(&self, token: u32, answer: impl Into<HttpAnswer>) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         guest.answer_http(token, answer.into())
     }
 
@@ -34,7 +34,7 @@ impl Vm {
     /// Does what a gRPC service does. Nothing happens to a call or a stream that is over.
     pub fn answer_grpc(&self, token: u32, answer: GrpcAnswer) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         guest.answer_grpc(token, answer)
     }
 
@@ -42,7 +42,7 @@ impl Vm {
     /// whether there was anything to tell.
     pub fn turn(&self) -> Result<bool, Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         guest.tell_queues()
     }
 
@@ -60,7 +60,7 @@ impl Vm {
     /// Lets time pass: timers fire and callouts time out, each at its time, and queues are told of.
     pub fn advance(&self, by: Duration) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         let until = guest.state().now + by;
         guest.pass_time(until)
     }

@@ -24,11 +24,13 @@ impl<'vm> Filter<'vm> {
         connection: &Connection,
         request: impl Into<Message>,
     ) -> Result<HttpStream<'vm>, Trapped> {
+        self.vm.reload();
         HttpStream::open(&self.vm.guest, self.root(), connection.clone(), request.into())
     }
 
     /// Opens a TCP connection: see [`Vm::connect`].
     pub fn connect(&self, connection: &Connection) -> Result<L4Stream<'vm>, Trapped> {
+        self.vm.reload();
         L4Stream::open(&self.vm.guest, self.root(), connection.clone())
     }
 
@@ -43,7 +45,7 @@ impl<'vm> Filter<'vm> {
     pub fn tick(&self) -> Result<(), Trapped> {
         let root = self.root();
         let mut guest = self.vm.guest.borrow_mut();
-        guest.alive()?;
+        guest.usable()?;
         if guest.state().root(root).is_some_and(|root| !root.tick_period.is_zero()) {
             guest.tick(root)?;
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use policy::Mesh;
-use policy::name::ClusterName;
+use policy::name::{ClusterName, Identity};
 
 use super::{Journey, NoPath, OfflineError};
+use crate::case::Level;
 use crate::cert::{CertError, Intermediate, KeyKind, Root, Validity};
 use crate::digest::sha256;
 use crate::sandbox::PeerCertificate;
@@ -19,8 +20,12 @@ const LIFETIME: time::Duration = time::Duration::days(1);
 pub(super) struct Credentials {
     issuers: BTreeMap<ClusterName, Intermediate>,
     validity: Validity,
-    peers: Mutex<BTreeMap<(ClusterName, String), PeerCertificate>>,
+    peers: Mutex<BTreeMap<Key, PeerCertificate>>,
 }
+
+/// Whose certificate it is, and whether proxies show it: what a filter has learnt of one it remembers, and no proxy
+/// shows a certificate that it did not show before.
+type Key = (ClusterName, String, bool);
 
 impl Credentials {
     pub(super) fn new(mesh: &Mesh, now: time::OffsetDateTime) -> Result<Self, CertError> {
@@ -34,10 +39,37 @@ impl Credentials {
         Ok(Self { issuers, validity, peers: Mutex::default() })
     }
 
-    /// The certificate that the sender's sidecar shows, signed by its own cluster's CA.
-    pub(super) fn peer(&self, journey: &Journey<'_>) -> Result<PeerCertificate, OfflineError> {
-        let identity = journey.identity.to_string();
-        let key = (journey.source.name.clone(), identity.clone());
+    /// What the destination's proxy shows of its peer's certificate; `None`: there is none.
+    pub(super) fn peer(&self, journey: &Journey<'_>) -> Result<Option<PeerCertificate>, OfflineError> {
+        let shown = match journey.call.level {
+            Level::Verified => true,
+            // Envoy before 1.38 knows of the certificate and does not give it away.
+            Level::TrustDomain | Level::Token | Level::Claimed => false,
+            Level::Unknown => return Ok(None),
+        };
+        self.signed(journey, &journey.identity, shown).map(Some)
+    }
+
+    /// What the workload that sends the request shows to the gateway that it leaves by.
+    pub(super) fn workload(&self, journey: &Journey<'_>) -> Result<PeerCertificate, OfflineError> {
+        let from = &journey.call.from;
+        let identity = Identity {
+            namespace: from.namespace.clone(),
+            service_account: from.service_account.clone(),
+            ..journey.identity.clone()
+        };
+        self.signed(journey, &identity, true)
+    }
+
+    /// The certificate of an identity, signed by the CA of the source's cluster.
+    fn signed(
+        &self,
+        journey: &Journey<'_>,
+        identity: &Identity,
+        shown: bool,
+    ) -> Result<PeerCertificate, OfflineError> {
+        let identity = identity.to_string();
+        let key = (journey.source.name.clone(), identity.clone(), shown);
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = peers.get(&key) {
             return Ok(known.clone());
@@ -47,15 +79,10 @@ impl Credentials {
         let (_, parsed) =
             x509_parser::pem::parse_x509_pem(leaf.chain.as_bytes()).map_err(|_error| OfflineError::Pem)?;
         const END: &str = "-----END CERTIFICATE-----\n";
-        let pem = leaf.chain.split_inclusive(END).next().unwrap_or_default().to_owned();
+        let pem = leaf.chain.split_inclusive(END).next().filter(|_| shown).unwrap_or_default().to_owned();
         let sha256 = sha256(&parsed.contents);
-        let peer = PeerCertificate {
-            pem,
-            sha256,
-            uri_san: Some(identity),
-            valid: true,
-            ..PeerCertificate::default()
-        };
+        let uri_san = Some(identity);
+        let peer = PeerCertificate { pem, sha256, uri_san, valid: true, ..PeerCertificate::default() };
         peers.insert(key, peer.clone());
         Ok(peer)
     }
