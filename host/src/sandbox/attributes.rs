@@ -171,7 +171,9 @@ fn request<'a>(state: &State, stream: &'a Stream, rest: &[&str]) -> Found<'a> {
     let http = match &stream.protocol {
         Protocol::Http(http) => http,
         Protocol::L4(_) if *name == "headers_bytes" => return leaf(rest, count(0)),
-        Protocol::L4(l4) => return leaf(rest, bytes_of(name, l4.downstream.passed.len() + l4.downstream.buffer.len())?),
+        Protocol::L4(l4) => {
+            return leaf(rest, bytes_of(name, l4.downstream.passed.len() + l4.downstream.buffer.len())?);
+        }
     };
     match *name {
         "protocol" => leaf(rest, text("HTTP/1.1")),
