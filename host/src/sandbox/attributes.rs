@@ -133,7 +133,7 @@ fn connection<'a>(stream: &'a Stream, name: &str) -> Found<'a> {
         "uri_san_local_certificate" => tls.uri_san_local_certificate.as_deref().map(text),
         "subject_peer_certificate" => Some(text(peer.map_or("", |peer| &peer.subject))),
         "uri_san_peer_certificate" => peer?.uri_san.as_deref().map(text),
-        "sha256_peer_certificate_digest" => Some(text(peer.map_or("", |peer| &peer.sha256))),
+        "sha256_peer_certificate_digest" => Some(text(&peer?.sha256)),
         "peer_certificate" => Some(text(&peer?.pem)),
         _ => None,
     }

@@ -11,6 +11,7 @@ use isthmus::lab::Process;
 use serde_json::{Value, json};
 
 use super::script::{Exchange, Fields, Message, Move, Scenario};
+use super::tls::Identities;
 use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
 
 /// How long anything may take before the test fails.
@@ -43,6 +44,7 @@ pub(super) struct Envoy {
     file: File,
     /// What its log says so far.
     log: String,
+    identities: Identities,
     stages: Vec<Stage>,
 }
 
@@ -82,6 +84,7 @@ impl Envoy {
             .zip(upstreams)
             .map(|(listener, upstream)| Stage { listener, upstream })
             .collect();
+        let identities = Identities::make(dir);
         let mut resources = json!({"listeners": [], "clusters": []});
         for (scenario, stage) in scenarios.iter().zip(&stages) {
             let file = dir.join(format!("{}.wasm", scenario.name));
@@ -89,7 +92,12 @@ impl Envoy {
             let wasm =
                 wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", scenario.name));
             std::fs::write(&file, wasm).expect("a module");
-            push(&mut resources["listeners"], listener(scenario, stage.listener, &file));
+            let mut listener = listener(scenario, stage.listener, &file);
+            if scenario.tls.is_some() {
+                listener["filter_chains"][0]["transport_socket"] = identities.transport_socket();
+                listener["listener_filters"] = json!([inspector()]);
+            }
+            push(&mut resources["listeners"], listener);
             push(&mut resources["clusters"], cluster(&scenario.name, stage.upstream.at()));
         }
         let bootstrap = json!({"node": super::node(), "static_resources": resources});
@@ -97,7 +105,7 @@ impl Envoy {
         std::fs::write(&config, bootstrap.to_string()).expect("a bootstrap");
         let process = Process::start(envoy, &config, &log).expect("Envoy starts");
         let file = File::open(log).expect("a log");
-        let mut envoy = Self { process, file, log: String::new(), stages };
+        let mut envoy = Self { process, file, log: String::new(), identities, stages };
         envoy.wait("the main loop", 0, |log| log.contains("starting main dispatch loop"));
         envoy
     }
@@ -115,7 +123,19 @@ impl Envoy {
             seen.ends.push(Ends { client: stream.local_addr().expect("an address"), listener, upstream });
             outside.extend(match (&exchange.connection, &self.stages[index].upstream) {
                 (Some(moves), Upstream::Tcp(listener)) => connected(stream, listener, moves),
-                (_, Upstream::Http(server)) => exchanged(stream, server, exchange, scenario.hangs),
+                (_, Upstream::Http(server)) => {
+                    let patience = if scenario.hangs { SILENCE } else { PATIENCE };
+                    stream
+                        .set_nodelay(true)
+                        .and_then(|()| stream.set_read_timeout(Some(patience)))
+                        .expect("a stream");
+                    match scenario.tls {
+                        Some(certified) => {
+                            exchanged(self.identities.over(stream, certified), server, exchange)
+                        }
+                        None => exchanged(stream, server, exchange),
+                    }
+                }
                 (None, Upstream::Tcp(_)) => panic!("{}: a request to a filter of connections", scenario.name),
             });
             if scenario.traps || scenario.stays {
@@ -131,6 +151,10 @@ impl Envoy {
         self.read();
         seen.lines = lines(&self.log, scenario).map(str::to_owned).chain(outside).collect();
         seen
+    }
+
+    pub(super) fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     /// Reads what has been logged since.
@@ -156,9 +180,9 @@ impl Envoy {
 }
 
 /// Sends a request and takes what comes of it; the answer is what the upstream and the client got.
-fn exchanged(mut stream: TcpStream, server: &Server, exchange: &Exchange, hangs: bool) -> Vec<String> {
+fn exchanged(mut stream: impl Read + Write, server: &Server, exchange: &Exchange) -> Vec<String> {
     send(&mut stream, &exchange.request, true).expect("a request");
-    let answer = answer(&mut stream, if hangs { SILENCE } else { PATIENCE });
+    let answer = answer(&mut stream);
     let reached = server.reached.try_iter().map(|request| format!("upstream: {request}"));
     reached.chain([format!("client: {answer}")]).collect()
 }
@@ -270,6 +294,11 @@ fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
     })
 }
 
+/// What reads the name that a client asks for: without it, Envoy does not show it.
+fn inspector() -> Value {
+    json!({"name": "inspector", "typed_config": {"@type": kind("listener.tls_inspector.v3.TlsInspector")}})
+}
+
 fn manager(name: &str, wasm: &Value) -> Value {
     let router = json!({
         "name": "router",
@@ -305,7 +334,7 @@ fn cluster(name: &str, upstream: SocketAddr) -> Value {
 }
 
 /// Sends a message as HTTP/1.1 has it: in chunks if there are any, each when the one before must have arrived.
-fn send(stream: &mut TcpStream, message: &Message, request: bool) -> std::io::Result<()> {
+fn send(stream: &mut impl Write, message: &Message, request: bool) -> std::io::Result<()> {
     let first =
         if request { format!("{} HTTP/1.1", message.first) } else { format!("HTTP/1.1 {} x", message.first) };
     let fields = |fields: &Fields| {
@@ -316,7 +345,6 @@ fn send(stream: &mut TcpStream, message: &Message, request: bool) -> std::io::Re
         (false, true) => "",
         (false, false) => "content-length: 0\r\n",
     };
-    stream.set_nodelay(true)?;
     stream.write_all(format!("{first}\r\n{}{framing}\r\n", fields(&message.headers)).as_bytes())?;
     if !super::is_chunked(message) {
         return Ok(());
@@ -330,8 +358,7 @@ fn send(stream: &mut TcpStream, message: &Message, request: bool) -> std::io::Re
 }
 
 /// The headers and the body that come, as one line; headers that say when and by whom are left out.
-fn answer(stream: &mut TcpStream, patience: Duration) -> String {
-    stream.set_read_timeout(Some(patience)).expect("a timeout");
+fn answer(stream: &mut impl Read) -> String {
     match receive(stream) {
         Ok((head, body)) => super::shown(&head, &body),
         Err(error) if error.kind() == ErrorKind::WouldBlock => "nothing".to_owned(),
@@ -340,7 +367,7 @@ fn answer(stream: &mut TcpStream, patience: Duration) -> String {
 }
 
 /// The next message on a connection: its head and its body.
-fn receive(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+fn receive(stream: &mut impl Read) -> std::io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -409,6 +436,8 @@ impl Server {
 fn answer_all(listener: &TcpListener, responses: &[Message], tell: &Sender<String>) {
     for response in responses {
         let Ok((mut stream, _)) = listener.accept() else { return };
+        // A chunk that waits for another would not come by itself.
+        stream.set_nodelay(true).expect("a stream");
         let Ok((head, body)) = receive(&mut stream) else { continue };
         // Nobody listens once the test has failed.
         if tell.send(super::shown(&head, &body)).is_err() || send(&mut stream, response, false).is_err() {

@@ -7,10 +7,11 @@ use isthmus::sandbox::{
 
 use super::envoy::Ends;
 use super::script::{Exchange, Message, Move, Scenario};
+use super::tls::{self, Identities};
 use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
 
 /// Plays the traffic of a scenario, and collects what its probe logged.
-pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
+pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) -> Vec<String> {
     let wasm = wat::parse_str(module::text(scenario)).expect("a module");
     let compiled = Module::compile(&wasm).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
     let node = super::node();
@@ -39,7 +40,9 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
     for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
         outside.extend(match &exchange.connection {
             Some(moves) => connected(&vm, scenario, moves, *ends),
-            None => exchanged(&vm, scenario, exchange, *ends),
+            None => {
+                exchanged(&vm, scenario, exchange, secured(connection(scenario, *ends), scenario, identities))
+            }
         });
         lines.extend(vm.take_logs().iter().filter_map(said));
     }
@@ -87,6 +90,16 @@ fn connection(scenario: &Scenario, ends: Ends) -> Connection {
     connection
 }
 
+/// The same connection, over TLS where the scenario has it so.
+fn secured(connection: Connection, scenario: &Scenario, identities: &Identities) -> Connection {
+    match scenario.tls {
+        Some(certified) => {
+            connection.with_tls(identities.session(certified)).with_server_name(tls::SERVER_NAME)
+        }
+        None => connection,
+    }
+}
+
 /// Answers the module's own requests; the answer is what they were.
 fn called_out(vm: &Vm, exchange: &Exchange) -> Vec<String> {
     let mut got = Vec::new();
@@ -102,9 +115,9 @@ fn called_out(vm: &Vm, exchange: &Exchange) -> Vec<String> {
 }
 
 /// Takes an exchange through the filter; the answer is what the upstream and the client got.
-fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, ends: Ends) -> Vec<String> {
-    let request = whole(request(&exchange.request), &exchange.request);
-    let Ok(stream) = vm.http(&connection(scenario, ends), request) else { return vec![REFUSED.to_owned()] };
+fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: Connection) -> Vec<String> {
+    let request = whole(request(&exchange.request, scenario.tls.is_some()), &exchange.request);
+    let Ok(stream) = vm.http(&connection, request) else { return vec![REFUSED.to_owned()] };
     let mut got = called_out(vm, exchange);
     let passed = stream.to_upstream();
     if let Some(headers) = passed.headers.as_ref().filter(|_| passed.ended) {
@@ -165,7 +178,7 @@ fn said(line: &LogLine) -> Option<String> {
 }
 
 /// The request headers that Envoy makes of a request in HTTP/1.1.
-fn request(message: &Message) -> Headers {
+fn request(message: &Message, tls: bool) -> Headers {
     let (method, path) = message.first.split_once(' ').expect("a method and a path");
     let header =
         |name: &str| message.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -173,12 +186,12 @@ fn request(message: &Message) -> Headers {
         (":authority", header("host").unwrap_or_default()),
         (":path", path),
         (":method", method),
-        (":scheme", "http"),
+        (":scheme", if tls { "https" } else { "http" }),
     ]);
     for (name, value) in message.headers.iter().filter(|(name, _)| name != "host") {
         headers.add(name, value.as_str());
     }
-    headers.add("x-forwarded-proto", "http");
+    headers.add("x-forwarded-proto", if tls { "https" } else { "http" });
     headers
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Scenario {
     pub(super) traps: bool,
     /// The client gets no answer, and leaves.
     pub(super) hangs: bool,
+    /// Its clients speak TLS: with a certificate, or without.
+    pub(super) tls: Option<bool>,
     /// Its connections stay open for ever.
     pub(super) stays: bool,
 }
@@ -199,6 +201,7 @@ impl Reader {
             }
             "traps" => scenario.traps = true,
             "hangs" => scenario.hangs = true,
+            "tls" => scenario.tls = Some(rest == "certificate"),
             "stays" => scenario.stays = true,
             _ => return None,
         }
