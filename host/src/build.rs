@@ -217,18 +217,24 @@ fn cargo_home() -> Option<PathBuf> {
     set.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
 }
 
+/// Flags for which no profile has a key, in cargo's form: only what is next to nothing is inlined, which makes the module
+/// smaller than any `opt-level` does, and the rounds of SHA-512, which tokens alone use, are not unrolled
+/// (docs/adr/0011-a-small-module.md).
+const SMALL: &str = "-Cllvm-args=-inline-threshold=25\u{1f}--cfg=sha2_backend_soft=\"compact\"";
+
 fn compile(
     options: &BuildOptions,
     machine: &MachinePaths,
     say: &mut dyn FnMut(&str),
 ) -> Result<PathBuf, BuildError> {
+    let flags = [&machine.rustflags(), SMALL].join("\u{1f}");
     // A directory of its own: the host's cargo and the filter's would wait for each other's lock.
     let target = options.workspace.root().join("target/wasm");
     let mut command = options.toolchain.cargo_build(&options.workspace);
     command
         .args(["--package", "isthmus-filter", "--profile", "wasm", "--locked", "--target-dir"])
         .arg(&target)
-        .env("CARGO_ENCODED_RUSTFLAGS", machine.rustflags())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .env("CARGO_TERM_PROGRESS_WHEN", "never")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
