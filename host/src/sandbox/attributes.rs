@@ -81,9 +81,7 @@ fn xds<'a>(state: &'a State, name: &str, rest: &[&str]) -> Found<'a> {
         "listener_metadata" => metadata(&connection.listener_metadata, rest),
         "filter_chain_name" => leaf(rest, text(&connection.filter_chain_name)),
         "cluster_name" if routed => leaf(rest, text(connection.upstream_cluster.as_deref()?)),
-        "cluster_metadata" if routed && connection.upstream_cluster.is_some() => {
-            metadata(&connection.cluster_metadata, rest)
-        }
+        "cluster_metadata" if routed => metadata(&connection.cluster_metadata, rest),
         "upstream_host_metadata" if chosen(stream) => host_metadata(&connection.upstream_host_metadata, rest),
         "upstream_host_locality_metadata" if chosen(stream) => leaf(rest, Value::Unencodable),
         _ => {

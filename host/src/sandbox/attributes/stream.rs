@@ -8,7 +8,7 @@ use crate::sandbox::connection::{EnvoyVersion, Tls};
 use crate::sandbox::headers::Headers;
 use crate::sandbox::http::{Flow, Held, grpc_status};
 use crate::sandbox::message::Side;
-use crate::sandbox::stream::{Http, Phase, Stream};
+use crate::sandbox::stream::{Http, Phase, Protocol, Stream};
 
 /// The first Envoys that show a peer's certificate, and whether its chain was verified.
 const WITH_CERTIFICATE: u32 = 38;
@@ -41,7 +41,7 @@ fn session<'a>(tls: &'a Tls, name: &str, envoy: EnvoyVersion) -> Found<'a> {
         "subject_peer_certificate" => Some(text(peer.map_or("", |peer| &peer.subject))),
         "uri_san_peer_certificate" => peer?.uri_san.as_deref().map(text),
         "dns_san_peer_certificate" => peer?.dns_san.as_deref().map(text),
-        "sha256_peer_certificate_digest" => Some(text(peer.map_or("", |peer| &peer.sha256))),
+        "sha256_peer_certificate_digest" => Some(text(&peer?.sha256)),
         "peer_certificate" if envoy.minor >= WITH_CERTIFICATE => Some(text(&peer?.pem)),
         "peer_certificate_valid" if envoy.minor >= WITH_VERDICT => {
             Some(Value::Bool(peer.is_some_and(|peer| peer.valid)))
@@ -57,7 +57,7 @@ pub(super) fn upstream<'a>(stream: &'a Stream, rest: &[&str], envoy: EnvoyVersio
         "request_attempt_count" => leaf(rest, Value::Uint(chosen.into())),
         "locality" if chosen => locality(&connection.upstream_locality, rest),
         "local_address" if chosen => leaf(rest, owned(connection.upstream_local?.to_string().into_bytes())),
-        "transport_failure_reason" if chosen => leaf(rest, text("")),
+        "transport_failure_reason" if chosen || stream.l4().is_some() => leaf(rest, text("")),
         "address" | "port" if chosen => {
             wrapper(&[name], |name| address(connection.upstream?, name)).filter(|_| rest.is_empty())
         }
@@ -84,7 +84,13 @@ pub(super) fn request<'a>(stream: &'a Stream, rest: &[&str], now: Duration) -> F
         }
         _ => {}
     }
-    let http = stream.http()?;
+    let http = match &stream.protocol {
+        Protocol::Http(http) => http,
+        Protocol::L4(_) if *name == "headers_bytes" => return leaf(rest, count(0)),
+        Protocol::L4(l4) => {
+            return leaf(rest, bytes_of(name, l4.downstream.passed.len() + l4.downstream.buffer.len())?);
+        }
+    };
     match *name {
         "protocol" => leaf(rest, text(stream.connection.protocol.as_str())),
         "size" => leaf(rest, size(stream, &http.request)),
@@ -116,7 +122,11 @@ fn request_field<'a>(headers: &'a Headers, field: &str) -> Found<'a> {
 
 pub(super) fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
     let Some((name, rest)) = rest.split_first() else { return Some(Value::Unencodable) };
-    let http = stream.http()?;
+    let http = match &stream.protocol {
+        Protocol::Http(http) => http,
+        Protocol::L4(_) if *name == "flags" => return leaf(rest, Value::Int(0)),
+        Protocol::L4(l4) => return leaf(rest, bytes_of(name, l4.upstream.passed.len())?),
+    };
     let sent = http.response.sent.body.len();
     match *name {
         "headers" => header(stream.readable(&http.response)?, rest),
@@ -151,6 +161,14 @@ fn status<'a>(http: &Http, headers: &Headers) -> Found<'a> {
 
 fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
     wrapper(rest, |name| headers.joined(name.as_bytes()).map(owned))
+}
+
+/// What a direction of a TCP connection has for the sizes of a message.
+fn bytes_of<'a>(name: &str, bytes: usize) -> Found<'a> {
+    match name {
+        "size" | "total_size" => Some(count(bytes)),
+        _ => None,
+    }
 }
 
 /// What the message says of its body, else what has come of it.
