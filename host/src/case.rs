@@ -167,12 +167,14 @@ impl Suite {
         read::suite(file, text)
     }
 
+    /// The mesh and the policies of a text, whatever else is wrong with it.
+    pub fn speaks_of(text: &str) -> Vec<PathBuf> {
+        read::speaks_of(text)
+    }
+
     /// Everyone who sends a request, for the lab.
     pub fn clients(&self) -> impl Iterator<Item = Client> {
-        self.cases.iter().map(|case| {
-            let Origin { cluster, namespace, service_account } = &case.call.from;
-            stage::client(&cluster.value, namespace, service_account)
-        })
+        self.cases.iter().map(|case| case.call.client())
     }
 
     /// What does not fit the mesh that the cases are about.
@@ -182,6 +184,12 @@ impl Suite {
 }
 
 impl Call {
+    /// Who sends it, for the lab.
+    pub fn client(&self) -> Client {
+        let Origin { cluster, namespace, service_account } = &self.from;
+        stage::client(&cluster.value, namespace, service_account)
+    }
+
     /// The service that the request is for.
     pub fn service(&self) -> Option<Service> {
         let named = self.request.service.as_ref().unwrap_or(&self.request.host);

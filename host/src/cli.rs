@@ -9,6 +9,7 @@ mod lab;
 mod out;
 mod page;
 mod rollout;
+mod sandbox;
 mod setup;
 mod test;
 mod token_key;
@@ -87,6 +88,9 @@ enum Verb {
     /// Real Envoys on this machine that play the clusters
     #[command(subcommand)]
     Lab(lab::LabVerb),
+    /// Any proxy-wasm module, in wasmtime
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxVerb),
     /// The whole story on this machine
     Demo(demo::Demo),
 }
@@ -159,6 +163,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
+        Verb::Sandbox(verb) => verb.run(&common, out),
         Verb::Demo(verb) => verb.run(out),
     }
 }

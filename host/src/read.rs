@@ -112,7 +112,7 @@ fn nearest(from: &Path) -> Result<PathBuf, ReadError> {
 }
 
 /// The YAML files of a directory and those below it, by name; a file is itself.
-fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+pub(crate) fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

@@ -1,11 +1,13 @@
 //! Suites, run: which files there are, what they speak of, and every case over its whole path, on all cores.
 
 mod collect;
+mod envoy;
 mod run;
 #[cfg(test)]
 mod tests;
 
-pub use collect::{CollectError, Collection, Loaded, World, case_files};
+pub use collect::{CollectError, Collection, Loaded, World, case_files, inputs};
+pub use envoy::{LabOptions, LabRunError, on_envoy, plays};
 pub use run::{Failure, Job, Options, Tested, run};
 
 impl Collection {

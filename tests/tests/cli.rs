@@ -2,6 +2,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
+#[path = "cli/foreign.rs"]
+mod foreign;
+#[path = "cli/live.rs"]
+mod live;
 #[path = "cli/suites.rs"]
 mod suites;
 #[path = "cli/testing.rs"]

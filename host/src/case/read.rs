@@ -37,6 +37,17 @@ pub(super) fn suite(file: &str, text: &str) -> (Option<Suite>, Vec<Finding>) {
     (suite, findings)
 }
 
+pub(super) fn speaks_of(text: &str) -> Vec<PathBuf> {
+    let mut ignored = Vec::new();
+    let node = document::read("", text, &mut ignored).into_iter().next();
+    let Some(mut fields) = node.and_then(|node| Fields::open(node, "suite", &mut ignored)) else {
+        return Vec::new();
+    };
+    let mesh = fields.optional_value::<PathBuf>("mesh").map(|mesh| mesh.value);
+    let policies = fields.optional_values::<PathBuf>("policies").map(|list| list.value).unwrap_or_default();
+    mesh.into_iter().chain(policies.into_iter().map(|path| path.value)).collect()
+}
+
 fn suite_of(node: Node, findings: &mut Vec<Finding>) -> Option<Suite> {
     let mut fields = Fields::open(node, "suite", findings)?;
     let name = fields.required_value::<String>("suite");

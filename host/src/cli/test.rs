@@ -1,17 +1,22 @@
+mod measure;
+mod watch;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Common, Exit, Out, Output};
-use crate::coverage::{self, Coverage, Threshold};
-use crate::mutate::Mutation;
+use crate::envoy::Envoy;
 use crate::read;
 use crate::render;
 use crate::report::Report;
-use crate::runner::{self, CollectError, Collection, Job, Options, Tested};
+use crate::runner::{self, CollectError, Collection, Job, LabOptions, Options, Tested};
 use crate::sandbox::Module;
+use crate::workspace::Workspace;
+use measure::Measure;
+use watch::Stamp;
 
 /// `isthmus test`
 #[derive(Debug, Args)]
@@ -35,68 +40,69 @@ pub(super) struct Test {
     /// Name the cases that pass as well
     #[arg(short, long)]
     verbose: bool,
+    /// Where the cases are run
+    #[arg(long, value_name = "WHERE", default_value = "sandbox")]
+    on: On,
+    /// Where the files of a lab go, with --on envoy
+    #[arg(long, value_name = "DIR", default_value = ".isthmus/test")]
+    dir: PathBuf,
+    /// Run again whenever a file changes that was read, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     measure: Measure,
 }
 
-/// What is to be known of the cases themselves.
-#[derive(Debug, Args)]
-struct Measure {
-    /// Say which rules, reasons and pairs of clusters no case has touched
-    #[arg(long)]
-    coverage: bool,
-    /// Fail when fewer hundredths of the rules, reasons or pairs are touched; rules=, reasons= or pairs= before the
-    /// number asks for one of them; may be repeated
-    #[arg(long, value_name = "[KIND=]PERCENT")]
-    coverage_threshold: Vec<Threshold>,
-    /// Weaken each rule, boundary and exposure in turn, and say what no case notices
-    #[arg(long)]
-    mutate: bool,
-    /// Fail when fewer hundredths of what is weakened are noticed
-    #[arg(long, value_name = "PERCENT", value_parser = coverage::percent)]
-    mutate_threshold: Option<f64>,
+/// The module, compiled once for as long as its file stays what it is.
+#[derive(Debug, Default)]
+struct Modules(Option<(Stamp, Module)>);
+
+impl Modules {
+    fn compiled(&mut self, path: &Path) -> anyhow::Result<&Module> {
+        let stamp = watch::stamp(path);
+        if self.0.as_ref().is_none_or(|(known, _)| *known != stamp) {
+            let wasm = std::fs::read(path)
+                .with_context(|| format!("no module at {}: run `isthmus build`", path.display()))?;
+            self.0 = Some((stamp, Module::compile(&wasm)?));
+        }
+        self.0.as_ref().map(|(_, module)| module).context("no module")
+    }
 }
 
-impl Measure {
-    fn coverage(&self, jobs: &[Job<'_>], tested: &[Option<Tested>]) -> Option<Coverage> {
-        let asked = self.coverage || !self.coverage_threshold.is_empty();
-        asked.then(|| Coverage::of(jobs, tested))
-    }
-
-    fn mutation(&self, jobs: &[Job<'_>], threads: Option<NonZeroUsize>) -> Option<Mutation> {
-        let asked = self.mutate || self.mutate_threshold.is_some();
-        asked.then(|| Mutation::of(jobs, threads))
-    }
-
-    /// The thresholds that are not reached.
-    fn missed(&self, report: &Report<'_>) -> Vec<String> {
-        let thresholds = self.coverage_threshold.iter();
-        let of = |threshold: &Threshold| {
-            report.coverage.map(|coverage| threshold.missed(coverage)).unwrap_or_default()
-        };
-        let covered = thresholds.flat_map(of).map(|short| format!("coverage: {short}"));
-        let noticed = self.mutate_threshold.zip(report.mutation).and_then(|(percent, mutation)| {
-            let share = mutation.share();
-            (!share.reaches(percent)).then(|| format!("mutants: {share} noticed, less than {percent} %"))
-        });
-        covered.chain(noticed).collect()
-    }
+/// Where cases are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    /// In wasmtime, offline
+    Sandbox,
+    /// In real Envoys on this machine, as `isthmus lab` starts them
+    Envoy,
 }
 
 impl Test {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        if self.watch {
+            watch::run(&self, common, out)
+        } else {
+            self.once(&mut Modules::default(), common, out)
+        }
+    }
+
+    /// Reads everything, runs it and reports.
+    fn once(&self, modules: &mut Modules, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(collection) = collect(&self.files(common)?, common, out)? else { return Ok(Exit::Usage) };
         let jobs = collection.jobs(&self.filter);
         if jobs.is_empty() {
             out.say(&format!("error: no case has {} in its name", self.filter.join(" or ")));
             return Ok(Exit::Usage);
         }
-        let wasm = super::module(self.module)?;
-        let wasm = std::fs::read(&wasm)
-            .with_context(|| format!("no module at {}: run `isthmus build`", wasm.display()))?;
-        let module = Module::compile(&wasm)?;
-        let options = Options { threads: self.jobs, fail_fast: self.fail_fast, now: super::now() };
-        let tested = runner::run(&jobs, &module, options)?;
+        let module = super::module(self.module.clone())?;
+        let tested = match self.on {
+            On::Sandbox => {
+                let options = Options { threads: self.jobs, fail_fast: self.fail_fast, now: super::now() };
+                runner::run(&jobs, modules.compiled(&module)?, options)?
+            }
+            On::Envoy => self.in_lab(&jobs, &module, out)?,
+        };
         let coverage = self.measure.coverage(&jobs, &tested);
         let mutation = self.measure.mutation(&jobs, self.jobs);
         let report =
@@ -111,6 +117,27 @@ impl Test {
             out.say(&format!("error: {missed}"));
         }
         Ok(if report.counts().failed == 0 && missed.is_empty() { Exit::Yes } else { Exit::No })
+    }
+
+    fn in_lab(&self, jobs: &[Job<'_>], module: &Path, out: &mut Out) -> anyhow::Result<Vec<Option<Tested>>> {
+        let workspace = Workspace::find(&std::env::current_dir()?)?;
+        let envoy = Envoy::find(&workspace)?;
+        let left_out = jobs.iter().filter(|job| !runner::plays(&job.case.call)).count();
+        if left_out > 0 {
+            let cases = render::counted(left_out, "case");
+            out.say(&format!(
+                "{cases} not run: the lab plays neither `as` nor `via`, `outside` or `misrouted`"
+            ));
+        }
+        out.say(&format!("starting {}", envoy.version()));
+        let options = LabOptions {
+            envoy: envoy.path(),
+            module,
+            dir: &self.dir,
+            fail_fast: self.fail_fast,
+            now: super::now(),
+        };
+        Ok(super::runtime()?.block_on(runner::on_envoy(jobs, options))?)
     }
 
     fn files(&self, common: &Common) -> anyhow::Result<Vec<PathBuf>> {

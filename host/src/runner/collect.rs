@@ -147,6 +147,14 @@ impl Collecting {
     }
 }
 
+/// The mesh and the policies that a file of cases speaks of; nothing where it cannot be made out.
+pub fn inputs(file: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ReadError::Io { path: file.to_owned(), source })?;
+    let base = file.parent().unwrap_or(Path::new("."));
+    Ok(Suite::speaks_of(&text).into_iter().map(|path| base.join(path)).collect())
+}
+
 /// The files of cases that paths name: a file is itself, a directory is every `cases.yaml` and `*.cases.yaml` in it and
 /// below, by name. Hidden directories are left out.
 pub fn case_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ReadError> {

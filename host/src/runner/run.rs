@@ -147,7 +147,7 @@ fn test(job: &Job<'_>, engine: &mut Offline<'_>) -> Tested {
 }
 
 /// An error and what led to it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }

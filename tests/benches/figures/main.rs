@@ -24,6 +24,7 @@ mod proxy;
 mod reload;
 mod rounds;
 mod sandbox;
+mod suite;
 mod variant;
 mod world;
 
@@ -35,10 +36,11 @@ use ground::Missing;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 type Group = fn(&mut Report) -> Outcome<()>;
 
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("compile", compile::plans),
     ("evaluate", evaluate::verdicts),
     ("sandbox", sandbox::requests),
+    ("suite", suite::seconds),
     ("filter.http", filter::requests),
     ("filter.l4", l4::connections),
     ("filter.memory", memory::resident),

@@ -2,7 +2,7 @@
 
 use isthmus::sandbox::{
     self, Action, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node,
-    Passed, Plugin, Vm,
+    Passed, Plugin, Route, Vm,
 };
 
 use super::envoy::Ends;
@@ -22,6 +22,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
         metadata: node["metadata"].clone(),
         listener_direction: Direction::Inbound,
         clusters: Clusters::of([scenario.name.as_str()]),
+        ..Node::default()
     };
     let plugin = Plugin {
         name: scenario.name.clone(),
@@ -87,7 +88,7 @@ fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<St
 fn connection(scenario: &Scenario, ends: Ends) -> Connection {
     let mut connection = Connection::new(ends.client, ends.listener)
         .with_upstream_cluster(scenario.name.as_str())
-        .with_route("first", "all")
+        .with_route(Route { name: "first".to_owned(), virtual_host: "all".to_owned(), ..Route::default() })
         .with_upstream_host_metadata(super::upstream_host_metadata());
     connection.upstream = Some(ends.upstream);
     connection
