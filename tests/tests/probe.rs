@@ -17,6 +17,8 @@ mod module;
 mod offline;
 #[path = "probe/script.rs"]
 mod script;
+#[path = "probe/tls.rs"]
+mod tls;
 
 use isthmus::envoy::{Envoy, FETCHED};
 use isthmus::workspace::Workspace;
@@ -70,6 +72,11 @@ fn shown(head: &str, body: &[u8]) -> String {
     std::iter::once(first).chain(headers).chain(body).collect::<Vec<_>>().join("; ")
 }
 
+/// What an end of a TCP connection got.
+fn shown_bytes(bytes: &[u8], closed: bool) -> String {
+    format!("{:?}{}", String::from_utf8_lossy(bytes), if closed { ", then the end" } else { "" })
+}
+
 fn scenarios() -> Vec<Scenario> {
     let mut files: Vec<_> = std::fs::read_dir(repository().join("tests/probe"))
         .expect("scripts")
@@ -96,7 +103,7 @@ fn a_module_sees_in_the_sandbox_what_it_sees_in_envoy() {
     let (mut compared, mut found) = (0, Vec::new());
     for (index, scenario) in scenarios.iter().enumerate() {
         let seen = envoy.play(index, scenario);
-        let offline = offline::play(scenario, &seen.ends);
+        let offline = offline::play(scenario, &seen.ends, envoy.identities());
         if only.is_some() {
             println!("{}", seen.lines.join("\n"));
         }

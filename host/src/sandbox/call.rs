@@ -105,13 +105,21 @@ impl<'a> Call<'a> {
     /// Hands `bytes` over in memory of the guest's own making; nothing is allocated for no bytes.
     pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
-        let at = if length == 0 { 0 } else { self.allocate(length)? };
-        if length > 0 {
-            self.write(at, bytes)?;
-            self.record(|recorder| recorder.gave(bytes.len()));
-        }
+        let at = self.place(bytes)?;
         self.write_u32(slot.0, at)?;
         Ok(self.write_u32(slot.1, length)?)
+    }
+
+    /// Copies `bytes` into memory of the guest's own making, and says where; no bytes are nowhere.
+    pub(crate) fn place(&mut self, bytes: &[u8]) -> Result<u32, Failure> {
+        let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
+        if length == 0 {
+            return Ok(0);
+        }
+        let at = self.allocate(length)?;
+        self.write(at, bytes)?;
+        self.record(|recorder| recorder.gave(bytes.len()));
+        Ok(at)
     }
 
     /// The guest's allocator runs for the VM, not for a context, and may call nothing but the log.

@@ -2,6 +2,7 @@
 
 mod callouts;
 mod flow;
+mod foreign;
 mod headers;
 mod values;
 
@@ -10,6 +11,8 @@ use wasmtime::{Caller, Linker};
 use super::call::{Call, Slot, Span, answer};
 use super::state::State;
 use super::status::{Failure, Status};
+
+pub(crate) use foreign::Functions;
 
 /// What a hostcall's body comes to.
 type Answer = Result<(), Failure>;
@@ -173,6 +176,6 @@ hostcalls! {
     "proxy_done"() => flow::done;
     "proxy_call_foreign_function"(name: u32, name_len: u32, arg: u32, arg_len: u32, at: u32, len: u32) =>
         |call, name, name_len, arg, arg_len, at, len| {
-            flow::call_foreign_function(call, Span(name, name_len), Span(arg, arg_len), Slot(at, len))
+            foreign::call(call, Span(name, name_len), Span(arg, arg_len), Slot(at, len))
         };
 }

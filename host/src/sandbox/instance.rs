@@ -46,6 +46,7 @@ impl Instance {
         let linked = module.linked();
         let fuel = module.fuel();
         let mut store = Store::new(linked.module().engine(), state);
+        store.data_mut().functions = module.functions().clone();
         store.data_mut().limits = StoreLimitsBuilder::new().memory_size(module.memory_limit()).build();
         store.limiter(|state| &mut state.limits);
         store.data_mut().restriction = Restriction::Starting;

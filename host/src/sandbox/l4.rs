@@ -7,6 +7,7 @@ use std::fmt;
 use super::connection::Connection;
 use super::error::Trapped;
 use super::instance::Instance;
+use super::message::Side;
 use super::outcome::{Action, Ended, L4Outcome};
 use super::state::Context;
 use super::stream::{L4, Phase, Protocol, Stream};
@@ -125,6 +126,7 @@ impl Instance {
         stream.phase = stream.phase.max(Phase::Data);
         let Some(l4) = stream.l4_mut().filter(|l4| !l4.closed && !l4.downstream.ended) else { return Ok(()) };
         l4.downstream.ended = end;
+        l4.last_end = if end { Some(Side::Request) } else { l4.last_end };
         l4.downstream.held = true;
         l4.downstream.buffer.extend_from_slice(bytes);
         let size = u32::try_from(l4.downstream.buffer.len()).unwrap_or(u32::MAX);
@@ -132,7 +134,7 @@ impl Instance {
         let answer = self.answer(id, export, (id, size, u32::from(end)))?;
         if let Some(l4) = self.state_mut().l4_mut(id) {
             l4.paused = answer != 0;
-            if !l4.paused {
+            if !l4.paused && !l4.closed {
                 l4.downstream.held = false;
                 l4.downstream.pass();
             }
@@ -145,6 +147,7 @@ impl Instance {
         stream.phase = stream.phase.max(Phase::Response);
         let Some(l4) = stream.l4_mut().filter(|l4| !l4.closed && !l4.upstream.ended) else { return Ok(()) };
         l4.upstream.ended = end;
+        l4.last_end = if end { Some(Side::Response) } else { l4.last_end };
         l4.upstream.held = true;
         l4.upstream.buffer.extend_from_slice(bytes);
         let size = u32::try_from(l4.upstream.buffer.len()).unwrap_or(u32::MAX);
@@ -152,6 +155,7 @@ impl Instance {
         let answer = self.answer(id, export, (id, size, u32::from(end)))?;
         if let Some(l4) = self.state_mut().l4_mut(id)
             && answer == 0
+            && !l4.closed
         {
             l4.upstream.held = false;
             l4.upstream.pass();
@@ -168,8 +172,10 @@ impl Instance {
         let Some(l4) = self.state_mut().l4_mut(id).filter(|l4| !l4.told) else { return Ok(()) };
         l4.told = true;
         l4.closed |= by_filter;
+        // When the upstream ends after the client, it is the TCP proxy that closes.
+        let by_us = l4.closed || (l4.downstream.ended && l4.last_end == Some(Side::Response));
         let on_close = self.exports.on_downstream_close.clone();
-        self.callback(id, on_close, (id, if by_filter { LOCAL } else { REMOTE }))?;
+        self.callback(id, on_close, (id, if by_us { LOCAL } else { REMOTE }))?;
         let on_done = self.exports.on_done.clone();
         self.callback(id, on_done, id)?;
         if let Some(stream) = self.state_mut().stream_mut(id) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wasmtime::{Caller, Engine, ExternType, FuncType, InstancePre, Linker, Val};
+use wasmtime::{Caller, ExternType, FuncType, InstancePre, Linker, Val};
 
 use super::abi::Abi;
 use super::error::SandboxError;
@@ -13,12 +13,11 @@ use super::{imports, wasi};
 
 /// Links `module`. An import that its ABI does not have is an error, as it is in Envoy.
 pub(crate) fn link(
-    engine: &Engine,
     module: &wasmtime::Module,
     abi: Abi,
     capabilities: &BTreeSet<String>,
 ) -> Result<InstancePre<State>, SandboxError> {
-    let mut linker = Linker::new(engine);
+    let mut linker = Linker::new(module.engine());
     // A module may import a name twice.
     linker.allow_shadowing(true);
     for import in module.imports() {

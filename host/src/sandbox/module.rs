@@ -1,12 +1,15 @@
 //! A compiled module.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use wasmtime::{Config, Engine, ExternType, InstancePre};
+use wasmtime::{ExternType, InstancePre};
 
 use super::abi::Abi;
+use super::compiled;
 use super::connection::{Node, Plugin};
 use super::error::{SandboxError, StartError};
+use super::imports::Functions;
 use super::link::link;
 use super::state::State;
 use super::vm::Vm;
@@ -28,20 +31,19 @@ pub struct Module {
     linked: InstancePre<State>,
     fuel: u64,
     memory_limit: usize,
+    functions: Functions,
     abi: Abi,
 }
 
 impl Module {
-    /// Compiles `wasm`, and checks that it is a proxy-wasm module this host can run.
+    /// Compiles `wasm`, and checks that it is a proxy-wasm module this host can run. The code is kept: to compile the same
+    /// bytes again in this process takes no time.
     pub fn compile(wasm: &[u8]) -> Result<Self, SandboxError> {
         let invalid = |error: wasmtime::Error| SandboxError::Invalid { source: error.into() };
-        let mut config = Config::new();
-        config.consume_fuel(true);
-        let engine = Engine::new(&config).map_err(invalid)?;
-        let module = wasmtime::Module::new(&engine, wasm).map_err(invalid)?;
+        let module = compiled::compile(wasm).map_err(invalid)?;
         let abi = check_exports(&module)?;
-        let linked = link(&engine, &module, abi, &BTreeSet::new())?;
-        Ok(Self { linked, fuel: FUEL, memory_limit: MEMORY_LIMIT, abi })
+        let linked = link(&module, abi, &BTreeSet::new())?;
+        Ok(Self { linked, fuel: FUEL, memory_limit: MEMORY_LIMIT, functions: Functions::default(), abi })
     }
 
     /// The same module with another bound on the instructions of a callback.
@@ -55,6 +57,18 @@ impl Module {
     #[must_use]
     pub fn with_memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
+        self
+    }
+
+    /// The same module, whose guests can call `function` by `name`, as a proxy offers foreign functions of its own.
+    /// `None` is the status 2, a bad argument.
+    #[must_use]
+    pub fn with_function(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.functions.add(name.into(), Arc::new(function));
         self
     }
 
@@ -83,11 +97,14 @@ impl Module {
     pub(crate) fn within(&self, plugin: &Plugin) -> Result<Self, StartError> {
         let mut module = self.clone();
         if !plugin.capabilities.is_empty() {
-            let code = self.linked.module();
-            module.linked = link(code.engine(), code, self.abi, &plugin.capabilities)
+            module.linked = link(self.linked.module(), self.abi, &plugin.capabilities)
                 .map_err(|source| StartError::Unlinked { source: source.into() })?;
         }
         Ok(module)
+    }
+
+    pub(crate) fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     pub(crate) fn memory_limit(&self) -> usize {

@@ -48,6 +48,43 @@ pub(crate) fn number(fields: &[(u64, Value<'_>)], number: u64) -> u64 {
     last.unwrap_or_default()
 }
 
+/// Adds a field of text, unless it has protobuf's default.
+pub(crate) fn put_text(message: &mut Vec<u8>, number: u64, text: &str) {
+    if !text.is_empty() {
+        put(message, number, text.as_bytes());
+    }
+}
+
+/// Adds a field of bytes.
+pub(crate) fn put(message: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+    put_varint(message, number << 3 | 2);
+    put_varint(message, bytes.len() as u64);
+    message.extend_from_slice(bytes);
+}
+
+/// Adds a field of a number.
+pub(crate) fn put_number(message: &mut Vec<u8>, number: u64, value: u64) {
+    put_varint(message, number << 3);
+    put_varint(message, value);
+}
+
+/// Adds a field of a double.
+pub(crate) fn put_double(message: &mut Vec<u8>, number: u64, value: f64) {
+    put_varint(message, number << 3 | 1);
+    message.extend(value.to_le_bytes());
+}
+
+fn put_varint(message: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [low, ..] = (number & 0x7f).to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            return message.push(low);
+        }
+        message.push(low | 0x80);
+    }
+}
+
 fn varint(message: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
@@ -68,6 +105,11 @@ mod tests {
     #[test]
     fn fields_are_read_in_order_and_the_last_of_a_number_counts() {
         let message = b"\x0a\x01a\x10\x96\x01\x0a\x01b\x1d\0\0\0\0\x21\0\0\0\0\0\0\0\0";
+        let mut written = Vec::new();
+        put_text(&mut written, 1, "a");
+        put_text(&mut written, 4, "");
+        put_number(&mut written, 2, 150);
+        assert!(message.starts_with(&written));
         let read = fields(message).unwrap();
         assert_eq!(read.len(), 3);
         assert_eq!((bytes(&read, 1), number(&read, 2)), (Some(&b"b"[..]), 150));

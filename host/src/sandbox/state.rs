@@ -11,6 +11,7 @@ use super::abi::{Abi, Restriction};
 use super::callout::Callouts;
 use super::connection::{Node, Plugin};
 use super::filter_state::Prototype;
+use super::imports::Functions;
 use super::log::{Level, LogLine};
 use super::metrics::Metrics;
 use super::outcome::LocalReply;
@@ -44,6 +45,8 @@ pub(crate) struct State {
     last_context: u32,
     /// The streams of a guest that trapped, and whose place another has taken.
     pub(crate) dead: BTreeSet<u32>,
+    /// What the test lets the guest call by name.
+    pub(crate) functions: Functions,
     /// What the plugin may import and export; empty is everything.
     capabilities: BTreeSet<String>,
     /// The context of the callback that runs; 0 is the VM itself.
@@ -133,6 +136,7 @@ impl State {
             contexts: BTreeMap::new(),
             last_context: 0,
             dead: BTreeSet::new(),
+            functions: Functions::default(),
             capabilities: plugin.capabilities.clone(),
             current: 0,
             effective: 0,

@@ -80,6 +80,8 @@ pub(crate) struct L4 {
     pub(crate) closed: bool,
     /// The guest was told of its end.
     pub(crate) told: bool,
+    /// The side whose end came last so far.
+    pub(crate) last_end: Option<Side>,
     pub(crate) downstream: Pipe,
     pub(crate) upstream: Pipe,
 }

@@ -140,6 +140,29 @@ impl Vm {
     }
 
     /// Notes every callback and its hostcalls from now on, for [`Vm::take_callbacks`].
+    ///
+    /// ```
+    /// use isthmus::sandbox::{Connection, Cost, Headers, Module, Node, Plugin};
+    ///
+    /// let wasm = wat::parse_str(r#"(module
+    ///   (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+    ///   (memory (export "memory") 1)
+    ///   (data (i32.const 8) "hello")
+    ///   (func (export "proxy_abi_version_0_2_1"))
+    ///   (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+    ///   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    ///     (call $log (i32.const 2) (i32.const 8) (i32.const 5))))"#)?;
+    /// let vm = Module::compile(&wasm)?.start(&Node::default(), Plugin::default())?;
+    /// let connection = Connection::new("10.0.0.1:40000".parse()?, "10.0.0.2:8080".parse()?);
+    ///
+    /// vm.record();
+    /// vm.http(&connection, Headers::from([(":path", "/")]))?;
+    /// let callbacks = vm.take_callbacks();
+    /// let cost: Cost = callbacks.iter().sum();
+    /// assert_eq!((cost.hostcalls, cost.copied_bytes, cost.allocations), (1, 5, 0), "{callbacks:?}");
+    /// assert_eq!(callbacks[0].hostcalls[0].to_string(), "proxy_log(hello) = 0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn record(&self) {
         self.guest.borrow_mut().state_mut().recorder.get_or_insert_default();
     }

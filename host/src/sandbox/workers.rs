@@ -12,6 +12,32 @@ use super::world::World;
 
 /// The workers of an Envoy: a VM for each, all in one [`World`].
 ///
+/// ```
+/// use std::time::Duration;
+///
+/// use isthmus::sandbox::{Connection, FailurePolicy, Headers, Module, Node, Plugin};
+///
+/// // A filter that does not survive a request.
+/// let wasm = wat::parse_str(r#"(module
+///   (memory (export "memory") 1)
+///   (func (export "proxy_abi_version_0_2_1"))
+///   (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+///   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable))"#)?;
+/// let failure_policy = FailurePolicy::Reload { interval: Duration::from_secs(1) };
+/// let plugin = Plugin { failure_policy, ..Plugin::default() };
+/// let workers = Module::compile(&wasm)?.start_workers(&Node::default(), plugin, 2)?;
+///
+/// let connection = Connection::new("10.0.0.1:40000".parse()?, "10.0.0.2:8080".parse()?);
+/// let answered = workers[0].http(&connection, Headers::new())?.request();
+/// assert_eq!(answered.reply().map(|reply| reply.status), Some(503));
+/// assert!(workers[0].failure().is_some() && workers[1].failure().is_none());
+///
+/// workers.advance(Duration::from_secs(1))?;
+/// workers[0].http(&connection, Headers::new())?;
+/// assert_eq!(workers[0].reloads().succeeded, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// It is a slice of [`Vm`]s. Before the workers, a canary starts on Envoy's main thread and is thrown away: what it
 /// writes to the shared data, its queues and its metrics is there when the first worker starts.
 #[derive(Debug)]

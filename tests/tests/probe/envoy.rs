@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -10,14 +10,21 @@ use std::time::{Duration, Instant};
 use isthmus::lab::Process;
 use serde_json::{Value, json};
 
-use super::script::{Exchange, Fields, Message, Scenario};
+use super::script::{Exchange, Fields, Message, Move, Scenario};
+use super::tls::Identities;
 use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
 
 /// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What lies between chunks, so that each comes to the filter by itself.
+/// What lies between an end and what comes after it, so that each comes to the filter by itself.
 const APART: Duration = Duration::from_millis(50);
+
+/// The same for bytes, once Envoy has read them.
+const AFTER_BYTES: Duration = Duration::from_millis(10);
+
+/// How long Envoy has to read what it may not read at all: a filter can have stopped it.
+const UNREAD: Duration = Duration::from_millis(500);
 
 /// How long to listen for what should not come.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -43,6 +50,7 @@ pub(super) struct Envoy {
     file: File,
     /// What its log says so far.
     log: String,
+    identities: Identities,
     stages: Vec<Stage>,
 }
 
@@ -52,15 +60,37 @@ struct Stage {
     upstream: Upstream,
 }
 
+/// What the upstream of a scenario does: it answers requests, or is an end that the test holds itself.
+enum Upstream {
+    Http(Server),
+    Tcp(TcpListener),
+}
+
+impl Upstream {
+    fn of(scenario: &Scenario) -> Self {
+        if scenario.is_tcp() {
+            return Self::Tcp(TcpListener::bind((own(), 0)).expect("a port"));
+        }
+        Self::Http(Server::serve(&scenario.exchanges))
+    }
+
+    fn at(&self) -> SocketAddr {
+        match self {
+            Self::Http(server) => server.at,
+            Self::Tcp(listener) => listener.local_addr().expect("an address"),
+        }
+    }
+}
+
 impl Envoy {
     pub(super) fn start(envoy: &Path, dir: &Path, scenarios: &[Scenario]) -> Self {
-        let upstreams: Vec<Upstream> =
-            scenarios.iter().map(|scenario| Upstream::serve(&scenario.exchanges)).collect();
+        let upstreams: Vec<Upstream> = scenarios.iter().map(Upstream::of).collect();
         let stages: Vec<Stage> = free(scenarios.len())
             .into_iter()
             .zip(upstreams)
             .map(|(listener, upstream)| Stage { listener, upstream })
             .collect();
+        let identities = Identities::make(dir);
         let mut resources = json!({"listeners": [], "clusters": []});
         for (scenario, stage) in scenarios.iter().zip(&stages) {
             let file = dir.join(format!("{}.wasm", scenario.name));
@@ -68,15 +98,20 @@ impl Envoy {
             let wasm =
                 wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", scenario.name));
             std::fs::write(&file, wasm).expect("a module");
-            push(&mut resources["listeners"], listener(&scenario.name, stage.listener, &file));
-            push(&mut resources["clusters"], cluster(&scenario.name, stage.upstream.at));
+            let mut listener = listener(scenario, stage.listener, &file);
+            if scenario.tls.is_some() {
+                listener["filter_chains"][0]["transport_socket"] = identities.transport_socket();
+                listener["listener_filters"] = json!([inspector()]);
+            }
+            push(&mut resources["listeners"], listener);
+            push(&mut resources["clusters"], cluster(&scenario.name, stage.upstream.at()));
         }
         let bootstrap = json!({"node": super::node(), "static_resources": resources});
         let (config, log) = (dir.join("envoy.json"), dir.join("envoy.log"));
         std::fs::write(&config, bootstrap.to_string()).expect("a bootstrap");
         let process = Process::start(envoy, &config, &log).expect("Envoy starts");
         let file = File::open(log).expect("a log");
-        let mut envoy = Self { process, file, log: String::new(), stages };
+        let mut envoy = Self { process, file, log: String::new(), identities, stages };
         envoy.wait("the main loop", 0, |log| log.contains("starting main dispatch loop"));
         envoy
     }
@@ -84,29 +119,49 @@ impl Envoy {
     /// Plays the traffic of the scenario at `index`, and collects what its probe logged in Envoy's worker.
     pub(super) fn play(&mut self, index: usize, scenario: &Scenario) -> Seen {
         let Stage { listener, upstream } = &self.stages[index];
-        let (listener, at) = (*listener, upstream.at);
+        let (listener, upstream) = (*listener, upstream.at());
         let mut seen = Seen::default();
         let mut outside = Vec::new();
         for exchange in &scenario.exchanges {
             self.read();
             let begun = self.log.len();
-            let mut stream = TcpStream::connect(listener).expect("a connection");
-            seen.ends.push(Ends { client: stream.local_addr().expect("an address"), listener, upstream: at });
-            send(&mut stream, &exchange.request, true).expect("a request");
-            let answer = answer(&mut stream, if scenario.hangs { SILENCE } else { PATIENCE });
-            drop(stream);
-            if scenario.traps {
+            let stream = TcpStream::connect(listener).expect("a connection");
+            seen.ends.push(Ends { client: stream.local_addr().expect("an address"), listener, upstream });
+            outside.extend(match (&exchange.connection, &self.stages[index].upstream) {
+                (Some(moves), Upstream::Tcp(listener)) => connected(stream, listener, moves),
+                (_, Upstream::Http(server)) => {
+                    let patience = if scenario.hangs { SILENCE } else { PATIENCE };
+                    stream
+                        .set_nodelay(true)
+                        .and_then(|()| stream.set_read_timeout(Some(patience)))
+                        .expect("a stream");
+                    let socket = stream.try_clone().expect("a stream");
+                    match scenario.tls {
+                        Some(certified) => {
+                            exchanged(self.identities.over(stream, certified), &socket, server, exchange)
+                        }
+                        None => exchanged(stream, &socket, server, exchange),
+                    }
+                }
+                (None, Upstream::Tcp(_)) => panic!("{}: a request to a filter of connections", scenario.name),
+            });
+            if scenario.traps || scenario.stays {
                 std::thread::sleep(SILENCE);
             } else {
                 self.wait("the end of a stream", begun, |log| log.contains(": delete: "));
             }
-            let reached = self.stages[index].upstream.reached.try_iter().collect::<Vec<_>>();
-            outside.extend(reached.iter().map(|request| format!("upstream: {request}")));
-            outside.push(format!("client: {answer}"));
+        }
+        for name in scenario.waits_for() {
+            let line = format!("{name}: ");
+            self.wait(name, 0, |log| lines(log, scenario).any(|found| found.starts_with(&line)));
         }
         self.read();
         seen.lines = lines(&self.log, scenario).map(str::to_owned).chain(outside).collect();
         seen
+    }
+
+    pub(super) fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     /// Reads what has been logged since.
@@ -129,6 +184,79 @@ impl Envoy {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Sends a request and takes what comes of it; the answer is what the upstream and the client got.
+fn exchanged(
+    mut stream: impl Read + Write,
+    socket: &TcpStream,
+    server: &Server,
+    exchange: &Exchange,
+) -> Vec<String> {
+    send(&mut stream, socket, &exchange.request, true).expect("a request");
+    let answer = answer(&mut stream);
+    let reached = server.reached.try_iter().map(|request| format!("upstream: {request}"));
+    reached.chain([format!("client: {answer}")]).collect()
+}
+
+/// Plays both ends of a connection; the answer is what each of them got.
+fn connected(client: TcpStream, listener: &TcpListener, moves: &[Move]) -> Vec<String> {
+    let upstream = dialled(listener);
+    for step in moves {
+        let from = if step.from_client { Some(&client) } else { upstream.as_ref() };
+        // A filter may have closed the connection before.
+        let _sent = from.map(|mut from| match &step.bytes {
+            Some(bytes) => from.write_all(bytes).map(|()| await_reader(from)),
+            None => from.shutdown(Shutdown::Write).map(|()| std::thread::sleep(APART)),
+        });
+    }
+    let got = |mut stream: &TcpStream| {
+        stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(APART))).expect("a stream");
+        let mut bytes = Vec::new();
+        let closed = stream.read_to_end(&mut bytes).is_ok();
+        super::shown_bytes(&bytes, closed)
+    };
+    let reached = upstream.as_ref().map_or_else(|| "nobody".to_owned(), got);
+    let answered = got(&client);
+    drop(client);
+    std::thread::sleep(APART);
+    // What it has not read would end the connection as a reset does.
+    let _rest = upstream.as_ref().map(got);
+    drop(upstream);
+    vec![format!("upstream: {reached}"), format!("client: {answered}")]
+}
+
+/// Envoy's connection to the upstream, if it makes one.
+fn dialled(listener: &TcpListener) -> Option<TcpStream> {
+    listener.set_nonblocking(true).expect("a listener");
+    let deadline = Instant::now() + UNREAD;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => return Some(stream),
+            Err(_) if Instant::now() > deadline => return None,
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Waits until the other end of a connection has read all there is, so that what is sent next is read by itself.
+fn await_reader(stream: &TcpStream) {
+    let (Ok(SocketAddr::V4(here)), Ok(SocketAddr::V4(there))) = (stream.local_addr(), stream.peer_addr())
+    else {
+        return;
+    };
+    let shown = |at: SocketAddrV4| format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
+    let ends = format!("{} {} ", shown(there), shown(here));
+    let unread = || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the system's sockets");
+        let queues = sockets.lines().find_map(|line| line.split_once(&ends)?.1.split(' ').nth(1));
+        queues.is_some_and(|queues| !queues.ends_with(":00000000"))
+    };
+    let deadline = Instant::now() + UNREAD;
+    while unread() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(AFTER_BYTES);
 }
 
 /// What a probe logged, but for the trials of Envoy's main thread: a worker's VM is the one that serves.
@@ -166,14 +294,19 @@ fn address(at: SocketAddr) -> Value {
     json!({"socket_address": {"address": at.ip(), "port_value": at.port()}})
 }
 
-fn listener(name: &str, at: SocketAddr, module: &Path) -> Value {
-    let kind = |kind: &str| format!("type.googleapis.com/envoy.extensions.filters.{kind}");
+fn kind(kind: &str) -> String {
+    format!("type.googleapis.com/envoy.extensions.filters.{kind}")
+}
+
+fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
+    let name = &scenario.name;
+    let layer = if scenario.is_tcp() { "network" } else { "http" };
     let string =
         |text: &str| json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
     let wasm = json!({
         "name": "wasm",
         "typed_config": {
-            "@type": kind("http.wasm.v3.Wasm"),
+            "@type": kind(&format!("{layer}.wasm.v3.Wasm")),
             "config": {
                 "name": name,
                 "root_id": "root",
@@ -187,11 +320,33 @@ fn listener(name: &str, at: SocketAddr, module: &Path) -> Value {
             },
         },
     });
+    let filters = if scenario.is_tcp() {
+        let proxy = json!({
+            "@type": kind("network.tcp_proxy.v3.TcpProxy"), "stat_prefix": name, "cluster": name,
+        });
+        json!([wasm, {"name": "tcp", "typed_config": proxy}])
+    } else {
+        json!([{"name": "http", "typed_config": manager(name, &wasm)}])
+    };
+    json!({
+        "name": name,
+        "traffic_direction": "INBOUND",
+        "address": address(at),
+        "filter_chains": [{"filters": filters}],
+    })
+}
+
+/// What reads the name that a client asks for: without it, Envoy does not show it.
+fn inspector() -> Value {
+    json!({"name": "inspector", "typed_config": {"@type": kind("listener.tls_inspector.v3.TlsInspector")}})
+}
+
+fn manager(name: &str, wasm: &Value) -> Value {
     let router = json!({
         "name": "router",
         "typed_config": {"@type": kind("http.router.v3.Router"), "suppress_envoy_headers": true},
     });
-    let manager = json!({
+    json!({
         "@type": kind("network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": name,
         "generate_request_id": false,
@@ -200,12 +355,6 @@ fn listener(name: &str, at: SocketAddr, module: &Path) -> Value {
             {"name": "first", "match": {"prefix": "/"}, "route": {"cluster": name}},
         ]}]},
         "http_filters": [wasm, router],
-    });
-    json!({
-        "name": name,
-        "traffic_direction": "INBOUND",
-        "address": address(at),
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     })
 }
 
@@ -227,7 +376,12 @@ fn cluster(name: &str, upstream: SocketAddr) -> Value {
 }
 
 /// Sends a message as HTTP/1.1 has it: in chunks if there are any, each when the one before must have arrived.
-fn send(stream: &mut TcpStream, message: &Message, request: bool) -> std::io::Result<()> {
+fn send(
+    stream: &mut impl Write,
+    socket: &TcpStream,
+    message: &Message,
+    request: bool,
+) -> std::io::Result<()> {
     let first =
         if request { format!("{} HTTP/1.1", message.first) } else { format!("HTTP/1.1 {} x", message.first) };
     let fields = |fields: &Fields| {
@@ -238,22 +392,20 @@ fn send(stream: &mut TcpStream, message: &Message, request: bool) -> std::io::Re
         (false, true) => "",
         (false, false) => "content-length: 0\r\n",
     };
-    stream.set_nodelay(true)?;
     stream.write_all(format!("{first}\r\n{}{framing}\r\n", fields(&message.headers)).as_bytes())?;
     if !super::is_chunked(message) {
         return Ok(());
     }
     for chunk in &message.chunks {
-        std::thread::sleep(APART);
+        await_reader(socket);
         stream.write_all(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())?;
     }
-    std::thread::sleep(APART);
+    await_reader(socket);
     stream.write_all(format!("0\r\n{}\r\n", fields(&message.trailers)).as_bytes())
 }
 
 /// The headers and the body that come, as one line; headers that say when and by whom are left out.
-fn answer(stream: &mut TcpStream, patience: Duration) -> String {
-    stream.set_read_timeout(Some(patience)).expect("a timeout");
+fn answer(stream: &mut impl Read) -> String {
     match receive(stream) {
         Ok((head, body)) => super::shown(&head, &body),
         Err(error) if error.kind() == ErrorKind::WouldBlock => "nothing".to_owned(),
@@ -262,7 +414,7 @@ fn answer(stream: &mut TcpStream, patience: Duration) -> String {
 }
 
 /// The next message on a connection: its head and its body.
-fn receive(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+fn receive(stream: &mut impl Read) -> std::io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -309,17 +461,20 @@ fn whole(head: &str, bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A server that answers the requests of a scenario in turn, each on a connection of its own.
-struct Upstream {
+struct Server {
     at: SocketAddr,
     reached: Receiver<String>,
 }
 
-impl Upstream {
+impl Server {
     fn serve(exchanges: &[Exchange]) -> Self {
         let listener = TcpListener::bind((own(), 0)).expect("a port");
         let at = listener.local_addr().expect("an address");
         let (tell, reached) = channel();
-        let responses: Vec<Message> = exchanges.iter().map(|exchange| exchange.response.clone()).collect();
+        let responses: Vec<Message> = exchanges
+            .iter()
+            .flat_map(|exchange| exchange.callouts.iter().chain([&exchange.response]).cloned())
+            .collect();
         std::thread::spawn(move || answer_all(&listener, &responses, &tell));
         Self { at, reached }
     }
@@ -328,9 +483,14 @@ impl Upstream {
 fn answer_all(listener: &TcpListener, responses: &[Message], tell: &Sender<String>) {
     for response in responses {
         let Ok((mut stream, _)) = listener.accept() else { return };
+        // A chunk that waits for another would not come by itself.
+        stream.set_nodelay(true).expect("a stream");
         let Ok((head, body)) = receive(&mut stream) else { continue };
+        let Ok(socket) = stream.try_clone() else { return };
         // Nobody listens once the test has failed.
-        if tell.send(super::shown(&head, &body)).is_err() || send(&mut stream, response, false).is_err() {
+        if tell.send(super::shown(&head, &body)).is_err()
+            || send(&mut stream, &socket, response, false).is_err()
+        {
             return;
         }
     }

@@ -84,6 +84,7 @@ const PRELUDE: &str = r#"
 (global $end (mut i32) (i32.const 0x180000))
 (global $me (mut i32) (i32.const 0))
 (global $root (mut i32) (i32.const 0))
+(global $stream (mut i32) (i32.const 0))
 (global $status (mut i32) (i32.const 0))
 (func (export "proxy_abi_version_0_2_1"))
 (func $room (param i32) (result i32) (local i32)
@@ -197,7 +198,10 @@ impl Module {
     fn callback(&mut self, name: &str, parameters: usize, answer: Option<i32>, steps: &[Step]) -> String {
         let mut code = "(global.set $heap (i32.const 0x200000)) (global.set $me (local.get 0))\n".to_owned();
         if name == "context_create" {
-            code.push_str("(if (i32.eqz (local.get 1)) (then (global.set $root (local.get 0))))\n");
+            code.push_str(
+                "(if (i32.eqz (local.get 1)) (then (global.set $root (local.get 0)))\n\
+                 (else (global.set $stream (local.get 0))))\n",
+            );
         }
         code.push_str(&format!("(call $begin {})", self.hold(format!("{name}:").as_bytes())));
         for parameter in 0..parameters {
@@ -286,7 +290,7 @@ impl Module {
             ('l', Argument::Number(number)) => format!("(i64.const {number})"),
             ('i', Argument::Number(number)) => format!("(i32.const {number})"),
             ('i', Argument::Name(name)) => {
-                if !["me", "root"].contains(&name.as_str()) {
+                if !["me", "root", "stream"].contains(&name.as_str()) {
                     self.kept.insert(name.clone());
                 }
                 format!("(global.get ${name})")

@@ -1,16 +1,17 @@
 //! The same probes in the sandbox, on connections with the same ends.
 
 use isthmus::sandbox::{
-    self, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node, Passed,
-    Plugin, Vm,
+    self, Action, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node,
+    Passed, Plugin, Route, Vm,
 };
 
 use super::envoy::Ends;
-use super::script::{Exchange, Message, Scenario};
+use super::script::{Exchange, Message, Move, Scenario};
+use super::tls::{self, Identities};
 use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
 
 /// Plays the traffic of a scenario, and collects what its probe logged.
-pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
+pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) -> Vec<String> {
     let wasm = wat::parse_str(module::text(scenario)).expect("a module");
     let compiled = Module::compile(&wasm).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
     let node = super::node();
@@ -21,6 +22,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
         metadata: node["metadata"].clone(),
         listener_direction: Direction::Inbound,
         clusters: Clusters::of([scenario.name.as_str()]),
+        ..Node::default()
     };
     let plugin = Plugin {
         name: scenario.name.clone(),
@@ -37,23 +39,90 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends]) -> Vec<String> {
     let mut lines: Vec<String> = vm.take_logs().iter().filter_map(said).collect();
     let mut outside = Vec::new();
     for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
-        outside.extend(exchanged(&vm, scenario, exchange, *ends));
+        outside.extend(match &exchange.connection {
+            Some(moves) => connected(&vm, scenario, moves, *ends),
+            None => exchanged(
+                &vm,
+                scenario,
+                exchange,
+                &secured(connection(scenario, *ends), scenario, identities),
+            ),
+        });
         lines.extend(vm.take_logs().iter().filter_map(said));
     }
+    // A trap is in the lines, or rather what would have come after it is not.
+    let _ticked = scenario.waits_for().any(|name| name == "tick").then(|| vm.tick());
+    lines.extend(vm.take_logs().iter().filter_map(said));
     lines.extend(outside);
     lines
 }
 
-/// Takes an exchange through the filter; the answer is what the upstream and the client got.
-fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, ends: Ends) -> Vec<String> {
+/// Plays both ends of a connection; the answer is what each of them got.
+fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<String> {
+    let stream = vm.connect(&connection(scenario, ends)).expect("a connection");
+    let mut dialled = !stream.outcome().closed && stream.outcome().action == Action::Continue;
+    let (mut ended, mut closed) = (false, false);
+    for step in moves {
+        let (bytes, end) = (step.bytes.clone().unwrap_or_default(), step.bytes.is_none());
+        let sent = if step.from_client {
+            stream.client_sends(bytes, end)
+        } else {
+            stream.upstream_sends(bytes, end)
+        };
+        dialled |= sent.is_ok_and(|outcome| !outcome.closed && outcome.action == Action::Continue);
+        *(if step.from_client { &mut ended } else { &mut closed }) |= end;
+    }
+    let gone = stream.outcome().closed;
+    let upstream =
+        if dialled { super::shown_bytes(&stream.to_upstream(), gone || ended) } else { "nobody".to_owned() };
+    let client = super::shown_bytes(&stream.to_client(), gone || closed);
+    let _ends = [stream.client_sends("", true), stream.upstream_sends("", true)];
+    if scenario.stays {
+        std::mem::forget(stream);
+    } else {
+        let _ended = stream.finish();
+    }
+    vec![format!("upstream: {upstream}"), format!("client: {client}")]
+}
+
+fn connection(scenario: &Scenario, ends: Ends) -> Connection {
     let mut connection = Connection::new(ends.client, ends.listener)
         .with_upstream_cluster(scenario.name.as_str())
-        .with_route("first", "all")
+        .with_route(Route { name: "first".to_owned(), virtual_host: "all".to_owned(), ..Route::default() })
         .with_upstream_host_metadata(super::upstream_host_metadata());
     connection.upstream = Some(ends.upstream);
+    connection
+}
+
+/// The same connection, over TLS where the scenario has it so.
+fn secured(connection: Connection, scenario: &Scenario, identities: &Identities) -> Connection {
+    match scenario.tls {
+        Some(certified) => {
+            connection.with_tls(identities.session(certified)).with_server_name(tls::SERVER_NAME)
+        }
+        None => connection,
+    }
+}
+
+/// Answers the module's own requests; the answer is what they were.
+fn called_out(vm: &Vm, exchange: &Exchange) -> Vec<String> {
     let mut got = Vec::new();
-    let request = whole(request(&exchange.request), &exchange.request);
-    let Ok(stream) = vm.http(&connection, request) else { return vec![REFUSED.to_owned()] };
+    for answer in &exchange.callouts {
+        let Some(call) = vm.http_calls().into_iter().next() else { break };
+        let passed =
+            Passed { body: call.body.clone(), trailers: Some(call.trailers.clone()), ..Passed::default() };
+        got.push(format!("upstream: {}", super::shown(&request_head(&call.headers), &body(&passed))));
+        let _answered = vm.answer_http(call.token, whole(response(answer), answer));
+    }
+    let _told = vm.turn();
+    got
+}
+
+/// Takes an exchange through the filter; the answer is what the upstream and the client got.
+fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: &Connection) -> Vec<String> {
+    let request = whole(request(&exchange.request, scenario.tls.is_some()), &exchange.request);
+    let Ok(stream) = vm.http(connection, request) else { return vec![REFUSED.to_owned()] };
+    let mut got = called_out(vm, exchange);
     let passed = stream.to_upstream();
     if let Some(headers) = passed.headers.as_ref().filter(|_| passed.ended) {
         got.push(format!("upstream: {}", super::shown(&request_head(headers), &body(&passed))));
@@ -113,7 +182,7 @@ fn said(line: &LogLine) -> Option<String> {
 }
 
 /// The request headers that Envoy makes of a request in HTTP/1.1.
-fn request(message: &Message) -> Headers {
+fn request(message: &Message, tls: bool) -> Headers {
     let (method, path) = message.first.split_once(' ').expect("a method and a path");
     let header =
         |name: &str| message.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -121,12 +190,12 @@ fn request(message: &Message) -> Headers {
         (":authority", header("host").unwrap_or_default()),
         (":path", path),
         (":method", method),
-        (":scheme", "http"),
+        (":scheme", if tls { "https" } else { "http" }),
     ]);
     for (name, value) in message.headers.iter().filter(|(name, _)| name != "host") {
         headers.add(name, value.as_str());
     }
-    headers.add("x-forwarded-proto", "http");
+    headers.add("x-forwarded-proto", if tls { "https" } else { "http" });
     headers
 }
 

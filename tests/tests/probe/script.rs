@@ -14,9 +14,23 @@ pub(super) struct Scenario {
     pub(super) traps: bool,
     /// The client gets no answer, and leaves.
     pub(super) hangs: bool,
+    /// Its clients speak TLS: with a certificate, or without.
+    pub(super) tls: Option<bool>,
+    /// Its connections stay open for ever.
+    pub(super) stays: bool,
 }
 
 impl Scenario {
+    /// Whether it is a filter of connections.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.connection.is_some())
+    }
+
+    /// Whether its timer fires, or a queue is filled.
+    pub(super) fn waits_for(&self) -> impl Iterator<Item = &str> {
+        ["tick", "queue_ready"].into_iter().filter(|name| self.callbacks.contains_key(*name))
+    }
+
     /// Whether its allocator says something, which Envoy logs for the VM and for no plugin.
     pub(super) fn logs_in_malloc(&self) -> bool {
         let steps = self.callbacks.get("malloc").into_iter().flatten();
@@ -29,6 +43,26 @@ impl Scenario {
 pub(super) struct Exchange {
     pub(super) request: Message,
     pub(super) response: Message,
+    /// What the module's own requests are answered meanwhile.
+    pub(super) callouts: Vec<Message>,
+    /// Instead of all this: what the two ends of a TCP connection send.
+    pub(super) connection: Option<Vec<Move>>,
+}
+
+/// Bytes from one end of a TCP connection, or its end.
+#[derive(Debug, Clone)]
+pub(super) struct Move {
+    pub(super) from_client: bool,
+    /// Nothing stands for the end.
+    pub(super) bytes: Option<Vec<u8>>,
+}
+
+impl Move {
+    fn read(line: &str) -> Option<Self> {
+        let (from, what) = line.split_once(' ')?;
+        let bytes = if what == "end" { None } else { Some(bytes(what)?) };
+        Some(Self { from_client: from == ">", bytes })
+    }
 }
 
 /// One direction: the first line without its version, and what follows.
@@ -123,6 +157,8 @@ enum Block {
     None,
     Request,
     Response,
+    Callout,
+    Connection,
     Callback(String),
 }
 
@@ -150,12 +186,23 @@ impl Reader {
                 scenario.exchanges.last_mut()?.response.first = rest.to_owned();
                 self.block = Block::Response;
             }
+            "callout" => {
+                let response = Message { first: rest.to_owned(), ..Message::default() };
+                scenario.exchanges.last_mut()?.callouts.push(response);
+                self.block = Block::Callout;
+            }
+            "connect" => {
+                scenario.exchanges.push(Exchange { connection: Some(Vec::new()), ..Exchange::default() });
+                self.block = Block::Connection;
+            }
             "on" => {
                 scenario.callbacks.insert(rest.to_owned(), Vec::new());
                 self.block = Block::Callback(rest.to_owned());
             }
             "traps" => scenario.traps = true,
             "hangs" => scenario.hangs = true,
+            "tls" => scenario.tls = Some(rest == "certificate"),
+            "stays" => scenario.stays = true,
             _ => return None,
         }
         Some(())
@@ -167,6 +214,10 @@ impl Reader {
             Block::None => return None,
             Block::Request => scenario.exchanges.last_mut()?.request.take(line)?,
             Block::Response => scenario.exchanges.last_mut()?.response.take(line)?,
+            Block::Callout => scenario.exchanges.last_mut()?.callouts.last_mut()?.take(line)?,
+            Block::Connection => {
+                scenario.exchanges.last_mut()?.connection.as_mut()?.push(Move::read(line)?);
+            }
             Block::Callback(name) => {
                 let full =
                     self.words.iter().fold(line.to_owned(), |line, (name, words)| line.replace(name, words));

@@ -1,9 +1,6 @@
-//! Hostcalls that steer a stream: reply, continue, close, context, foreign functions.
+//! Hostcalls that steer a stream: reply, continue, close, context.
 
-use std::collections::btree_map::Entry;
-
-use super::{Answer, Call, Slot, Span, Status};
-use crate::sandbox::filter_state;
+use super::{Answer, Call, Span, Status};
 use crate::sandbox::outcome::LocalReply;
 use crate::sandbox::pairs;
 use crate::sandbox::state::{Deferred, Life, State, Steer};
@@ -94,43 +91,9 @@ pub(super) fn clear_route_cache(call: &mut Call<'_>) -> Answer {
     Ok(())
 }
 
-fn refresh_route(state: &mut State, id: u32) {
+pub(super) fn refresh_route(state: &mut State, id: u32) {
     if let Some(http) = state.http_mut(id) {
         http.route_refreshes += 1;
-    }
-}
-
-/// Foreign functions act for the context that runs, not for the effective one.
-pub(super) fn call_foreign_function(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) -> Answer {
-    let argument = call.copy(argument)?;
-    match call.read(name)? {
-        b"clear_route_cache" => {
-            let id = call.state().current;
-            refresh_route(call.state_mut(), id);
-        }
-        b"declare_property" => declare_property(call, &argument)?,
-        _ => return Err(Status::NotFound.into()),
-    }
-    for at in [slot.0, slot.1] {
-        if at != 0 {
-            call.write_u32(at, 0)?;
-        }
-    }
-    Ok(())
-}
-
-/// Declared values are the root's, and declared once. What a stream declares for itself never counts, as in Envoy.
-fn declare_property(call: &mut Call<'_>, argument: &[u8]) -> Answer {
-    let (name, prototype) = filter_state::declaration(argument).ok_or(Status::BadArgument)?;
-    let state = call.state_mut();
-    let id = state.context_id();
-    match state.root_mut(id).map(|root| root.declared.entry(name)) {
-        Some(Entry::Occupied(_)) => Err(Status::BadArgument.into()),
-        Some(Entry::Vacant(place)) => {
-            place.insert(prototype);
-            Ok(())
-        }
-        None => Ok(()),
     }
 }
 

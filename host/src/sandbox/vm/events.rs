@@ -17,6 +17,41 @@ impl Vm {
     }
 
     /// Answers an HTTP request: `proxy_on_http_call_response`. Nothing happens if it does not wait any more.
+    ///
+    /// ```
+    /// use isthmus::sandbox::{Connection, Headers, HttpAnswer, HttpOutcome, Module, Node, Plugin};
+    ///
+    /// // A filter that holds each request back until the cluster "auth" has answered, whatever it says.
+    /// let wasm = wat::parse_str(r#"(module
+    ///   (import "env" "proxy_http_call"
+    ///     (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    ///   (import "env" "proxy_set_effective_context" (func $act_for (param i32) (result i32)))
+    ///   (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
+    ///   (memory (export "memory") 1)
+    ///   (data (i32.const 8) "auth")
+    ///   (data (i32.const 16) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\01\00\00\00")
+    ///   (data (i32.const 44) ":method\00GET\00:path\00/\00:authority\00a\00")
+    ///   (func (export "proxy_abi_version_0_2_1"))
+    ///   (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+    ///   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    ///     (drop (call $call (i32.const 8) (i32.const 4) (i32.const 16) (i32.const 61)
+    ///       (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 500) (i32.const 0)))
+    ///     (i32.const 1))
+    ///   (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+    ///     (drop (call $act_for (i32.const 2)))
+    ///     (drop (call $continue (i32.const 0)))))"#)?;
+    ///
+    /// let vm = Module::compile(&wasm)?.start(&Node::default(), Plugin::default())?;
+    /// let connection = Connection::new("10.0.0.1:40000".parse()?, "10.0.0.2:8080".parse()?);
+    /// let stream = vm.http(&connection, Headers::from([(":path", "/")]))?;
+    /// assert_eq!(stream.request(), HttpOutcome::Pause);
+    ///
+    /// let call = vm.http_calls().pop().ok_or("no call")?;
+    /// assert_eq!((call.cluster.as_str(), call.timeout.as_millis()), ("auth", 500));
+    /// vm.answer_http(call.token, HttpAnswer::Reset)?;
+    /// assert!(stream.request().continued().is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn answer_http(&self, token: u32, answer: impl Into<HttpAnswer>) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
         guest.usable()?;

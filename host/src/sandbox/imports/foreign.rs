@@ -1,0 +1,122 @@
+//! Foreign functions: what a guest calls by name.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::filter_state::{self, LifeSpan, Prototype};
+use crate::sandbox::proto;
+use crate::sandbox::state::State;
+
+/// The keys of the filter state that Envoy 1.40 knows how to make from bytes. Others are not found.
+const MADE_FROM_BYTES: [&str; 14] = [
+    "envoy.filters.listener.original_dst.local_ip",
+    "envoy.filters.listener.original_dst.remote_ip",
+    "envoy.hashable_string",
+    "envoy.network.application_protocols",
+    "envoy.network.transport_socket.original_dst_address",
+    "envoy.network.upstream_server_name",
+    "envoy.network.upstream_subject_alt_names",
+    "envoy.ratelimit.hits_addend",
+    "envoy.string",
+    "envoy.tcp_proxy.cluster",
+    "envoy.tcp_proxy.disable_tunneling",
+    "envoy.tcp_proxy.per_connection_idle_timeout_ms",
+    "envoy.upstream.dynamic_host",
+    "envoy.upstream.dynamic_port",
+];
+
+type Function = dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync;
+
+/// Foreign functions of the test's own, by name.
+#[derive(Clone, Default)]
+pub(crate) struct Functions(BTreeMap<String, Arc<Function>>);
+
+impl Functions {
+    pub(crate) fn add(&mut self, name: String, function: Arc<Function>) {
+        self.0.insert(name, function);
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) -> Answer {
+    let argument = call.copy(argument)?;
+    let name = String::from_utf8_lossy(call.read(name)?).into_owned();
+    let registered = call.state().functions.0.get(&name).cloned();
+    let answer = match registered {
+        Some(function) => function(&argument).ok_or(Status::BadArgument),
+        None => built_in(call.state_mut(), &name, &argument).map(|()| Vec::new()),
+    };
+    if answer == Err(Status::NotFound) && !is_built_in(&name) {
+        return Err(Status::NotFound.into());
+    }
+    give(call, answer.as_deref().unwrap_or_default(), slot)?;
+    answer.map(drop).map_err(Into::into)
+}
+
+/// A guest that does not care for the answer says nowhere to put it.
+fn give(call: &mut Call<'_>, bytes: &[u8], slot: Slot) -> Answer {
+    let size = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
+    if slot.0 != 0 {
+        let at = call.place(bytes)?;
+        call.write_u32(slot.0, at)?;
+    }
+    if slot.1 != 0 {
+        call.write_u32(slot.1, size)?;
+    }
+    Ok(())
+}
+
+fn is_built_in(name: &str) -> bool {
+    matches!(name, "clear_route_cache" | "declare_property" | "set_envoy_filter_state")
+}
+
+/// Those of Envoy act for the context that runs, not for the effective one, but for the declaring of properties.
+fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<(), Status> {
+    match name {
+        "clear_route_cache" if state.node.envoy.minor >= 33 => {
+            let id = state.current;
+            super::flow::refresh_route(state, id);
+            Ok(())
+        }
+        "declare_property" => declare_property(state, argument),
+        "set_envoy_filter_state" => set_filter_state(state, argument),
+        _ => Err(Status::NotFound),
+    }
+}
+
+/// Declared values are the root's, and declared once. What a stream declares for itself never counts, as in Envoy.
+fn declare_property(state: &mut State, argument: &[u8]) -> Result<(), Status> {
+    let (name, prototype) = filter_state::declaration(argument).ok_or(Status::BadArgument)?;
+    let id = state.context_id();
+    match state.root_mut(id).map(|root| root.declared.entry(name)) {
+        Some(Entry::Occupied(_)) => Err(Status::BadArgument),
+        Some(Entry::Vacant(place)) => {
+            place.insert(prototype);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads `SetEnvoyFilterStateArguments` (envoy/source/extensions/common/wasm/ext/set_envoy_filter_state.proto): path (1),
+/// value (2), span (3).
+fn set_filter_state(state: &mut State, argument: &[u8]) -> Result<(), Status> {
+    let fields = proto::fields(argument).ok_or(Status::BadArgument)?;
+    let path = String::from_utf8_lossy(proto::bytes(&fields, 1).unwrap_or_default()).into_owned();
+    if !MADE_FROM_BYTES.contains(&path.as_str()) {
+        return Err(Status::NotFound);
+    }
+    let value = proto::bytes(&fields, 2).unwrap_or_default().to_vec();
+    let life_span = if proto::number(&fields, 3) == 2 { LifeSpan::Connection } else { LifeSpan::Stream };
+    let id = state.current;
+    let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
+    stream.filter_state.set(path, value, Prototype { read_only: false, life_span })
+}
