@@ -16,7 +16,6 @@ use crate::runner::{self, CollectError, Collection, Job, LabOptions, Options, Te
 use crate::sandbox::Module;
 use crate::workspace::Workspace;
 use measure::Measure;
-use watch::Stamp;
 
 /// `isthmus test`
 #[derive(Debug, Args)]
@@ -53,22 +52,6 @@ pub(super) struct Test {
     measure: Measure,
 }
 
-/// The module, compiled once for as long as its file stays what it is.
-#[derive(Debug, Default)]
-struct Modules(Option<(Stamp, Module)>);
-
-impl Modules {
-    fn compiled(&mut self, path: &Path) -> anyhow::Result<&Module> {
-        let stamp = watch::stamp(path);
-        if self.0.as_ref().is_none_or(|(known, _)| *known != stamp) {
-            let wasm = std::fs::read(path)
-                .with_context(|| format!("no module at {}: run `isthmus build`", path.display()))?;
-            self.0 = Some((stamp, Module::compile(&wasm)?));
-        }
-        self.0.as_ref().map(|(_, module)| module).context("no module")
-    }
-}
-
 /// Where cases are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum On {
@@ -80,15 +63,11 @@ enum On {
 
 impl Test {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        if self.watch {
-            watch::run(&self, common, out)
-        } else {
-            self.once(&mut Modules::default(), common, out)
-        }
+        if self.watch { watch::run(&self, common, out) } else { self.once(common, out) }
     }
 
     /// Reads everything, runs it and reports.
-    fn once(&self, modules: &mut Modules, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+    fn once(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(collection) = collect(&self.files(common)?, common, out)? else { return Ok(Exit::Usage) };
         let jobs = collection.jobs(&self.filter);
         if jobs.is_empty() {
@@ -99,7 +78,9 @@ impl Test {
         let tested = match self.on {
             On::Sandbox => {
                 let options = Options { threads: self.jobs, fail_fast: self.fail_fast, now: super::now() };
-                runner::run(&jobs, modules.compiled(&module)?, options)?
+                let wasm = std::fs::read(&module)
+                    .with_context(|| format!("no module at {}: run `isthmus build`", module.display()))?;
+                runner::run(&jobs, &Module::compile(&wasm)?, options)?
             }
             On::Envoy => self.in_lab(&jobs, &module, out)?,
         };

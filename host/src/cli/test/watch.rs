@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::super::{Common, Exit, Out};
-use super::{Modules, Test};
+use super::Test;
 use crate::read;
 use crate::render::counted;
 use crate::runner;
@@ -21,10 +21,10 @@ const TICK: Duration = Duration::from_millis(200);
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// When a file was changed last, and its length; `None`: it is not there.
-pub(super) type Stamp = Option<(SystemTime, u64)>;
+type Stamp = Option<(SystemTime, u64)>;
 
 /// What a file looks like from outside.
-pub(super) fn stamp(path: &Path) -> Stamp {
+fn stamp(path: &Path) -> Stamp {
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.modified().ok()?, meta.len()))
 }
@@ -33,13 +33,12 @@ pub(super) fn stamp(path: &Path) -> Stamp {
 pub(super) fn run(test: &Test, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
     let terminal = std::io::stdout().is_terminal();
     let module = super::super::module(test.module.clone())?;
-    let mut modules = Modules::default();
     loop {
         let mut roots = inputs(&test.files(common).unwrap_or_default());
         roots.push(module.clone());
         // What changes from here on is seen, whether the run has read it before or after.
         let before = seen(test, common, &roots);
-        if let Err(error) = test.once(&mut modules, common, out) {
+        if let Err(error) = test.once(common, out) {
             out.say(&format!("error: {error:#}"));
         }
         out.say(&format!("watching {}; Ctrl-C ends it", counted(before.len(), "file")));
