@@ -41,9 +41,12 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
     for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
         outside.extend(match &exchange.connection {
             Some(moves) => connected(&vm, scenario, moves, *ends),
-            None => {
-                exchanged(&vm, scenario, exchange, secured(connection(scenario, *ends), scenario, identities))
-            }
+            None => exchanged(
+                &vm,
+                scenario,
+                exchange,
+                &secured(connection(scenario, *ends), scenario, identities),
+            ),
         });
         lines.extend(vm.take_logs().iter().filter_map(said));
     }
@@ -116,9 +119,9 @@ fn called_out(vm: &Vm, exchange: &Exchange) -> Vec<String> {
 }
 
 /// Takes an exchange through the filter; the answer is what the upstream and the client got.
-fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: Connection) -> Vec<String> {
+fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: &Connection) -> Vec<String> {
     let request = whole(request(&exchange.request, scenario.tls.is_some()), &exchange.request);
-    let Ok(stream) = vm.http(&connection, request) else { return vec![REFUSED.to_owned()] };
+    let Ok(stream) = vm.http(connection, request) else { return vec![REFUSED.to_owned()] };
     let mut got = called_out(vm, exchange);
     let passed = stream.to_upstream();
     if let Some(headers) = passed.headers.as_ref().filter(|_| passed.ended) {
