@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -17,8 +17,14 @@ use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What lies between chunks, so that each comes to the filter by itself.
+/// What lies between an end and what comes after it, so that each comes to the filter by itself.
 const APART: Duration = Duration::from_millis(50);
+
+/// The same for bytes, once Envoy has read them.
+const AFTER_BYTES: Duration = Duration::from_millis(10);
+
+/// How long Envoy has to read what it may not read at all: a filter can have stopped it.
+const UNREAD: Duration = Duration::from_millis(500);
 
 /// How long to listen for what should not come.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -129,11 +135,12 @@ impl Envoy {
                         .set_nodelay(true)
                         .and_then(|()| stream.set_read_timeout(Some(patience)))
                         .expect("a stream");
+                    let socket = stream.try_clone().expect("a stream");
                     match scenario.tls {
                         Some(certified) => {
-                            exchanged(self.identities.over(stream, certified), server, exchange)
+                            exchanged(self.identities.over(stream, certified), &socket, server, exchange)
                         }
-                        None => exchanged(stream, server, exchange),
+                        None => exchanged(stream, &socket, server, exchange),
                     }
                 }
                 (None, Upstream::Tcp(_)) => panic!("{}: a request to a filter of connections", scenario.name),
@@ -180,8 +187,13 @@ impl Envoy {
 }
 
 /// Sends a request and takes what comes of it; the answer is what the upstream and the client got.
-fn exchanged(mut stream: impl Read + Write, server: &Server, exchange: &Exchange) -> Vec<String> {
-    send(&mut stream, &exchange.request, true).expect("a request");
+fn exchanged(
+    mut stream: impl Read + Write,
+    socket: &TcpStream,
+    server: &Server,
+    exchange: &Exchange,
+) -> Vec<String> {
+    send(&mut stream, socket, &exchange.request, true).expect("a request");
     let answer = answer(&mut stream);
     let reached = server.reached.try_iter().map(|request| format!("upstream: {request}"));
     reached.chain([format!("client: {answer}")]).collect()
@@ -189,17 +201,14 @@ fn exchanged(mut stream: impl Read + Write, server: &Server, exchange: &Exchange
 
 /// Plays both ends of a connection; the answer is what each of them got.
 fn connected(client: TcpStream, listener: &TcpListener, moves: &[Move]) -> Vec<String> {
-    std::thread::sleep(APART);
-    listener.set_nonblocking(true).expect("a listener");
-    let upstream = listener.accept().ok().map(|(stream, _)| stream);
+    let upstream = dialled(listener);
     for step in moves {
         let from = if step.from_client { Some(&client) } else { upstream.as_ref() };
         // A filter may have closed the connection before.
         let _sent = from.map(|mut from| match &step.bytes {
-            Some(bytes) => from.write_all(bytes),
-            None => from.shutdown(Shutdown::Write),
+            Some(bytes) => from.write_all(bytes).map(|()| await_reader(from)),
+            None => from.shutdown(Shutdown::Write).map(|()| std::thread::sleep(APART)),
         });
-        std::thread::sleep(APART);
     }
     let got = |mut stream: &TcpStream| {
         stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(APART))).expect("a stream");
@@ -215,6 +224,39 @@ fn connected(client: TcpStream, listener: &TcpListener, moves: &[Move]) -> Vec<S
     let _rest = upstream.as_ref().map(got);
     drop(upstream);
     vec![format!("upstream: {reached}"), format!("client: {answered}")]
+}
+
+/// Envoy's connection to the upstream, if it makes one.
+fn dialled(listener: &TcpListener) -> Option<TcpStream> {
+    listener.set_nonblocking(true).expect("a listener");
+    let deadline = Instant::now() + UNREAD;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => return Some(stream),
+            Err(_) if Instant::now() > deadline => return None,
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Waits until the other end of a connection has read all there is, so that what is sent next is read by itself.
+fn await_reader(stream: &TcpStream) {
+    let (Ok(SocketAddr::V4(here)), Ok(SocketAddr::V4(there))) = (stream.local_addr(), stream.peer_addr())
+    else {
+        return;
+    };
+    let shown = |at: SocketAddrV4| format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
+    let ends = format!("{} {} ", shown(there), shown(here));
+    let unread = || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the system's sockets");
+        let queues = sockets.lines().find_map(|line| line.split_once(&ends)?.1.split(' ').nth(1));
+        queues.is_some_and(|queues| !queues.ends_with(":00000000"))
+    };
+    let deadline = Instant::now() + UNREAD;
+    while unread() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(AFTER_BYTES);
 }
 
 /// What a probe logged, but for the trials of Envoy's main thread: a worker's VM is the one that serves.
@@ -334,7 +376,12 @@ fn cluster(name: &str, upstream: SocketAddr) -> Value {
 }
 
 /// Sends a message as HTTP/1.1 has it: in chunks if there are any, each when the one before must have arrived.
-fn send(stream: &mut impl Write, message: &Message, request: bool) -> std::io::Result<()> {
+fn send(
+    stream: &mut impl Write,
+    socket: &TcpStream,
+    message: &Message,
+    request: bool,
+) -> std::io::Result<()> {
     let first =
         if request { format!("{} HTTP/1.1", message.first) } else { format!("HTTP/1.1 {} x", message.first) };
     let fields = |fields: &Fields| {
@@ -350,10 +397,10 @@ fn send(stream: &mut impl Write, message: &Message, request: bool) -> std::io::R
         return Ok(());
     }
     for chunk in &message.chunks {
-        std::thread::sleep(APART);
+        await_reader(socket);
         stream.write_all(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())?;
     }
-    std::thread::sleep(APART);
+    await_reader(socket);
     stream.write_all(format!("0\r\n{}\r\n", fields(&message.trailers)).as_bytes())
 }
 
@@ -439,8 +486,11 @@ fn answer_all(listener: &TcpListener, responses: &[Message], tell: &Sender<Strin
         // A chunk that waits for another would not come by itself.
         stream.set_nodelay(true).expect("a stream");
         let Ok((head, body)) = receive(&mut stream) else { continue };
+        let Ok(socket) = stream.try_clone() else { return };
         // Nobody listens once the test has failed.
-        if tell.send(super::shown(&head, &body)).is_err() || send(&mut stream, response, false).is_err() {
+        if tell.send(super::shown(&head, &body)).is_err()
+            || send(&mut stream, &socket, response, false).is_err()
+        {
             return;
         }
     }
