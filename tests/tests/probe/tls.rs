@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use isthmus::cert::{KeyKind, Leaf, Root, Validity};
-use isthmus::digest::sha256;
-use isthmus::sandbox::{PeerCertificate, Tls};
+use isthmus::sandbox::Tls;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
@@ -99,21 +98,8 @@ impl Identities {
 
     /// The same session, for the sandbox.
     pub(super) fn session(&self, certified: bool) -> Tls {
-        let (pem, _) = self.client.chain.split_once("-----END CERTIFICATE-----\n").expect("a leaf");
-        let pem = format!("{pem}-----END CERTIFICATE-----\n");
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a leaf");
-        let peer = PeerCertificate {
-            sha256: sha256(&der),
-            pem,
-            uri_san: Some(CLIENT.to_owned()),
-            valid: true,
-            ..PeerCertificate::default()
-        };
-        Tls {
-            version: "TLSv1.3".to_owned(),
-            uri_san_local_certificate: Some(SERVER.to_owned()),
-            peer: certified.then_some(peer),
-            ..Tls::default()
-        }
+        let server = std::fs::read_to_string(self.dir.join("server.pem")).expect("a certificate");
+        let session = Tls::mutual(&server, &self.client.chain).expect("certificates");
+        Tls { peer: session.peer.filter(|_| certified), ..session }
     }
 }
