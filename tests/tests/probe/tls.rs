@@ -106,16 +106,15 @@ impl Identities {
             sha256: sha256(&der),
             pem,
             uri_san: Some(CLIENT.to_owned()),
-            dns_san: None,
-            subject: String::new(),
             valid: true,
+            ..PeerCertificate::default()
         };
         Tls {
             version: "TLSv1.3".to_owned(),
             uri_san_local_certificate: Some(SERVER.to_owned()),
             dns_san_local_certificate: Some(SERVER_NAME.to_owned()),
-            subject_local_certificate: String::new(),
             peer: certified.then_some(peer),
+            ..Tls::default()
         }
     }
 }

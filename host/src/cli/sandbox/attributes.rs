@@ -77,7 +77,7 @@ impl Attribute {
             "connection.subject_peer_certificate" => known.peer().subject = owned(),
             "connection.sha256_peer_certificate_digest" => known.peer().sha256 = owned(),
             "connection.peer_certificate" => known.peer().pem = owned(),
-            "xds.cluster_name" => connection.upstream_cluster = Some(owned().into()),
+            "xds.cluster_name" => connection.upstream_cluster = Some(owned()),
             "xds.node.id" => node.id = owned(),
             "xds.node.cluster" => node.cluster = owned(),
             "xds.listener_direction" => node.listener_direction = self.direction()?,

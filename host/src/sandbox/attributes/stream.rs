@@ -74,7 +74,7 @@ pub(super) fn request<'a>(stream: &'a Stream, rest: &[&str], now: Duration) -> F
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).ok().map(Value::Int);
     match *name {
         "time" => return leaf(rest, nanos(stream.started)?),
-        "duration" if stream.phase == Phase::Log && stream.http().is_some() => {
+        "duration" if stream.phase >= Phase::Log && stream.http().is_some() => {
             return leaf(rest, nanos(now.saturating_sub(stream.started))?);
         }
         "headers" => {
