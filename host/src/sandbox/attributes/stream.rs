@@ -134,7 +134,7 @@ pub(super) fn response<'a>(stream: &'a Stream, rest: &[&str]) -> Found<'a> {
         "flags" => leaf(rest, Value::Int(0)),
         "size" => leaf(rest, count(sent)),
         "total_size" => leaf(rest, count(visible(stream, &http.response) + sent)),
-        "grpc_status" => leaf(rest, status(http, stream.readable(&http.response)?)?),
+        "grpc_status" => leaf(rest, status(stream, http)?),
         "code_details" => {
             leaf(rest, text(http.details.as_deref().or_else(|| http.code.map(|_| "via_upstream"))?))
         }
@@ -153,8 +153,11 @@ fn response_field<'a>(http: &'a Http, field: &str) -> Found<'a> {
 }
 
 /// The status that a response of gRPC carries; any other response has the one that its code stands for.
-fn status<'a>(http: &Http, headers: &Headers) -> Found<'a> {
-    let said = headers.text("grpc-status").map(str::parse);
+fn status<'a>(stream: &Stream, http: &Http) -> Found<'a> {
+    let headers = stream.readable(&http.response)?;
+    let trailers = stream.readable_trailers(Side::Response);
+    let said = [trailers, Some(headers)].into_iter().flatten().find_map(|map| map.text("grpc-status"));
+    let said = said.map(str::parse);
     let stands_for = || u32::try_from(http.code?).ok().map(|code| i64::from(grpc_status(code)));
     said.map_or_else(stands_for, Result::ok).map(Value::Int)
 }

@@ -58,7 +58,6 @@ fn what_is_absent_is_not_found_and_a_bare_wrapper_cannot_be_serialized() {
     for absent in [
         "connection\0tls_version",
         "node\0id",
-        "xds\0route_name",
         "response\0code",
         "upstream\0address",
         "nothing",
