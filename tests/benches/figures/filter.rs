@@ -1,6 +1,8 @@
 //! `filter.http`: what a filter adds to the CPU time that Envoy takes for a request.
 //!
 //! One Envoy with a listener for each variant, which answers by itself, so that nothing is measured but the proxy.
+//! `outbound` is a plan that speaks of other services than the one asked for, `outbound_boundary` one that speaks of
+//! it, and with `outbound_tags` no policy routes anything, so that nothing of a request is read.
 //! `inbound1000` is a sidecar's plan in a mesh that has so many rules, ten of them for its own workload, as meshes
 //! are; for `inbound_own1000` all rules are for its own workload.
 
@@ -82,6 +84,7 @@ impl Costs<'_> {
 fn ratios(report: &mut Report, leaving: &Costs<'_>, arriving: &Costs<'_>) -> Outcome<()> {
     let noop = leaving.added("noop")?;
     report.at_most("filter.outbound.over_noop", leaving.added("outbound")? / noop, "ratio", 1.5);
+    report.put("filter.outbound_tags.over_noop", leaving.added("outbound_tags")? / noop, "ratio");
     report.put("filter.outbound_boundary.over_noop", leaving.added("outbound_boundary")? / noop, "ratio");
     let inbound = arriving.added("inbound1000")?;
     report.at_most("filter.inbound1000.over_noop", inbound / arriving.added("mtls_noop")?, "ratio", 2.3);

@@ -14,7 +14,7 @@ use super::certificates::Certificates;
 use super::ground::Ground;
 use super::listener::{ECHO, SAW, http, lua, rbac, wasm};
 use super::load::{Connection, request};
-use super::world::{compiled, own_rules, plans_of, routed};
+use super::world::{compiled, own_rules, plans_of, routed, unruled};
 
 /// The tags as the sidecar of a source in c1 sets them.
 const TAGS: [(&str, &str); 2] = [("x-source-cluster", "c1"), ("x-source-network", "n1")];
@@ -56,11 +56,14 @@ impl Variant {
     /// Those without TLS, as at a sidecar that requests leave by.
     pub(super) fn leaving(ground: &Ground) -> Outcome<Vec<Self>> {
         let plans = routed()?;
+        let tags =
+            Self::new("outbound_tags", Some(ours(ground, Role::Outbound, "outbound_tags", &unruled()?)?));
         let ours = |name: &str| ours(ground, Role::Outbound, name, &plans);
         let mut all = vec![Self::new("none", None), Self::new("none_again", None)];
         all.push(Self::new("noop", Some(wasm("http", "noop", &ground.noop, ""))));
         all.extend(rbacs(""));
         all.push(Self { proof: Proof::Sets("c0/"), ..Self::new("lua", Some(lua())) });
+        all.push(Self { host: QUIET, proof: Proof::Sets("c0/"), ..tags });
         let quiet = Self::new("outbound", Some(ours("outbound")?));
         all.push(Self { host: QUIET, proof: Proof::Sets("c0/"), ..quiet });
         let bound = Self::new("outbound_boundary", Some(ours("outbound_boundary")?));

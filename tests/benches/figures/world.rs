@@ -100,6 +100,11 @@ pub(super) fn routed() -> Outcome<ClusterPlans> {
     two(&[("s0", "routing: {boundary: Network}")])
 }
 
+/// Nothing is said of any service.
+pub(super) fn unruled() -> Outcome<ClusterPlans> {
+    two(&[])
+}
+
 /// s0 is shown to the network of the second cluster, s1 to none.
 pub(super) fn exposed() -> Outcome<ClusterPlans> {
     two(&[("s0", "exposure: {to: {networks: [n1]}}"), ("s1", "exposure: {to: {networks: []}}")])
