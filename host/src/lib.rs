@@ -24,3 +24,8 @@ pub mod stage;
 pub mod toolchain;
 pub mod walk;
 pub mod workspace;
+
+/// The page runs as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sandbox.md")]
+mod page {}
