@@ -45,7 +45,7 @@ fn second_start(wasm: &[u8], plans: &ClusterPlans) -> Outcome<f64> {
     const STARTS: usize = 101;
     let plan = plans.at(Role::Inbound, &"shop0".parse()?);
     let configuration = serde_json::to_vec(&plugin::configuration(Role::Inbound, &plan)?)?;
-    let node = Node { metadata: json!({"CLUSTER_ID": "c0", "NETWORK": "n0"}), ..Node::default() };
+    let node = node();
     let mut times = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
         let plugin = Plugin { configuration: configuration.clone(), ..Plugin::default() };
@@ -57,6 +57,14 @@ fn second_start(wasm: &[u8], plans: &ClusterPlans) -> Outcome<f64> {
     Ok(times[STARTS / 2])
 }
 
+/// The sidecar of a workload of s0.
+fn node() -> Node {
+    Node {
+        metadata: json!({"CLUSTER_ID": "c0", "NETWORK": "n0", "NAMESPACE": "shop0", "LABELS": {"app": "s0"}}),
+        ..Node::default()
+    }
+}
+
 /// Requests of a peer to a sidecar, through the real module, on one core.
 fn requests_per_second(
     wasm: &[u8],
@@ -64,10 +72,7 @@ fn requests_per_second(
     (peer, passes): (PeerCertificate, bool),
 ) -> Outcome<f64> {
     const REQUESTS: u32 = 200_000;
-    let node = Node {
-        metadata: json!({"CLUSTER_ID": "c0", "NETWORK": "n0", "NAMESPACE": "shop0", "LABELS": {"app": "s0"}}),
-        ..Node::default()
-    };
+    let node = node();
     let configuration = serde_json::to_vec(&plugin::configuration(
         Role::Inbound,
         &plans.at(Role::Inbound, &"shop0".parse()?),
