@@ -1,13 +1,15 @@
 //! An Envoy that does not give the peer's certificate away: all that needs no proof holds there, and nothing passes
 //! for proven.
 
+use isthmus::cert::{Hierarchy, Validity};
 use isthmus::envoy::WITHOUT_CERTIFICATES;
 use isthmus::lab::{Client, Get, Lab, Site};
 use isthmus::stage::{self, Stage};
 use isthmus_tests::example::{Example, module};
-use policy::Policy;
+use policy::{Mesh, Policy};
 
-use super::fetched;
+use super::forgery::{Shown, answers, ledger};
+use super::{envoy, fetched};
 
 /// Lets in whom the tag claims.
 const CLAIMED: &str = "
@@ -73,4 +75,60 @@ async fn an_envoy_without_certificates_holds_what_needs_no_proof_and_believes_no
     // Exposure at the gateway needs no proof; its client gets 503.
     assert_eq!(asked(&lab, &two, &Get::new("reports.payments", "/")).await.0, 503);
     lab.down().await.expect("all processes ended");
+}
+
+/// A trust domain for cluster2 alone, below the root of all.
+const ONE_ROOT: &str = "
+apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh1}
+spec:
+  clusters:
+  - {name: cluster1, network: network1}
+  - {name: cluster2, network: network1, trustDomain: two.example}
+  - {name: cluster3, network: network1}
+  services:
+    ledger.payments: {port: 8080, clusters: [cluster1]}
+";
+
+const VERIFIED: &str = "
+apiVersion: isthmus.dev/v1alpha1
+kind: CrossClusterPolicy
+metadata: {name: ledger, namespace: payments}
+spec:
+  services: [ledger]
+  access: {source: Verified, allow: [{name: treasury, from: [{clusters: [cluster2], namespaces: [treasury]}]}]}
+";
+
+#[tokio::test]
+async fn the_ca_of_another_cluster_gains_nothing_by_a_trust_domain_below_the_same_root() {
+    let (mesh, findings) = Mesh::read("mesh.yaml", ONE_ROOT);
+    let mesh = mesh.unwrap_or_else(|| panic!("{findings:?}"));
+    let (policies, findings) = Policy::read("ledger.yaml", VERIFIED, mesh.root_namespace());
+    assert_eq!(findings, []);
+    // Where the issuer is shown it tells who signed; where it is not, the domain proves nobody, not even its own.
+    for (binary, own) in [(fetched(WITHOUT_CERTIFICATES), "HTTP/1.1 403"), (envoy(), "HTTP/1.1 200")] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let site = Site::claim(stage::blueprint(&mesh, []), dir.path()).expect("a site");
+        let stage = Stage::set(&mesh, &site, &module()).expect("a stage");
+        stage.roll_out(&policies).expect("a rollout");
+        let now = time::OffsetDateTime::now_utc();
+        let lab = site.up(&binary, now).await.expect("the lab comes up");
+        let shown = |cluster: &str| {
+            let ca = Hierarchy::at(dir.path().join("ca")).intermediate(cluster).expect("a CA");
+            let validity = Validity::from(now, time::Duration::days(1));
+            let leaf = ca.leaf("spiffe://two.example/ns/treasury/sa/app", validity).expect("a leaf");
+            Shown { chain: leaf.chain, key: leaf.key }
+        };
+        let answer = |shown: &Shown| answers(dir.path(), ledger(&lab), shown, &["Connection: close"]);
+        let forged = answer(&shown("cluster3"));
+        assert!(
+            forged.starts_with("HTTP/1.1 403") && forged.contains("ledger/source-unverified"),
+            "{}: {forged}",
+            binary.display()
+        );
+        let honest = answer(&shown("cluster2"));
+        assert!(honest.starts_with(own), "{}: {honest}", binary.display());
+        lab.down().await.expect("all processes ended");
+    }
 }
