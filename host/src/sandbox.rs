@@ -42,7 +42,7 @@
 //!
 //! Hostcalls answer with Envoy's status codes, phase by phase; a module links with what its [`Abi`] has, and with no more.
 //! Where Envoy surprises, so does this: that is what it is for. The tests beside it name the rules. It does not have
-//! metadata frames of HTTP/2, the resolving of names, and the foreign functions that compress, sign and evaluate
+//! metadata frames of HTTP/2, the resolving of names, and the foreign functions that sign and that evaluate
 //! expressions, which a test can bring itself: [`Module::with_function`].
 
 mod abi;

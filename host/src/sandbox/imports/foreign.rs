@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::filter_state::{self, LifeSpan, Prototype};
@@ -52,7 +57,7 @@ pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) 
     let registered = call.state().functions.0.get(&name).cloned();
     let answer = match registered {
         Some(function) => function(&argument).ok_or(Status::BadArgument),
-        None => built_in(call.state_mut(), &name, &argument).map(|()| Vec::new()),
+        None => built_in(call.state_mut(), &name, &argument),
     };
     if answer == Err(Status::NotFound) && !is_built_in(&name) {
         return Err(Status::NotFound.into());
@@ -75,12 +80,17 @@ fn give(call: &mut Call<'_>, bytes: &[u8], slot: Slot) -> Answer {
 }
 
 fn is_built_in(name: &str) -> bool {
-    matches!(name, "clear_route_cache" | "declare_property" | "set_envoy_filter_state")
+    matches!(
+        name,
+        "clear_route_cache" | "compress" | "declare_property" | "set_envoy_filter_state" | "uncompress"
+    )
 }
 
 /// Those of Envoy act for the context that runs, not for the effective one, but for the declaring of properties.
-fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<(), Status> {
+fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>, Status> {
     match name {
+        "compress" => return compressed(argument),
+        "uncompress" => return uncompressed(argument),
         "clear_route_cache" if state.node.envoy.minor >= 33 => {
             let id = state.current;
             super::flow::refresh_route(state, id);
@@ -90,6 +100,23 @@ fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<(), Status
         "set_envoy_filter_state" => set_filter_state(state, argument),
         _ => Err(Status::NotFound),
     }
+    .map(|()| Vec::new())
+}
+
+/// A stream of zlib (RFC 1950), as Envoy makes it: at zlib's own level.
+fn compressed(bytes: &[u8]) -> Result<Vec<u8>, Status> {
+    let mut stream = ZlibEncoder::new(Vec::new(), Compression::default());
+    stream.write_all(bytes).and_then(|()| stream.finish()).ok().ok_or(Status::SerializationFailure)
+}
+
+/// What such a stream holds. One that is cut short or is none is refused, and so is what no guest could take.
+fn uncompressed(stream: &[u8]) -> Result<Vec<u8>, Status> {
+    /// The memory that a guest has at most.
+    const MOST: u64 = 1 << 30;
+    let mut bytes = Vec::new();
+    let mut stream = ZlibDecoder::new(stream).take(MOST);
+    stream.read_to_end(&mut bytes).ok().ok_or(Status::SerializationFailure)?;
+    Ok(bytes)
 }
 
 /// Declared values are the root's, and declared once. What a stream declares for itself never counts, as in Envoy.
