@@ -145,7 +145,13 @@ impl Eq for Headers {}
 
 impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut headers = Self::new();
+        /// Room for what a header takes, as most are small.
+        const USUAL: usize = 32;
+        let pairs = pairs.into_iter();
+        // And for some that filters add.
+        let count = pairs.size_hint().0 + 4;
+        let mut headers =
+            Self { text: Vec::with_capacity(count * USUAL), entries: Vec::with_capacity(count) };
         for (name, value) in pairs {
             headers.add(name, value);
         }

@@ -130,10 +130,11 @@ pub(super) fn property(call: &mut Call<'_>, path: Span, slot: Slot) -> Answer {
 
 /// The whole path is the key, NULs and all.
 pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answer {
-    let (path, value) = (call.copy(path)?, call.copy(value)?);
-    let key = format!("wasm.{}", String::from_utf8_lossy(&path));
+    let (path, state) = (call.read(path)?, call.state());
+    let declared = state.root(state.root_id()).and_then(|root| root.declared.get(path)).copied();
+    let key = ["wasm.", &String::from_utf8_lossy(path)].concat();
+    let value = call.copy(value)?;
     let state = call.state_mut();
-    let declared = state.root(state.root_id()).and_then(|root| root.declared.get(&path)).copied();
     let id = state.context_id();
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
     Ok(stream.filter_state.set(key, value, declared.unwrap_or_default())?)
