@@ -7,12 +7,13 @@ use policy::map::Map;
 use crate::host::{Host, Level, Reply};
 use crate::place::{self, Awaited, Next};
 use crate::settings::Settings;
+use crate::streams::Streams;
 
 /// Everything that a VM knows. The host numbers contexts, and never gives one number to two.
 #[derive(Debug, Default)]
 pub struct Contexts {
     roots: Map<u32, Root>,
-    streams: Map<u32, Stream>,
+    streams: Streams<Stream>,
     /// The roots that were ended and are kept, in the order in which they ended first.
     kept: Vec<u32>,
 }
@@ -71,7 +72,7 @@ impl Contexts {
         if host.header(crate::host::Headers::Request, "x-isthmus-trap").is_some() {
             std::process::abort();
         }
-        match self.streams.get_mut(&id) {
+        match self.streams.get_mut(id) {
             Some(stream) => place::request(&stream.settings, &mut stream.awaited, host),
             None => unknown(host),
         }
@@ -79,14 +80,14 @@ impl Contexts {
 
     /// The headers of an answer.
     pub fn answer(&mut self, id: u32, host: &impl Host) {
-        if let Some(stream) = self.streams.get(&id) {
+        if let Some(stream) = self.streams.get(id) {
             place::answer(&stream.settings, &stream.awaited, host);
         }
     }
 
     /// A new TCP connection.
     pub fn connection(&mut self, id: u32, host: &impl Host) -> Next {
-        match self.streams.get(&id) {
+        match self.streams.get(id) {
             Some(stream) => place::connection(&stream.settings, host),
             None => {
                 host.close();
@@ -97,7 +98,7 @@ impl Contexts {
 
     /// The end of a plugin or of a stream.
     pub fn delete(&mut self, id: u32) {
-        if self.streams.remove(&id).is_some() {
+        if self.streams.remove(id).is_some() {
             return;
         }
         let Some(root) = self.roots.get_mut(&id) else { return };

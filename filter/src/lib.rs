@@ -16,5 +16,6 @@ pub mod place;
 pub mod refusal;
 pub mod seen;
 pub mod settings;
+mod streams;
 pub mod tell;
 pub mod token;

@@ -9,9 +9,10 @@ use std::process::{ExitStatus, Stdio};
 use serde::Serialize;
 
 use crate::digest::sha256;
+use crate::sandbox::Abi;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::Workspace;
-pub use inspect::{Abi, Import, Inspected, ModuleError, inspect};
+pub use inspect::{Import, Inspected, ModuleError, inspect};
 
 /// What to build with and where to put it.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ mod soak;
 mod tokens;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use isthmus::build::inspect;
 use isthmus::cert::{KeyKind, Root, Validity};
@@ -18,7 +18,7 @@ use isthmus::plugin;
 use isthmus::sandbox::{
     Connection, Headers, HttpOutcome, LogLine, Module, Node, PeerCertificate, Plugin, StartError, Tls, Vm,
 };
-use isthmus::walk::{self, Offline, pure};
+use isthmus::walk::{self, Ground, Offline, pure};
 use isthmus_tests::example::{Example, module};
 use policy::Policy;
 use policy::plan::Role;
@@ -141,7 +141,8 @@ fn every_case_is_as_expected_and_as_evaluate_says() {
     let example = example();
     let plans = example.project.plans.as_ref().expect("plans");
     let now = time::OffsetDateTime::now_utc();
-    let mut offline = Offline::new(compiled().clone(), example.mesh(), plans, now).expect("an engine");
+    let mut offline =
+        Offline::on(Arc::new(Ground::new(compiled().clone(), example.mesh(), plans, now).expect("a ground")));
     for case in &example.suite.cases {
         let journeys = walk::journeys(example.mesh(), plans, &case.call).expect("a path");
         assert!(!journeys.is_empty(), "{} goes nowhere", case.name.value);

@@ -3,22 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Serialize;
 use wasmparser::{BinaryReaderError, ExternalKind, Parser, Payload, TypeRef, Validator};
 
-/// A version of the proxy-wasm ABI that a module can mark itself with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Abi {
-    /// 0.1.0.
-    #[serde(rename = "0.1.0")]
-    V0_1_0,
-    /// 0.2.0.
-    #[serde(rename = "0.2.0")]
-    V0_2_0,
-    /// 0.2.1, the newest that Envoy loads.
-    #[serde(rename = "0.2.1")]
-    V0_2_1,
-}
+use crate::sandbox::Abi;
 
 /// A module that Envoy will load: a valid proxy-wasm 0.2.1 filter that needs nothing but the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,16 +116,6 @@ impl Surface {
     }
 }
 
-impl fmt::Display for Abi {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V0_1_0 => "0.1.0",
-            Self::V0_2_0 => "0.2.0",
-            Self::V0_2_1 => "0.2.1",
-        })
-    }
-}
-
 impl fmt::Display for Import {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.module, self.name)
@@ -146,14 +123,9 @@ impl fmt::Display for Import {
 }
 
 fn marked_abi(exports: &BTreeSet<String>) -> Result<Abi, ModuleError> {
-    let marked = [
-        ("proxy_abi_version_0_2_1", Abi::V0_2_1),
-        ("proxy_abi_version_0_2_0", Abi::V0_2_0),
-        ("proxy_abi_version_0_1_0", Abi::V0_1_0),
-    ];
-    match marked.into_iter().find(|(export, _)| exports.contains(*export)) {
-        Some((_, Abi::V0_2_1)) => Ok(Abi::V0_2_1),
-        Some((_, found @ (Abi::V0_2_0 | Abi::V0_1_0))) => Err(ModuleError::OldAbi { found }),
+    match exports.iter().filter_map(|export| Abi::of_marker(export)).max() {
+        Some(Abi::V0_2_1) => Ok(Abi::V0_2_1),
+        Some(found @ (Abi::V0_2_0 | Abi::V0_1_0)) => Err(ModuleError::OldAbi { found }),
         None => Err(ModuleError::NoAbi),
     }
 }
@@ -168,7 +140,8 @@ fn joined(imports: &[Import]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Abi, ModuleError, inspect};
+    use super::{ModuleError, inspect};
+    use crate::sandbox::Abi;
 
     const MARKED: &str = r#"(func (export "proxy_abi_version_0_2_1"))"#;
     const ALLOCATOR: &str = r#"(func (export "malloc") (param i32) (result i32) (i32.const 0))"#;

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use super::{Abi, Built, MachinePath, MachinePaths, replace};
+use super::{Built, MachinePath, MachinePaths, replace};
+use crate::sandbox::Abi;
 
 fn built() -> Built {
     Built {

@@ -2,14 +2,19 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// A version of the ABI. Envoy finds it by the name of an export, which it never calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Abi {
     /// 0.1.0: header callbacks are not told of the end of the stream, and a missing header reads as empty.
+    #[serde(rename = "0.1.0")]
     V0_1_0,
     /// 0.2.0.
+    #[serde(rename = "0.2.0")]
     V0_2_0,
     /// 0.2.1: the guest can ask for the log level.
+    #[serde(rename = "0.2.1")]
     V0_2_1,
 }
 

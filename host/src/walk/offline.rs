@@ -113,17 +113,7 @@ impl<'m> Ground<'m> {
 type Door = (Rc<Vm>, Connection);
 
 impl<'m> Offline<'m> {
-    /// Makes a CA for every cluster; `plans` are those of the mesh [with that CA](Mesh::with_own_ca).
-    pub fn new(
-        module: Module,
-        mesh: &'m Mesh,
-        plans: &'m Plans,
-        now: time::OffsetDateTime,
-    ) -> Result<Self, OfflineError> {
-        Ok(Self::on(Arc::new(Ground::new(module, mesh, plans, now)?)))
-    }
-
-    /// Proxies of their own on ground that is there already.
+    /// Proxies of their own on this ground.
     pub fn on(ground: Arc<Ground<'m>>) -> Self {
         Self { ground, vms: BTreeMap::new() }
     }

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus::lab::{Get, Lab, Site};
 use isthmus::read::Project;
 use isthmus::sandbox::Module;
 use isthmus::stage::{self, Stage};
-use isthmus::walk::{self, Offline, Stop, pure};
+use isthmus::walk::{self, Ground, Offline, Stop, pure};
 use isthmus_tests::example::{Example, module};
 use policy::Policy;
 
@@ -32,7 +33,8 @@ async fn agree(example: &Example) -> BTreeMap<String, usize> {
     let wasm = std::fs::read(module()).expect("a module");
     let module = Module::compile(&wasm).expect("a module");
     let now = time::OffsetDateTime::now_utc();
-    let mut offline = Offline::new(module, stage.mesh(), &plans, now).expect("an engine");
+    let mut offline =
+        Offline::on(Arc::new(Ground::new(module, stage.mesh(), &plans, now).expect("a ground")));
     let mut reasons = BTreeMap::new();
     let mut number = 0;
     for case in &example.suite.cases {

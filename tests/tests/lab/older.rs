@@ -9,7 +9,7 @@ use isthmus_tests::example::{Example, module};
 use policy::{Mesh, Policy};
 
 use super::forgery::{Shown, answers, ledger};
-use super::{envoy, fetched};
+use super::{envoy, fetched, tokens};
 
 /// Lets in whom the tag claims.
 const CLAIMED: &str = "
@@ -91,20 +91,11 @@ spec:
     ledger.payments: {port: 8080, clusters: [cluster1]}
 ";
 
-const VERIFIED: &str = "
-apiVersion: isthmus.dev/v1alpha1
-kind: CrossClusterPolicy
-metadata: {name: ledger, namespace: payments}
-spec:
-  services: [ledger]
-  access: {source: Verified, allow: [{name: treasury, from: [{clusters: [cluster2], namespaces: [treasury]}]}]}
-";
-
 #[tokio::test]
 async fn the_ca_of_another_cluster_gains_nothing_by_a_trust_domain_below_the_same_root() {
     let (mesh, findings) = Mesh::read("mesh.yaml", ONE_ROOT);
     let mesh = mesh.unwrap_or_else(|| panic!("{findings:?}"));
-    let (policies, findings) = Policy::read("ledger.yaml", VERIFIED, mesh.root_namespace());
+    let (policies, findings) = Policy::read("ledger.yaml", tokens::POLICY, mesh.root_namespace());
     assert_eq!(findings, []);
     // Where the issuer is shown it tells who signed; where it is not, the domain proves nobody, not even its own.
     for (binary, own) in [(fetched(WITHOUT_CERTIFICATES), "HTTP/1.1 403"), (envoy(), "HTTP/1.1 200")] {

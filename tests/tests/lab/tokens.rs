@@ -33,7 +33,8 @@ spec:
     ledger.payments: {port: 8080, clusters: [cluster1]}
 ";
 
-const POLICY: &str = "
+/// The ledger lets in the treasury of cluster2, proven.
+pub(super) const POLICY: &str = "
 apiVersion: isthmus.dev/v1alpha1
 kind: CrossClusterPolicy
 metadata: {name: ledger, namespace: payments}
