@@ -13,7 +13,7 @@ impl Check {
         let project = common.project()?;
         match common.output {
             Output::Json => out.json(&render::findings_json(&project.findings)),
-            Output::Text | Output::Junit => {
+            Output::Text | Output::Junit | Output::Short => {
                 let shown = render::findings(&project.findings, &project.sources);
                 if !shown.is_empty() {
                     out.print(shown.trim_end());
