@@ -79,6 +79,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod trial;
 mod vm;
 mod wasi;
 mod workers;

@@ -15,7 +15,7 @@ use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
 use super::module::{ALLOCATORS, Module};
-use super::state::{Context, Deferred, Life, Root, State, Steer};
+use super::state::{Context, Deferred, Life, Root, Shown, State, Steer};
 
 /// A guest and the host's state for it.
 pub(crate) struct Instance {
@@ -101,6 +101,7 @@ impl Instance {
             next_tick: None,
             callouts: Callouts::default(),
             declared: BTreeMap::new(),
+            shown: Shown::Nothing,
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));
         // What is configured can be read when its context is made, then not before `on_configure`.

@@ -83,6 +83,16 @@ pub(crate) struct Root {
     pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
     pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
+    pub(crate) shown: Shown,
+}
+
+/// Which configuration a context has read last: Envoy holds it where it has the arguments of foreign functions too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    #[default]
+    Nothing,
+    Vm,
+    Plugin,
 }
 
 /// Where a root context is in its life.
@@ -180,6 +190,28 @@ impl State {
     pub(crate) fn root_id(&self) -> u32 {
         let id = self.context_id();
         self.stream_of(id).map_or(id, |stream| stream.root)
+    }
+
+    /// The configuration that the context `id` has read last.
+    pub(crate) fn shown(&self, id: u32) -> &[u8] {
+        let (shown, root) = match self.contexts.get(&id) {
+            Some(Context::Root(root)) => (root.shown, Some(root)),
+            Some(Context::Stream(stream)) => (stream.shown, None),
+            None => (Shown::Nothing, None),
+        };
+        match shown {
+            Shown::Nothing => &[],
+            Shown::Vm => &self.vm_configuration,
+            Shown::Plugin => root.map(|root| root.plugin.configuration.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn show(&mut self, id: u32, shown: Shown) {
+        match self.contexts.get_mut(&id) {
+            Some(Context::Root(root)) => root.shown = shown,
+            Some(Context::Stream(stream)) => stream.shown = shown,
+            None => {}
+        }
     }
 
     pub(crate) fn root(&self, id: u32) -> Option<&Root> {

@@ -9,6 +9,7 @@ use super::headers::Headers;
 use super::http::{Flow, Held};
 use super::message::Side;
 use super::outcome::LocalReply;
+use super::state::Shown;
 
 /// The details of the reply that Envoy sends for a stream whose filter has failed.
 pub(crate) const FAIL_STREAM: &str = "wasm_fail_stream";
@@ -24,6 +25,7 @@ pub(crate) struct Stream {
     pub(crate) filter_state: FilterState,
     pub(crate) protocol: Protocol,
     pub(crate) phase: Phase,
+    pub(crate) shown: Shown,
 }
 
 /// How far a stream has come, where attributes depend on it.
@@ -101,7 +103,16 @@ impl Stream {
     pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
         let filter_state = FilterState::on(&connection.filter_state);
         let policy = FailurePolicy::default();
-        Self { root, policy, connection, started, filter_state, protocol, phase: Phase::Request }
+        Self {
+            root,
+            policy,
+            connection,
+            started,
+            filter_state,
+            protocol,
+            phase: Phase::Request,
+            shown: Shown::Nothing,
+        }
     }
 
     pub(crate) fn http(&self) -> Option<&Http> {
