@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// The root whose configuration can be read now.
     pub(crate) configuring: Option<u32>,
     pub(crate) restriction: Restriction,
+    /// How the allocator has trapped in the callback that runs, which is the guest's last.
+    pub(crate) fallen: Option<wasmtime::Error>,
     /// A local reply was sent in the callback that runs, for any stream: its verdict is then a stop.
     pub(crate) stopped: bool,
     /// Notes what callbacks do, if the test wants that.
@@ -152,6 +154,7 @@ impl State {
             effective: 0,
             configuring: None,
             restriction: Restriction::None,
+            fallen: None,
             stopped: false,
             recorder: None,
             deferred: VecDeque::new(),

@@ -79,6 +79,9 @@ pub(crate) struct Replied {
 #[derive(Debug, Default)]
 pub(crate) struct L4 {
     pub(crate) paused: bool,
+    /// What the client has sent meanwhile, and whether it will send no more, where the TCP proxy behind the filter has
+    /// not seen the connection: until then nothing is read, and nobody dials.
+    pub(crate) unread: Option<(Vec<u8>, bool)>,
     pub(crate) closed: bool,
     /// The guest was told of its end.
     pub(crate) told: bool,

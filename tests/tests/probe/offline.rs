@@ -72,6 +72,8 @@ fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<St
         };
         dialled |= sent.is_ok_and(|outcome| !outcome.closed && outcome.action == Action::Continue);
         *(if step.from_client { &mut ended } else { &mut closed }) |= end;
+        let _ticked = vm.advance(vm.tick_period());
+        dialled |= !stream.outcome().closed && stream.outcome().action == Action::Continue;
     }
     let gone = stream.outcome().closed;
     let upstream =

@@ -60,10 +60,10 @@ pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) 
         None => built_in(call.state_mut(), &name, &argument),
     };
     if answer == Err(Status::NotFound) && !is_built_in(&name) {
-        return Err(Status::NotFound.into());
+        return Err(Status::NotFound);
     }
     give(call, answer.as_deref().unwrap_or_default(), slot)?;
-    answer.map(drop).map_err(Into::into)
+    answer.map(drop)
 }
 
 /// A guest that does not care for the answer says nowhere to put it.

@@ -46,7 +46,7 @@ pub(super) fn buffer_bytes(call: &mut Call<'_>, buffer: u32, (start, max): (u32,
 pub(super) fn buffer_status(call: &mut Call<'_>, buffer: u32, length: u32, flags: u32) -> Answer {
     let bytes = buffer_of(call.state_mut(), buffer)?.len();
     call.write_u32(length, u32::try_from(bytes).unwrap_or(u32::MAX))?;
-    Ok(call.write_u32(flags, 0)?)
+    call.write_u32(flags, 0)
 }
 
 /// ABI 0.1.0 has one hostcall for both configurations: the plugin's while it is configured, the VM's at any other time.
@@ -73,7 +73,7 @@ pub(super) fn set_buffer_bytes(
     match start as usize {
         0 => drop(body.splice(..body.len().min(length as usize), bytes)),
         start if start >= body.len() => body.extend(bytes),
-        _ => return Err(Status::BadArgument.into()),
+        _ => return Err(Status::BadArgument),
     }
     Ok(())
 }
@@ -142,25 +142,25 @@ pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answ
     let state = call.state_mut();
     let id = state.context_id();
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
-    Ok(stream.filter_state.set(key, value, declared.unwrap_or_default())?)
+    stream.filter_state.set(key, value, declared.unwrap_or_default())
 }
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
     let state = call.state();
     let (value, written) = state.world.data().get(&state.vm_id, call.read(key)?)?;
     call.give(&value, slot)?;
-    Ok(call.write_u32(cas, written)?)
+    call.write_u32(cas, written)
 }
 
 pub(super) fn set_shared_data(call: &mut Call<'_>, key: Span, value: Span, cas: u32) -> Answer {
     let (key, value) = (call.copy(key)?, call.copy(value)?);
     let state = call.state();
-    Ok(state.world.data().set(&state.vm_id, &key, &value, cas)?)
+    state.world.data().set(&state.vm_id, &key, &value, cas)
 }
 
 pub(super) fn define_metric(call: &mut Call<'_>, kind: u32, name: Span, ret: u32) -> Answer {
     let name = call.copy(name)?;
     let state = call.state_mut();
     let id = state.metrics.define(state.world.registry(), kind, &name)?;
-    Ok(call.write_u32(ret, id)?)
+    call.write_u32(ret, id)
 }
