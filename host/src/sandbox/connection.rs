@@ -106,7 +106,7 @@ pub enum Direction {
 }
 
 /// One configured filter: what Envoy's `PluginConfig` says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plugin {
     /// `plugin_name`.
     pub name: String,
