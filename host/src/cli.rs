@@ -10,10 +10,12 @@ mod lab;
 mod out;
 mod page;
 mod rollout;
+mod rotate;
 mod sandbox;
 mod setup;
 mod test;
 mod token_key;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,6 +106,11 @@ enum Verb {
 enum MeshVerb {
     /// Make the root CA and an intermediate for each cluster
     Certs(certs::Certs),
+    /// Change an intermediate, or the root without breaking trust
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
+    /// Say of each pair of clusters whether one accepts the workloads of the other, and why not
+    Trust(trust::Trust),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -170,6 +177,8 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Test(verb) => verb.run(&common, out),
         Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
