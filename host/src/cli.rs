@@ -4,6 +4,7 @@ mod build;
 mod certs;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod lab;
 mod out;
@@ -68,6 +69,8 @@ enum Output {
     Json,
     /// For CI: the report of `test`
     Junit,
+    /// Only what is wrong, a line each: the report of `doctor`
+    Short,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +88,8 @@ enum Verb {
     /// What a mesh of several clusters needs
     #[command(subcommand)]
     Mesh(MeshVerb),
+    /// Say what is wrong in a mesh that exists
+    Doctor(doctor::Doctor),
     /// Bring the plans to every cluster
     Rollout(rollout::Rollout),
     /// Real Envoys on this machine that play the clusters
@@ -156,8 +161,13 @@ fn describe(command: &mut clap::Command, out: &mut String) {
 
 fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
     let common = cli.common;
-    if common.output == Output::Junit && !matches!(cli.verb, Verb::Test(_)) {
-        out.say("error: -o junit is for `isthmus test`: write -o text or -o json here");
+    let elsewhere = match common.output {
+        Output::Junit if !matches!(cli.verb, Verb::Test(_)) => Some(("junit", "test")),
+        Output::Short if !matches!(cli.verb, Verb::Doctor(_)) => Some(("short", "doctor")),
+        Output::Text | Output::Json | Output::Junit | Output::Short => None,
+    };
+    if let Some((output, verb)) = elsewhere {
+        out.say(&format!("error: -o {output} is for `isthmus {verb}`: write -o text or -o json here"));
         return Ok(Exit::Usage);
     }
     match cli.verb {
@@ -170,6 +180,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
+        Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),

@@ -28,7 +28,7 @@ impl Check {
             Output::Json => {
                 out.json(&with_certificates(render::findings_json(&project.findings), &certificates));
             }
-            Output::Text | Output::Junit => {
+            Output::Text | Output::Junit | Output::Short => {
                 let shown = render::findings(&project.findings, &project.sources);
                 if !shown.is_empty() {
                     out.print(shown.trim_end());

@@ -140,7 +140,7 @@ impl Root {
         if self.status {
             match output {
                 Output::Json => out.json(&as_json(under_way.as_ref())),
-                Output::Text | Output::Junit => tell(under_way.as_ref(), out),
+                Output::Text | Output::Junit | Output::Short => tell(under_way.as_ref(), out),
             }
             return Ok(Exit::Yes);
         }

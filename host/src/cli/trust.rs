@@ -30,7 +30,7 @@ impl Trust {
         let cells = matrix(&sides, super::now());
         match common.output {
             Output::Json => out.json(&as_json(&cells)),
-            Output::Text | Output::Junit => as_text(&sides, &cells, out),
+            Output::Text | Output::Junit | Output::Short => as_text(&sides, &cells, out),
         }
         Ok(if cells.iter().all(|cell| cell.result.is_ok()) { Exit::Yes } else { Exit::No })
     }
