@@ -220,6 +220,35 @@ fn a_change_that_was_cut_short_is_told_and_ended_by_the_same_command() {
     all_accepted(&hierarchy, &[hold(&hierarchy, "cluster1", NOW)], NOW).expect("accepted");
 }
 
+#[test]
+fn a_rotation_can_be_turned_back_before_its_last_step() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (hierarchy, mut rotation) = begun(dir.path());
+    let mut held: Vec<Held> = NAMES.iter().map(|name| hold(&hierarchy, name, NOW)).collect();
+    for (level, name) in
+        [Level::Both, Level::Signed].into_iter().flat_map(|level| NAMES.map(|name| (level, name)))
+    {
+        hierarchy.advance(&mut rotation, (name, level), signing(NOW)).expect("a step");
+        held.push(hold(&hierarchy, name, NOW));
+    }
+    for name in NAMES {
+        fs::remove_dir_all(hierarchy.cluster(name)).expect("removed");
+        fs::rename(dir.path().join(format!("{name}.old")), hierarchy.cluster(name)).expect("put back");
+        held.push(hold(&hierarchy, name, NOW));
+        all_accepted(&hierarchy, &held, NOW).expect("everybody");
+    }
+    assert!(under_way(&hierarchy).standing().clusters.values().all(|level| *level == Level::Both));
+    let later = NOW + LEAF_LIFETIME;
+    let old = fs::read_to_string(dir.path().join("root-cert.pem")).expect("a root");
+    held = NAMES.iter().map(|name| hold(&hierarchy, name, later)).collect();
+    for name in NAMES {
+        fs::write(hierarchy.cluster(name).join("root-cert.pem"), &old).expect("a file");
+        all_accepted(&hierarchy, &held, later).expect("everybody");
+    }
+    fs::remove_dir_all(dir.path().join("root.new")).expect("removed");
+    hierarchy.ensure(&NAMES, quick(), later).expect("as it was");
+}
+
 /// What the last step moves, in its order.
 const MOVES: [(&str, &str); 4] = [
     ("root-key.pem", "root.old/root-key.pem"),
