@@ -10,6 +10,7 @@ mod command;
 pub mod coverage;
 pub mod digest;
 pub mod envoy;
+pub mod kube;
 pub mod lab;
 pub mod mutate;
 pub mod native;
