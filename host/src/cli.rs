@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod explain;
 mod lab;
+mod mesh_render;
 mod out;
 mod page;
 mod rollout;
@@ -99,6 +100,8 @@ enum Verb {
 enum MeshVerb {
     /// Make the root CA and an intermediate for each cluster
     Certs(certs::Certs),
+    /// Render what every cluster needs: Istio, its gateways, what they expose, and names
+    Render(mesh_render::MeshRender),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -160,6 +163,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Test(verb) => verb.run(&common, out),
         Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod digest;
 pub mod envoy;
 pub mod lab;
+pub mod manifest;
 pub mod mutate;
 pub mod native;
 pub mod plugin;
