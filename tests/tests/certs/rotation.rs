@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use time::{Duration, OffsetDateTime};
 
-use super::{NOW, accepts, files, leaf, makes, openssl, quick, told};
+use super::{NOW, accepts, files, isthmus, leaf, makes, openssl, quick, told};
 
 const NAMES: [&str; 3] = ["cluster1", "cluster2", "cluster3"];
 
@@ -218,6 +218,97 @@ fn a_change_that_was_cut_short_is_told_and_ended_by_the_same_command() {
     hierarchy.rotate_intermediate("cluster1", None, quick(), NOW).expect("a new one");
     assert!(!half.exists());
     all_accepted(&hierarchy, &[hold(&hierarchy, "cluster1", NOW)], NOW).expect("accepted");
+}
+
+#[test]
+fn a_cluster_that_comes_during_a_rotation_waits_until_it_has_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (hierarchy, _) = begun(dir.path());
+    let before = files(dir.path());
+    hierarchy.ensure(&NAMES, quick(), NOW).expect("the others are as they were");
+    let more = [&NAMES[..], &["cluster4"]].concat();
+    let said = told(&hierarchy.ensure(&more, quick(), NOW).expect_err("it waits"));
+    assert!(said.contains("cluster4 has no intermediate") && said.contains("--status"), "{said}");
+    assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certs = dir.path().display().to_string();
+    let run = |verb: &[&str]| isthmus(&[verb, &["-f", "examples/two-clusters", "--certs", &certs]].concat());
+    let rotate = |more: &[&str]| run(&[&["mesh", "rotate", "root", "--key", "p256"], more].concat());
+    let trusted = || {
+        let (code, said, _) = run(&["mesh", "trust"]);
+        assert_eq!((code, said.matches("yes").count()), (0, 4), "{said}");
+    };
+    assert_eq!(run(&["mesh", "certs", "--key", "p256"]).0, 0);
+    assert_eq!(rotate(&["--status"]).1, "no rotation of the root is under way\n");
+    let (code, said, next) = rotate(&["--cluster", "cluster2"]);
+    assert_eq!(code, 0, "{next}");
+    assert_eq!(
+        said,
+        "new root: O=Istio, CN=Root CA 2\ncluster2 trusts both roots, signs under the old root\n"
+    );
+    let (code, _, refused) = rotate(&["--cluster", "cluster2", "--applied"]);
+    assert_eq!(code, 1);
+    assert!(refused.contains("as cluster1 would refuse its workloads"), "{refused}");
+    trusted();
+    let (_, said, next) = rotate(&[]);
+    assert_eq!(said, "cluster1 trusts both roots, signs under the old root\n");
+    assert!(next.contains("ISTIO_MULTIROOT_MESH=true"), "{next}");
+    let (code, _, refused) = rotate(&[]);
+    assert!(code == 1 && refused.contains("then say --applied"), "{refused}");
+    assert_eq!(rotate(&["--applied"]).0, 0);
+    trusted();
+    let status: serde_json::Value =
+        serde_json::from_str(&rotate(&["--status", "-o", "json"]).1).expect("JSON");
+    let cluster1 =
+        serde_json::json!({"name": "cluster1", "trustsOld": true, "trustsNew": true, "signsUnder": "new"});
+    assert_eq!((&status["kind"], &status["clusters"][0]), (&"RootRotation".into(), &cluster1));
+    let (code, _, refused) = rotate(&["--applied"]);
+    assert!(
+        code == 1 && refused.contains("workloads may hold certificates under the old root until"),
+        "{refused}"
+    );
+    assert_eq!(rotate(&["--applied", "--leaf-lifetime", "soon"]).0, 2);
+    let (code, said, _) = rotate(&["--applied", "--leaf-lifetime", "0s"]);
+    assert!(code == 0 && said.ends_with("O=Istio, CN=Root CA 2 is the root\n"), "{said}");
+    trusted();
+    assert!(dir.path().join("root.old/root-key.pem").exists());
+    assert_eq!(rotate(&["--drop"]).1, "removed the root before this one\n");
+    assert_eq!(rotate(&["--drop"]).0, 1);
+    let (_, said, _) = run(&["mesh", "certs", "--key", "p256"]);
+    assert!(said.starts_with("kept root of mesh1\nkept intermediate of cluster1"), "{said}");
+}
+
+#[test]
+fn a_rotation_can_be_turned_back_before_its_last_step() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (hierarchy, mut rotation) = begun(dir.path());
+    let mut held: Vec<Held> = NAMES.iter().map(|name| hold(&hierarchy, name, NOW)).collect();
+    for (level, name) in
+        [Level::Both, Level::Signed].into_iter().flat_map(|level| NAMES.map(|name| (level, name)))
+    {
+        hierarchy.advance(&mut rotation, (name, level), signing(NOW)).expect("a step");
+        held.push(hold(&hierarchy, name, NOW));
+    }
+    for name in NAMES {
+        fs::remove_dir_all(hierarchy.cluster(name)).expect("removed");
+        fs::rename(dir.path().join(format!("{name}.old")), hierarchy.cluster(name)).expect("put back");
+        held.push(hold(&hierarchy, name, NOW));
+        all_accepted(&hierarchy, &held, NOW).expect("everybody");
+    }
+    assert!(under_way(&hierarchy).standing().clusters.values().all(|level| *level == Level::Both));
+    let later = NOW + LEAF_LIFETIME;
+    let old = fs::read_to_string(dir.path().join("root-cert.pem")).expect("a root");
+    held = NAMES.iter().map(|name| hold(&hierarchy, name, later)).collect();
+    for name in NAMES {
+        fs::write(hierarchy.cluster(name).join("root-cert.pem"), &old).expect("a file");
+        all_accepted(&hierarchy, &held, later).expect("everybody");
+    }
+    fs::remove_dir_all(dir.path().join("root.new")).expect("removed");
+    hierarchy.ensure(&NAMES, quick(), later).expect("as it was");
 }
 
 /// What the last step moves, in its order.
