@@ -3,7 +3,7 @@ package main
 
 import (
 	"encoding/binary"
-	"fmt"
+	"strconv"
 	"time"
 	"unsafe"
 )
@@ -123,7 +123,7 @@ func count() {
 	var value uint64
 	hostIncrement(calls, 1)
 	hostMetric(calls, unsafe.Pointer(&value))
-	say(fmt.Sprintf("counted: %d", value))
+	say("counted: " + strconv.FormatUint(value, 10))
 }
 
 func share(path string) {
