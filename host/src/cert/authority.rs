@@ -134,8 +134,9 @@ impl Intermediate {
             .try_into()
             .map(SanType::URI)
             .map_err(|source| CertError::Make { what: what(), source })?;
-        let (certificate, key) =
-            self.sign(vec![name], serial()?, validity).map_err(|source| CertError::Make { what: what(), source })?;
+        let (certificate, key) = self
+            .sign(vec![name], serial()?, validity)
+            .map_err(|source| CertError::Make { what: what(), source })?;
         Ok(Leaf { chain: certificate + &self.chain(), key: key.serialize_pem() })
     }
 

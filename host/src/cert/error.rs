@@ -107,7 +107,9 @@ pub enum CertError {
         path: PathBuf,
     },
     /// A change of a cluster's files was cut short.
-    #[error("{path} was left half done: `isthmus mesh rotate intermediate {cluster}` or `rotate root` ends it")]
+    #[error(
+        "{path} was left half done: `isthmus mesh rotate intermediate {cluster}` or `rotate root` ends it"
+    )]
     HalfDone {
         /// What was left.
         path: PathBuf,
@@ -136,7 +138,9 @@ pub enum CertError {
         path: PathBuf,
     },
     /// The files of a cluster fit no step of a rotation.
-    #[error("{path} fits no step of the rotation: its root-cert.pem must hold the old root, the new one or both, and one of them must have signed it")]
+    #[error(
+        "{path} fits no step of the rotation: its root-cert.pem must hold the old root, the new one or both, and one of them must have signed it"
+    )]
     OffTrack {
         /// The cluster's directory.
         path: PathBuf,

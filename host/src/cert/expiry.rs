@@ -38,7 +38,12 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    fn of(path: PathBuf, certificate: &Certificate, remedy: String, when: (OffsetDateTime, Duration)) -> Self {
+    fn of(
+        path: PathBuf,
+        certificate: &Certificate,
+        remedy: String,
+        when: (OffsetDateTime, Duration),
+    ) -> Self {
         let (now, warning) = when;
         let (begins, ends) = (certificate.not_before(), certificate.not_after());
         let life = match () {

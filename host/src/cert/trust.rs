@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
-use time::{Duration, OffsetDateTime};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use time::{Duration, OffsetDateTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::authority::{Intermediate, Validity};
@@ -27,7 +27,9 @@ pub enum Distrust {
     #[error("what it leads to has the name of a trusted CA and another key")]
     OtherKey,
     /// Several CAs are called the same, and the one that is tried is the wrong one.
-    #[error("several CAs are called {name:?} and nothing in what they signed says which: proxies try the first")]
+    #[error(
+        "several CAs are called {name:?} and nothing in what they signed says which: proxies try the first"
+    )]
     Ambiguous {
         /// The name.
         name: String,

@@ -132,7 +132,8 @@ fn issuers(mesh: &Mesh, hierarchy: &Hierarchy, now: OffsetDateTime) -> anyhow::R
     let of = |cluster: &Cluster| {
         let name = cluster.name.as_str();
         let side = Side::of(name, cluster.trust_domain.as_str(), &hierarchy.bundle(name)?, now)?;
-        let issuer = side.issuer().with_context(|| format!("the intermediate of {name} has no readable name"))?;
+        let issuer =
+            side.issuer().with_context(|| format!("the intermediate of {name} has no readable name"))?;
         ensure!(
             cluster.issuers.iter().any(|listed| listed.as_str() == issuer),
             "the intermediate of {name} in {} is called {issuer:?}, which mesh.yaml does not list: without it requests \

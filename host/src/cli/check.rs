@@ -25,7 +25,9 @@ impl Check {
         let project = common.project()?;
         let certificates = self.certificates(&project)?;
         match common.output {
-            Output::Json => out.json(&with_certificates(render::findings_json(&project.findings), &certificates)),
+            Output::Json => {
+                out.json(&with_certificates(render::findings_json(&project.findings), &certificates))
+            }
             Output::Text | Output::Junit | Output::Short => {
                 let shown = render::findings(&project.findings, &project.sources);
                 if !shown.is_empty() {

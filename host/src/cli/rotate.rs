@@ -90,7 +90,11 @@ impl Intermediate {
     fn run(self, mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Exit> {
         let cluster = &self.cluster;
         let names = certs::names(mesh);
-        ensure!(names.contains(&cluster.as_str()), "cluster {cluster} is not in mesh.yaml: it has {}", names.join(", "));
+        ensure!(
+            names.contains(&cluster.as_str()),
+            "cluster {cluster} is not in mesh.yaml: it has {}",
+            names.join(", ")
+        );
         if self.drop {
             let gone = hierarchy.drop_intermediate(cluster)?;
             out.print(&if gone {
@@ -102,7 +106,10 @@ impl Intermediate {
         }
         let (root_key, options) = (self.ca.root_key.as_deref(), self.ca.key.options());
         hierarchy.rotate_intermediate(cluster, root_key, options, super::now())?;
-        out.print(&format!("made a new intermediate of {cluster} in {}", hierarchy.cluster(cluster).display()));
+        out.print(&format!(
+            "made a new intermediate of {cluster} in {}",
+            hierarchy.cluster(cluster).display()
+        ));
         out.say(&format!(
             "the one before is kept in {cluster}.old; now bring the new one to {cluster}: isthmus mesh certs --secrets, \
              then kubectl apply; istiod takes it without a restart. When all is well: isthmus mesh rotate intermediate \
@@ -122,7 +129,11 @@ impl Root {
         let names = certs::names(mesh);
         if self.drop {
             let gone = hierarchy.drop_root(&names)?;
-            out.print(if gone { "removed the root before this one" } else { "no root is kept that could go" });
+            out.print(if gone {
+                "removed the root before this one"
+            } else {
+                "no root is kept that could go"
+            });
             return Ok(if gone { Exit::Yes } else { Exit::No });
         }
         let under_way = hierarchy.rotation(&names)?;
@@ -135,7 +146,11 @@ impl Root {
         }
         let mut rotation = match under_way {
             Some(rotation) => {
-                ensure!(self.root_cert.is_none(), "a rotation is under way, to {:?}: end it first", rotation.new_root().name());
+                ensure!(
+                    self.root_cert.is_none(),
+                    "a rotation is under way, to {:?}: end it first",
+                    rotation.new_root().name()
+                );
                 rotation
             }
             None => self.begin(&names, hierarchy, out)?,
@@ -153,7 +168,8 @@ impl Root {
     }
 
     fn go_on(self, hierarchy: &Hierarchy, rotation: &mut Rotation, out: &mut Out) -> anyhow::Result<Exit> {
-        let through = |rotation: &Rotation| rotation.standing().clusters.values().all(|at| *at == Level::After);
+        let through =
+            |rotation: &Rotation| rotation.standing().clusters.values().all(|at| *at == Level::After);
         let ask = Ask {
             clusters: &self.clusters,
             applied: self.applied,
@@ -219,7 +235,8 @@ fn tell(rotation: Option<&Rotation>, out: &mut Out) {
 }
 
 fn as_json(rotation: Option<&Rotation>) -> Value {
-    let mut status = json!({"apiVersion": policy::API_VERSION, "kind": "RootRotation", "underWay": rotation.is_some()});
+    let mut status =
+        json!({"apiVersion": policy::API_VERSION, "kind": "RootRotation", "underWay": rotation.is_some()});
     if let Some(rotation) = rotation {
         let cluster = |(name, level): (&String, &Level)| {
             let (both, new) = (matches!(level, Level::Both | Level::Signed), *level >= Level::Signed);
@@ -240,7 +257,12 @@ fn as_json(rotation: Option<&Rotation>) -> Value {
 
 /// A time such as `24h`: a whole number and s, m, h or d.
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time: write a whole number and s, m, h or d, such as {}h", LEAF_LIFETIME.whole_hours());
+    let wrong = || {
+        format!(
+            "{text:?} is no time: write a whole number and s, m, h or d, such as {}h",
+            LEAF_LIFETIME.whole_hours()
+        )
+    };
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let seconds = match unit {
         "s" => 1,
