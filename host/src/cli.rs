@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod lab;
+mod mesh_render;
 mod out;
 mod page;
 mod rollout;
@@ -114,6 +115,8 @@ enum MeshVerb {
     Rotate(rotate::Rotate),
     /// Say of each pair of clusters whether one accepts the workloads of the other, and why not
     Trust(trust::Trust),
+    /// Render what every cluster needs: Istio, its gateways, what they expose, and names
+    Render(mesh_render::MeshRender),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -182,6 +185,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),

@@ -5,6 +5,7 @@
 //! looked at has not passed.
 
 mod access;
+mod authority;
 mod code;
 mod control;
 mod gateways;
@@ -157,6 +158,12 @@ const TESTS: &[(Code, Test)] = &[
     (Code::Settings, control::settings),
     (Code::TrustDomain, control::trust_domain),
     (Code::WayToIstiod, control::way_to_istiod),
+    (Code::CaSecret, authority::present),
+    (Code::CaSound, authority::sound),
+    (Code::CaLasting, authority::lasting),
+    (Code::CaTelling, authority::telling),
+    (Code::CaTrusted, authority::trusted),
+    (Code::CaSpread, authority::spread),
     (Code::RemoteSecret, secrets::present),
     (Code::RemoteSecretName, secrets::named),
     (Code::RemoteSecretServer, secrets::server),

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod envoy;
 pub mod kube;
 pub mod lab;
+pub mod manifest;
 pub mod mutate;
 pub mod native;
 pub mod plugin;

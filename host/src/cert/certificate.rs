@@ -43,6 +43,8 @@ pub struct Constraints {
     pub path_length: Option<u32>,
     /// Its key may sign certificates; also where it says nothing of that.
     pub signs: bool,
+    /// It is for TLS clients and servers; also where it says nothing of that.
+    pub tls: bool,
 }
 
 /// The hosts of URIs that may and may not stand in certificates below it.
@@ -84,6 +86,7 @@ impl Certificate {
         let (key_id, (issuer_key_id, issuer_serial), uris) = identifiers(&parsed);
         let basic = parsed.basic_constraints().ok()?;
         let usage = parsed.key_usage().ok()?;
+        let extended = parsed.extended_key_usage().ok()?;
         Some(Self {
             name: named(parsed.subject()),
             subject: parsed.subject().as_raw().to_vec(),
@@ -99,6 +102,7 @@ impl Certificate {
                 authority: basic.as_ref().is_some_and(|basic| basic.value.ca),
                 path_length: basic.and_then(|basic| basic.value.path_len_constraint),
                 signs: usage.is_none_or(|usage| usage.value.key_cert_sign()),
+                tls: extended.is_none_or(|usage| usage.value.client_auth && usage.value.server_auth),
             },
             uris,
             text,
@@ -188,9 +192,8 @@ fn identifiers(parsed: &X509Certificate<'_>) -> (Option<Vec<u8>>, IssuerIdentifi
             issuer = (key, id.authority_cert_serial.map(<[u8]>::to_vec));
         } else if let ParsedExtension::NameConstraints(names) = found {
             let of = |subtrees: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>>| {
-                let uri = |base: &GeneralName<'_>| match base {
-                    GeneralName::URI(host) => Some((*host).to_owned()),
-                    _ => None,
+                let uri = |base: &GeneralName<'_>| {
+                    if let GeneralName::URI(host) = base { Some((*host).to_owned()) } else { None }
                 };
                 subtrees.iter().flatten().filter_map(|subtree| uri(&subtree.base)).collect()
             };

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use rcgen::{KeyPair, PublicKeyData as _};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::store::{self, Mode};
@@ -45,8 +47,15 @@ impl CaKey {
 
     /// The key, ready to sign; `path` is where it was read.
     pub(super) fn pair(&self, path: &Path) -> Result<KeyPair, CertError> {
-        let block = self.block().unwrap_or(self.text());
-        KeyPair::from_pem(block).map_err(|source| CertError::NotAKey { path: path.to_owned(), source })
+        let not_one = |source| CertError::NotAKey { path: path.to_owned(), source };
+        let unread = || not_one(rcgen::Error::CouldNotParseKeyPair);
+        let key = PrivateKeyDer::from_pem_slice(self.0.as_bytes()).map_err(|_cause| unread())?;
+        // The label says how the key is written; openssl and istiod believe it, so it must be so.
+        let written = PrivateKeyDer::try_from(key.secret_der()).map_err(|_cause| unread())?;
+        if std::mem::discriminant(&key) != std::mem::discriminant(&written) {
+            return Err(unread());
+        }
+        KeyPair::try_from(key.secret_der()).map_err(not_one)
     }
 
     /// The same, where the key must belong to a certificate.
@@ -62,16 +71,5 @@ impl CaKey {
     pub(super) fn is_as_istiod_reads(&self) -> Result<(), Flaw> {
         let first = self.0.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"));
         if first.is_some_and(|(label, _)| LABELS.contains(&label)) { Ok(()) } else { Err(Flaw::KeyForm) }
-    }
-
-    /// The block that holds the key: openssl writes parameters before some.
-    fn block(&self) -> Option<&str> {
-        let blocks = LABELS.iter().filter_map(|label| {
-            let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-            let start = self.0.find(&begin)?;
-            let length = self.0.get(start..)?.find(&end)? + end.len();
-            self.0.get(start..start + length)
-        });
-        blocks.into_iter().next()
     }
 }

@@ -1,7 +1,7 @@
 //! Whether one cluster accepts the certificate of a workload of another, and why not.
 //!
 //! A path is validated by rustls-webpki. What that leaves out, and Envoy's library (as OpenSSL) does not, is checked
-//! besides: the root's own dates, constraints and key usage, `keyCertSign` of every CA, and that by name and key
+//! besides: the root's own dates, constraints and usages, `keyCertSign` of every CA, and that by name and key
 //! identifiers the same CA is found, since those libraries try one issuer only.
 
 use std::path::Path;
@@ -115,6 +115,9 @@ pub fn judge(
     let path = path(leaf, presented, anchors, now).map_err(|error| explained(error, leaf, presented, now))?;
     let mut child = leaf;
     for (below, parent) in path.iter().enumerate() {
+        if !parent.constraints().signs {
+            return Err(Distrust::NoCertSign { name: parent.name().to_owned() });
+        }
         let tried = tried(child, anchors, presented, now);
         if tried.is_none_or(|tried| tried.spki != parent.spki) {
             return Err(Distrust::Ambiguous { name: parent.name().to_owned() });
@@ -173,13 +176,12 @@ fn tried<'c>(
 }
 
 fn check_authority(authority: &Certificate, below: usize, now: OffsetDateTime) -> Result<(), Distrust> {
-    let name = || authority.name().to_owned();
     let constraints = authority.constraints();
     if !constraints.authority {
-        return Err(Distrust::NotAuthority { name: name() });
+        return Err(Distrust::NotAuthority { name: authority.name().to_owned() });
     }
-    if !constraints.signs {
-        return Err(Distrust::NoCertSign { name: name() });
+    if !constraints.tls {
+        return Err(Distrust::Usage);
     }
     if constraints.path_length.is_some_and(|most| below > usize::try_from(most).unwrap_or(usize::MAX)) {
         return Err(Distrust::PathLength);

@@ -26,7 +26,7 @@ impl Check {
         let certificates = self.certificates(&project)?;
         match common.output {
             Output::Json => {
-                out.json(&with_certificates(render::findings_json(&project.findings), &certificates))
+                out.json(&with_certificates(render::findings_json(&project.findings), &certificates));
             }
             Output::Text | Output::Junit | Output::Short => {
                 let shown = render::findings(&project.findings, &project.sources);
@@ -94,8 +94,8 @@ fn with_certificates(mut findings: Value, certificates: &[Expiry]) -> Value {
             "hint": expiry.remedy,
         })
     };
-    if !certificates.is_empty() {
-        findings["certificates"] = certificates.iter().map(item).collect();
+    if let Some(findings) = findings.as_object_mut().filter(|_| !certificates.is_empty()) {
+        findings.insert("certificates".to_owned(), certificates.iter().map(item).collect());
     }
     findings
 }

@@ -235,24 +235,27 @@ fn tell(rotation: Option<&Rotation>, out: &mut Out) {
 }
 
 fn as_json(rotation: Option<&Rotation>) -> Value {
-    let mut status =
-        json!({"apiVersion": policy::API_VERSION, "kind": "RootRotation", "underWay": rotation.is_some()});
-    if let Some(rotation) = rotation {
-        let cluster = |(name, level): (&String, &Level)| {
-            let (both, new) = (matches!(level, Level::Both | Level::Signed), *level >= Level::Signed);
-            json!({
-                "name": name,
-                "trustsOld": both || !new,
-                "trustsNew": both || new,
-                "signsUnder": if new { "new" } else { "old" },
-            })
-        };
-        let clusters: Vec<Value> = rotation.standing().clusters.iter().map(cluster).collect();
-        status["oldRoot"] = json!(rotation.old().name());
-        status["newRoot"] = json!(rotation.new_root().name());
-        status["clusters"] = json!(clusters);
-    }
-    status
+    const KIND: &str = "RootRotation";
+    let Some(rotation) = rotation else {
+        return json!({"apiVersion": policy::API_VERSION, "kind": KIND, "underWay": false});
+    };
+    let cluster = |(name, level): (&String, &Level)| {
+        json!({
+            "name": name,
+            "trustsOld": *level != Level::After,
+            "trustsNew": *level != Level::Before,
+            "signsUnder": if *level >= Level::Signed { "new" } else { "old" },
+        })
+    };
+    let clusters: Vec<Value> = rotation.standing().clusters.iter().map(cluster).collect();
+    json!({
+        "apiVersion": policy::API_VERSION,
+        "kind": KIND,
+        "underWay": true,
+        "oldRoot": rotation.old().name(),
+        "newRoot": rotation.new_root().name(),
+        "clusters": clusters,
+    })
 }
 
 /// A time such as `24h`: a whole number and s, m, h or d.

@@ -51,13 +51,11 @@ fn sides(mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Ve
 }
 
 fn as_json(cells: &[Cell]) -> Value {
-    let item = |cell: &Cell| {
-        let mut item = json!({"from": cell.from, "to": cell.to, "accepted": cell.result.is_ok()});
-        if let Err(why) = &cell.result {
-            item["reason"] = json!(why.word());
-            item["message"] = json!(why.to_string());
+    let item = |Cell { from, to, result }: &Cell| match result {
+        Ok(()) => json!({"from": from, "to": to, "accepted": true}),
+        Err(why) => {
+            json!({"from": from, "to": to, "accepted": false, "reason": why.word(), "message": why.to_string()})
         }
-        item
     };
     let items: Vec<Value> = cells.iter().map(item).collect();
     json!({"apiVersion": policy::API_VERSION, "kind": "TrustMatrix", "items": items})
