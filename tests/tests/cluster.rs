@@ -7,6 +7,8 @@ mod fixture;
 mod objects;
 #[path = "cluster/problems.rs"]
 mod problems;
+#[path = "cluster/rollout.rs"]
+mod rollout;
 
 use std::path::Path;
 use std::time::Duration;
