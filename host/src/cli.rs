@@ -4,16 +4,19 @@ mod build;
 mod certs;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod lab;
 mod mesh_render;
 mod out;
 mod page;
 mod rollout;
+mod rotate;
 mod sandbox;
 mod setup;
 mod test;
 mod token_key;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +70,8 @@ enum Output {
     Json,
     /// For CI: the report of `test`
     Junit,
+    /// Only what is wrong, a line each: the report of `doctor`
+    Short,
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +89,8 @@ enum Verb {
     /// What a mesh of several clusters needs
     #[command(subcommand)]
     Mesh(MeshVerb),
+    /// Say what is wrong in a mesh that exists
+    Doctor(doctor::Doctor),
     /// Bring the plans to every cluster
     Rollout(rollout::Rollout),
     /// Real Envoys on this machine that play the clusters
@@ -102,6 +109,11 @@ enum MeshVerb {
     Certs(certs::Certs),
     /// Render what every cluster needs: Istio, its gateways, what they expose, and names
     Render(mesh_render::MeshRender),
+    /// Change an intermediate, or the root without breaking trust
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
+    /// Say of each pair of clusters whether one accepts the workloads of the other, and why not
+    Trust(trust::Trust),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -152,8 +164,13 @@ fn describe(command: &mut clap::Command, out: &mut String) {
 
 fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
     let common = cli.common;
-    if common.output == Output::Junit && !matches!(cli.verb, Verb::Test(_)) {
-        out.say("error: -o junit is for `isthmus test`: write -o text or -o json here");
+    let elsewhere = match common.output {
+        Output::Junit if !matches!(cli.verb, Verb::Test(_)) => Some(("junit", "test")),
+        Output::Short if !matches!(cli.verb, Verb::Doctor(_)) => Some(("short", "doctor")),
+        Output::Text | Output::Json | Output::Junit | Output::Short => None,
+    };
+    if let Some((output, verb)) = elsewhere {
+        out.say(&format!("error: -o {output} is for `isthmus {verb}`: write -o text or -o json here"));
         return Ok(Exit::Usage);
     }
     match cli.verb {
@@ -164,7 +181,10 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
+        Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),

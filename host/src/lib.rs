@@ -9,6 +9,7 @@ pub mod cli;
 mod command;
 pub mod coverage;
 pub mod digest;
+pub mod doctor;
 pub mod envoy;
 pub mod lab;
 pub mod manifest;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::digest::sha256;
 use crate::native::upstream::{Behind, Module};
 use crate::native::{self, Kind};
-use crate::plugin::{self, Deployed, ModuleUrl};
+use crate::plugin::{self, Deployed, ModuleUrl, Reach};
 use steps::{Step, Wanted};
 
 /// Why a cluster did not get its objects. What was there before still is.
@@ -153,8 +153,8 @@ fn plugins(
     let mut digests = String::new();
     let mut files = Vec::new();
     for (role, namespace, plan) in plans.parts() {
-        let object = plugin::wasm_plugin(role, &plan, namespace.unwrap_or(root).as_str(), module)
-            .map_err(plan_error)?;
+        let reach = namespace.map_or(Reach::Cluster(root.as_str()), |own| Reach::Namespace(own.as_str()));
+        let object = plugin::wasm_plugin(role, &plan, reach, module).map_err(plan_error)?;
         let place = namespace.map_or_else(String::new, |namespace| format!("{NAMESPACE}{namespace}"));
         let name = format!("{}{place}.yaml", plugin::name(role));
         let text = yaml(&object, Path::new(&name))?;

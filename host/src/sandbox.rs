@@ -42,8 +42,8 @@
 //!
 //! Hostcalls answer with Envoy's status codes, phase by phase; a module links with what its [`Abi`] has, and with no more.
 //! Where Envoy surprises, so does this: that is what it is for. The tests beside it name the rules. It does not have
-//! metadata frames of HTTP/2, the resolving of names, and the foreign functions that sign and that evaluate
-//! expressions, which a test can bring itself: [`Module::with_function`].
+//! metadata frames of HTTP/2, the resolving of names, and the foreign functions that evaluate expressions, which a test
+//! can bring itself: [`Module::with_function`].
 
 mod abi;
 mod attributes;
@@ -73,12 +73,14 @@ mod proto;
 mod queue;
 mod random;
 mod shared;
+mod signature;
 mod state;
 mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod trial;
 mod vm;
 mod wasi;
 mod workers;

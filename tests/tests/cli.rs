@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/foreign.rs"]
 mod foreign;
 #[path = "cli/live.rs"]

@@ -11,6 +11,8 @@
 mod compare;
 #[path = "probe/envoy.rs"]
 mod envoy;
+#[path = "probe/keys.rs"]
+mod keys;
 #[path = "probe/module.rs"]
 mod module;
 #[path = "probe/offline.rs"]

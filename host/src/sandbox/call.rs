@@ -4,7 +4,7 @@ use wasmtime::{AsContext, AsContextMut, Caller};
 
 use super::abi::Restriction;
 use super::state::State;
-use super::status::{Failure, Status};
+use super::status::Status;
 use super::trace::Recorder;
 
 /// Bytes the guest points at.
@@ -24,14 +24,13 @@ pub(crate) struct Call<'a> {
 pub(crate) fn answer(
     caller: Caller<'_, State>,
     name: &'static str,
-    body: impl FnOnce(&mut Call<'_>) -> Result<(), Failure>,
+    body: impl FnOnce(&mut Call<'_>) -> Result<(), Status>,
 ) -> wasmtime::Result<u32> {
     permitted(&caller, name)?;
     let mut call = Call { caller };
     let status = match body(&mut call) {
         Ok(()) => Status::Ok,
-        Err(Failure::Status(status)) => status,
-        Err(Failure::Trap(trap)) => return Err(trap),
+        Err(status) => status,
     };
     call.record(|recorder| recorder.answered(status as u32));
     Ok(status as u32)
@@ -42,7 +41,10 @@ pub(crate) fn permitted(caller: &Caller<'_, State>, name: &'static str) -> wasmt
     caller.data().record(|recorder| recorder.call(name));
     match caller.data().restriction.permits(name) {
         true => Ok(()),
-        false => Err(wasmtime::Error::msg(format!("restricted_callback: {name}"))),
+        false => {
+            caller.data().record(Recorder::refused);
+            Err(wasmtime::Error::msg(format!("restricted_callback: {name}")))
+        }
     }
 }
 
@@ -94,24 +96,24 @@ impl<'a> Call<'a> {
         &mut self,
         slot: Slot,
         fill: impl FnOnce(&Self, &mut Vec<u8>) -> Result<(), Status>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Status> {
         let mut bytes = std::mem::take(&mut self.state_mut().buffer);
         bytes.clear();
-        let handed = fill(self, &mut bytes).map_err(Failure::from).and_then(|()| self.give(&bytes, slot));
+        let handed = fill(self, &mut bytes).and_then(|()| self.give(&bytes, slot));
         self.state_mut().buffer = bytes;
         handed
     }
 
     /// Hands `bytes` over in memory of the guest's own making; nothing is allocated for no bytes.
-    pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Failure> {
+    pub(crate) fn give(&mut self, bytes: &[u8], slot: Slot) -> Result<(), Status> {
         let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
         let at = self.place(bytes)?;
         self.write_u32(slot.0, at)?;
-        Ok(self.write_u32(slot.1, length)?)
+        self.write_u32(slot.1, length)
     }
 
     /// Copies `bytes` into memory of the guest's own making, and says where; no bytes are nowhere.
-    pub(crate) fn place(&mut self, bytes: &[u8]) -> Result<u32, Failure> {
+    pub(crate) fn place(&mut self, bytes: &[u8]) -> Result<u32, Status> {
         let length = u32::try_from(bytes.len()).ok().ok_or(Status::InvalidMemoryAccess)?;
         if length == 0 {
             return Ok(0);
@@ -122,18 +124,23 @@ impl<'a> Call<'a> {
         Ok(at)
     }
 
-    /// The guest's allocator runs for the VM, not for a context, and may call nothing but the log.
-    fn allocate(&mut self, length: u32) -> Result<u32, Failure> {
+    /// The guest's allocator runs for the VM, not for a context, and may call nothing but the log. If it traps, the
+    /// callback runs on to its end, and no further.
+    fn allocate(&mut self, length: u32) -> Result<u32, Status> {
         let malloc = self.state().malloc.clone().ok_or(Status::InvalidMemoryAccess)?;
         let state = self.state_mut();
         let before = (state.current, state.effective, state.restriction);
         (state.current, state.effective, state.restriction) = (0, 0, Restriction::Allocating);
-        let allocated = malloc.call(self.caller.as_context_mut(), length).map_err(Failure::Trap);
+        let allocated = malloc.call(self.caller.as_context_mut(), length);
         let state = self.state_mut();
         (state.current, state.effective, state.restriction) = before;
-        match allocated? {
-            0 => Err(Status::InvalidMemoryAccess.into()),
-            at => Ok(at),
+        match allocated {
+            Ok(0) => Err(Status::InvalidMemoryAccess),
+            Ok(at) => Ok(at),
+            Err(trap) => {
+                state.fallen = Some(trap);
+                Err(Status::InvalidMemoryAccess)
+            }
         }
     }
 

@@ -106,7 +106,7 @@ pub enum Direction {
 }
 
 /// One configured filter: what Envoy's `PluginConfig` says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plugin {
     /// `plugin_name`.
     pub name: String,
@@ -274,6 +274,14 @@ impl Connection {
     #[must_use]
     pub fn with_buffer_limit(mut self, bytes: usize) -> Self {
         self.buffer_limit = bytes;
+        self
+    }
+
+    /// The same connection, in whose filter state another filter has left a value; what a proxy-wasm module leaves has
+    /// a key that begins with `wasm.`.
+    #[must_use]
+    pub fn with_filter_state(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.filter_state.put(key.into(), value.into());
         self
     }
 

@@ -138,6 +138,11 @@ impl Instance {
         state.contexts.keys().copied().find(|id| state.root(*id).is_some_and(&has))
     }
 
+    /// When the next timer fires, or the next callout is over.
+    pub(crate) fn next_event(&self) -> Option<Duration> {
+        self.next_due().map(|(when, _)| when)
+    }
+
     fn next_due(&self) -> Option<(Duration, Due)> {
         let state = self.state();
         let roots = state.contexts.keys().filter_map(|id| Some((*id, state.root(*id)?)));

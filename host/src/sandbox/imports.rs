@@ -10,12 +10,12 @@ use wasmtime::{Caller, Linker};
 
 use super::call::{Call, Slot, Span, answer};
 use super::state::State;
-use super::status::{Failure, Status};
+use super::status::Status;
 
 pub(crate) use foreign::Functions;
 
 /// What a hostcall's body comes to.
-type Answer = Result<(), Failure>;
+type Answer = Result<(), Status>;
 
 /// Defines each hostcall: its name, the parameters of the ABI, and the call they make.
 macro_rules! hostcalls {
@@ -40,11 +40,11 @@ hostcalls! {
         |call, level, at, len| values::log(call, level, Span(at, len));
     "proxy_get_log_level"(ret: u32) => |call, ret| {
         let level = call.state().log_level as u32;
-        Ok(call.write_u32(ret, level)?)
+        call.write_u32(ret, level)
     };
     "proxy_get_current_time_nanoseconds"(ret: u32) => |call, ret| {
         let now = u64::try_from(call.state().now.as_nanos()).unwrap_or(u64::MAX);
-        Ok(call.write_u64(ret, now)?)
+        call.write_u64(ret, now)
     };
     "proxy_set_tick_period_milliseconds"(ms: u32) => values::set_tick_period;
     "proxy_get_buffer_bytes"(buffer: u32, start: u32, max: u32, at: u32, len: u32) =>
@@ -74,13 +74,13 @@ hostcalls! {
         values::define_metric(call, kind, Span(at, len), ret)
     };
     "proxy_increment_metric"(id: u32, offset: i64) => |call, id, offset| {
-        Ok(call.state().metrics.increment(id, offset)?)
+        call.state().metrics.increment(id, offset)
     };
     "proxy_record_metric"(id: u32, value: u64) =>
-        |call, id, value| Ok(call.state().metrics.record(id, value)?);
+        |call, id, value| call.state().metrics.record(id, value);
     "proxy_get_metric"(id: u32, ret: u32) => |call, id, ret| {
         let value = call.state().metrics.get(id)?;
-        Ok(call.write_u64(ret, value)?)
+        call.write_u64(ret, value)
     };
     "proxy_register_shared_queue"(name: u32, name_len: u32, ret: u32) => |call, name, name_len, ret| {
         callouts::register_queue(call, Span(name, name_len), ret)

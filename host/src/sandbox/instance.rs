@@ -15,7 +15,7 @@ use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
 use super::module::{ALLOCATORS, Module};
-use super::state::{Context, Deferred, Life, Root, State, Steer};
+use super::state::{Context, Deferred, Life, Root, Shown, State, Steer};
 
 /// A guest and the host's state for it.
 pub(crate) struct Instance {
@@ -101,6 +101,7 @@ impl Instance {
             next_tick: None,
             callouts: Callouts::default(),
             declared: BTreeMap::new(),
+            shown: Shown::Nothing,
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));
         // What is configured can be read when its context is made, then not before `on_configure`.
@@ -153,7 +154,8 @@ impl Instance {
         self.state_mut().stopped = false;
         let answer = match self.call(id, export, params) {
             Ok(None) => 0,
-            Ok(Some(_)) if self.state().stopped => u32::MAX,
+            // A connection has no local reply, and does not stop for one.
+            Ok(Some(_)) if self.state().stopped && self.state().l4(id).is_none() => u32::MAX,
             Ok(Some(answer)) => answer,
             Err(trapped) => self.fail(id, trapped)?,
         };
@@ -195,11 +197,12 @@ impl Instance {
         state.record(|recorder| recorder.enter(export.name, id));
         let result = self.store.set_fuel(self.fuel).and_then(|()| func.call(&mut self.store, params));
         let state = self.state_mut();
+        let fallen = state.fallen.take();
         (state.current, state.effective) = before;
         if state.recorder.is_some() {
             self.record_cost();
         }
-        result.map(Some).map_err(|error| {
+        result.and_then(|answer| fallen.map_or(Ok(answer), Err)).map(Some).map_err(|error| {
             let trapped = trapped(export.name, &error, self.fuel);
             self.failed = Some(trapped.clone());
             trapped
@@ -237,13 +240,7 @@ impl Instance {
                 }
                 Ok(())
             }
-            Steer::ContinueConnection => {
-                if let Some(l4) = self.state_mut().l4_mut(id) {
-                    l4.paused = false;
-                    l4.downstream.pass();
-                }
-                Ok(())
-            }
+            Steer::ContinueConnection => self.continue_connection(id),
             Steer::Close => self.close_connection(id, true),
         }
     }

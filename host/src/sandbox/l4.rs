@@ -41,10 +41,13 @@ impl<'vm> L4Stream<'vm> {
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
         guest.callback(id, create, (id, root))?;
-        let on_new = guest.exports.on_new_connection.clone();
-        let answer = guest.answer(id, on_new, id)?;
         if let Some(l4) = guest.state_mut().l4_mut(id) {
-            l4.paused = answer != 0;
+            l4.unread = Some((Vec::new(), false));
+            l4.paused = true;
+        }
+        let on_new = guest.exports.on_new_connection.clone();
+        if guest.answer(id, on_new, id)? == 0 {
+            guest.continue_connection(id)?;
         }
         drop(guest);
         Ok(stream)
@@ -52,7 +55,8 @@ impl<'vm> L4Stream<'vm> {
 
     /// The client sends `bytes`; with `end` it will send no more.
     ///
-    /// A filter that paused sees what it held back and the new bytes as one, even if it paused the connection itself.
+    /// A filter that paused sees what it held back and the new bytes as one. One that paused the connection itself sees
+    /// nothing until it continues it: the TCP proxy behind it has not seen the connection, so that nothing is read.
     pub fn client_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
         let mut guest = self.guest.borrow_mut();
         guest.usable()?;
@@ -61,7 +65,8 @@ impl<'vm> L4Stream<'vm> {
         Ok(self.outcome())
     }
 
-    /// The upstream sends `bytes`; with `end` it has closed, which is all that a filter learns of that.
+    /// The upstream sends `bytes`; with `end` it has closed, which is all that a filter learns of that. There is none
+    /// while the filter pauses the connection itself.
     pub fn upstream_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
         let mut guest = self.guest.borrow_mut();
         guest.usable()?;
@@ -121,8 +126,27 @@ impl Drop for L4Stream<'_> {
 }
 
 impl Instance {
+    /// Lets what the filter holds back go on: the connection itself, then what the client has sent meanwhile; or data.
+    pub(crate) fn continue_connection(&mut self, id: u32) -> Result<(), Trapped> {
+        let Some(l4) = self.state_mut().l4_mut(id) else { return Ok(()) };
+        l4.paused = false;
+        match l4.unread.take() {
+            Some((bytes, end)) if end || !bytes.is_empty() => self.client_sends(id, &bytes, end),
+            Some(_) => Ok(()),
+            None => {
+                l4.downstream.pass();
+                Ok(())
+            }
+        }
+    }
+
     fn client_sends(&mut self, id: u32, bytes: &[u8], end: bool) -> Result<(), Trapped> {
         let Some(stream) = self.state_mut().stream_mut(id) else { return Ok(()) };
+        if let Some((unread, ended)) = stream.l4_mut().and_then(|l4| l4.unread.as_mut()) {
+            unread.extend_from_slice(bytes);
+            *ended |= end;
+            return Ok(());
+        }
         stream.phase = stream.phase.max(Phase::Data);
         let Some(l4) = stream.l4_mut().filter(|l4| !l4.closed && !l4.downstream.ended) else { return Ok(()) };
         l4.downstream.ended = end;
@@ -144,6 +168,9 @@ impl Instance {
 
     fn upstream_sends(&mut self, id: u32, bytes: &[u8], end: bool) -> Result<(), Trapped> {
         let Some(stream) = self.state_mut().stream_mut(id) else { return Ok(()) };
+        if stream.l4().is_some_and(|l4| l4.unread.is_some()) {
+            return Ok(());
+        }
         stream.phase = stream.phase.max(Phase::Response);
         let Some(l4) = stream.l4_mut().filter(|l4| !l4.closed && !l4.upstream.ended) else { return Ok(()) };
         l4.upstream.ended = end;

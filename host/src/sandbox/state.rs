@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// The root whose configuration can be read now.
     pub(crate) configuring: Option<u32>,
     pub(crate) restriction: Restriction,
+    /// How the allocator has trapped in the callback that runs, which is the guest's last.
+    pub(crate) fallen: Option<wasmtime::Error>,
     /// A local reply was sent in the callback that runs, for any stream: its verdict is then a stop.
     pub(crate) stopped: bool,
     /// Notes what callbacks do, if the test wants that.
@@ -83,6 +85,16 @@ pub(crate) struct Root {
     pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
     pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
+    pub(crate) shown: Shown,
+}
+
+/// Which configuration a context has read last: Envoy holds it where it has the arguments of foreign functions too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    #[default]
+    Nothing,
+    Vm,
+    Plugin,
 }
 
 /// Where a root context is in its life.
@@ -142,6 +154,7 @@ impl State {
             effective: 0,
             configuring: None,
             restriction: Restriction::None,
+            fallen: None,
             stopped: false,
             recorder: None,
             deferred: VecDeque::new(),
@@ -180,6 +193,28 @@ impl State {
     pub(crate) fn root_id(&self) -> u32 {
         let id = self.context_id();
         self.stream_of(id).map_or(id, |stream| stream.root)
+    }
+
+    /// The configuration that the context `id` has read last.
+    pub(crate) fn shown(&self, id: u32) -> &[u8] {
+        let (shown, root) = match self.contexts.get(&id) {
+            Some(Context::Root(root)) => (root.shown, Some(root)),
+            Some(Context::Stream(stream)) => (stream.shown, None),
+            None => (Shown::Nothing, None),
+        };
+        match shown {
+            Shown::Nothing => &[],
+            Shown::Vm => &self.vm_configuration,
+            Shown::Plugin => root.map(|root| root.plugin.configuration.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn show(&mut self, id: u32, shown: Shown) {
+        match self.contexts.get_mut(&id) {
+            Some(Context::Root(root)) => root.shown = shown,
+            Some(Context::Stream(stream)) => stream.shown = shown,
+            None => {}
+        }
     }
 
     pub(crate) fn root(&self, id: u32) -> Option<&Root> {

@@ -16,18 +16,3 @@ pub(crate) enum Status {
     BrokenConnection = 11,
     Unimplemented = 12,
 }
-
-/// Why a hostcall did not succeed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The guest is told, and runs on.
-    Status(Status),
-    /// The guest stops here.
-    Trap(wasmtime::Error),
-}
-
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self::Status(status)
-    }
-}

@@ -9,6 +9,7 @@ use super::headers::Headers;
 use super::http::{Flow, Held};
 use super::message::Side;
 use super::outcome::LocalReply;
+use super::state::Shown;
 
 /// The details of the reply that Envoy sends for a stream whose filter has failed.
 pub(crate) const FAIL_STREAM: &str = "wasm_fail_stream";
@@ -24,6 +25,7 @@ pub(crate) struct Stream {
     pub(crate) filter_state: FilterState,
     pub(crate) protocol: Protocol,
     pub(crate) phase: Phase,
+    pub(crate) shown: Shown,
 }
 
 /// How far a stream has come, where attributes depend on it.
@@ -77,6 +79,9 @@ pub(crate) struct Replied {
 #[derive(Debug, Default)]
 pub(crate) struct L4 {
     pub(crate) paused: bool,
+    /// What the client has sent meanwhile, and whether it will send no more, where the TCP proxy behind the filter has
+    /// not seen the connection: until then nothing is read, and nobody dials.
+    pub(crate) unread: Option<(Vec<u8>, bool)>,
     pub(crate) closed: bool,
     /// The guest was told of its end.
     pub(crate) told: bool,
@@ -101,7 +106,16 @@ impl Stream {
     pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
         let filter_state = FilterState::on(&connection.filter_state);
         let policy = FailurePolicy::default();
-        Self { root, policy, connection, started, filter_state, protocol, phase: Phase::Request }
+        Self {
+            root,
+            policy,
+            connection,
+            started,
+            filter_state,
+            protocol,
+            phase: Phase::Request,
+            shown: Shown::Nothing,
+        }
     }
 
     pub(crate) fn http(&self) -> Option<&Http> {

@@ -143,6 +143,11 @@ impl Recorder {
         self.running.pop();
     }
 
+    /// The call that runs traps, and says nothing.
+    pub(crate) fn refused(&mut self) {
+        self.running.pop();
+    }
+
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         if let Some(call) = self.running() {
             call.read.push(bytes.to_vec());

@@ -6,7 +6,7 @@ mod filter;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::connection::{Connection, Node, Plugin};
@@ -21,6 +21,7 @@ use super::metrics::Metric;
 use super::module::Module;
 use super::state::State;
 use super::trace::Callback;
+use super::trial::Tried;
 use super::world::World;
 
 pub use filter::Filter;
@@ -37,6 +38,8 @@ pub struct Vm {
     /// The plugins that share the guest, the first of which it was started with.
     plugins: RefCell<Vec<Serving>>,
     reloading: RefCell<Reloading>,
+    /// The VM of the main thread, where the plugins were tried.
+    main: Option<Arc<Tried>>,
 }
 
 /// When the guest was made last, and what has come of making it anew.
@@ -76,13 +79,18 @@ impl Vm {
         let root = start_root(&mut guest, &plugin)?;
         let plugins = RefCell::new(vec![Serving { root, plugin }]);
         let reloading = RefCell::new(Reloading { last: now, ..Reloading::default() });
-        Ok(Self { module, node, world, guest: guest.into(), plugins, reloading })
+        Ok(Self { module, node, world, guest: guest.into(), plugins, reloading, main: None })
+    }
+
+    /// The same VM, in a worker beside the main thread.
+    pub(crate) fn beside(self, main: Arc<Tried>) -> Self {
+        Self { main: Some(main), ..self }
     }
 
     /// Configures the plugin anew, as Envoy does when its configuration is updated.
     ///
-    /// A fresh guest tries the configuration first; if it refuses or traps, nothing has changed. Then a new root
-    /// context of this guest takes it, and the old one ends with its last stream.
+    /// A canary tries the configuration first; if it refuses or traps, nothing has changed. Then a new root context takes
+    /// it, in the main thread's VM and in this one, and the old one ends with its last stream.
     pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
         self.first().configure(configuration)
     }
@@ -91,10 +99,11 @@ impl Vm {
     pub fn add(&self, plugin: Plugin) -> Result<Filter<'_>, StartError> {
         let plugin = Arc::new(plugin);
         self.try_out(&plugin)?;
-        let root = start_root(&mut self.guest.borrow_mut(), &plugin)?;
-        let mut plugins = self.plugins.borrow_mut();
-        plugins.push(Serving { root, plugin });
-        Ok(Filter { vm: self, nth: plugins.len() - 1 })
+        if let Some(main) = self.living_main() {
+            main.push(Arc::clone(&plugin))?;
+        }
+        let nth = self.push(plugin)?;
+        Ok(Filter { vm: self, nth })
     }
 
     /// Opens an HTTP stream, and takes the request through the filter: [`Headers`](super::Headers) alone, or a
@@ -131,6 +140,13 @@ impl Vm {
     /// Sets where the guest's random bytes start. They are the same for the same seed.
     pub fn set_random_seed(&self, seed: u64) {
         self.guest.borrow_mut().state_mut().random.0 = seed;
+    }
+
+    /// What has been logged in the main thread since the last call: by the canary, and by the VM that the main thread has
+    /// of this plugin, whose timer fires beside this one's.
+    #[must_use]
+    pub fn take_main_logs(&self) -> Vec<LogLine> {
+        self.main.as_ref().map(|main| main.vm().take_logs()).unwrap_or_default()
     }
 
     /// What the guest has logged since the last call.
@@ -213,7 +229,40 @@ impl Vm {
     pub(crate) fn try_out(&self, plugin: &Arc<Plugin>) -> Result<(), StartError> {
         let now = self.guest.borrow().state().now;
         let (module, node) = (self.module.clone(), Arc::clone(&self.node));
-        Self::start_at(module, node, Arc::clone(plugin), (self.world.clone(), now)).map(drop)
+        let canary = Self::start_at(module, node, Arc::clone(plugin), (self.world.clone(), now))?;
+        if let Some(main) = self.living_main() {
+            main.guest.borrow_mut().state_mut().logs.extend(canary.take_logs());
+        }
+        Ok(())
+    }
+
+    /// Gives the main thread's VM `plugin` in place of its own that is the `nth`.
+    pub(crate) fn replace_in_main(&self, nth: usize, plugin: &Arc<Plugin>) -> Result<(), StartError> {
+        match self.living_main() {
+            Some(main) => Filter { vm: &main, nth }.replace(Arc::clone(plugin)),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts what was logged elsewhere before what was logged here.
+    pub(crate) fn logged_before(&self, mut logs: Vec<LogLine>) {
+        let mut guest = self.guest.borrow_mut();
+        let own = &mut guest.state_mut().logs;
+        logs.append(own);
+        *own = logs;
+    }
+
+    /// The main thread's VM. One that has trapped is of no use to anyone, and nobody there is waiting for it.
+    fn living_main(&self) -> Option<MutexGuard<'_, Self>> {
+        self.main.as_ref().map(|main| main.vm()).filter(|main| main.guest.borrow().alive().is_ok())
+    }
+
+    /// Starts one more plugin in this guest; the answer is its number.
+    fn push(&self, plugin: Arc<Plugin>) -> Result<usize, StartError> {
+        let root = start_root(&mut self.guest.borrow_mut(), &plugin)?;
+        let mut plugins = self.plugins.borrow_mut();
+        plugins.push(Serving { root, plugin });
+        Ok(plugins.len() - 1)
     }
 }
 

@@ -38,8 +38,8 @@ use super::world::World;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is a slice of [`Vm`]s. Before the workers, a canary starts on Envoy's main thread and is thrown away: what it
-/// writes to the shared data, its queues and its metrics is there when the first worker starts.
+/// It is a slice of [`Vm`]s. Before the workers come the trials in Envoy's main thread, as in [`Module::start`]: what they
+/// wrote to the shared data, to queues and to metrics is there when the first worker starts.
 #[derive(Debug)]
 pub struct Workers {
     vms: Vec<Vm>,
@@ -54,17 +54,21 @@ impl Workers {
     ) -> Result<Self, StartError> {
         let module = module.within(&plugin)?;
         let (world, node, plugin) = (World::new(), Arc::new(node.clone()), Arc::new(plugin));
-        let start = || Vm::start(module.clone(), Arc::clone(&node), Arc::clone(&plugin), world.clone());
-        drop(start()?);
+        let main = world.main().tried(&module, &node, &plugin, &world)?;
+        let start = || {
+            let vm = Vm::start(module.clone(), Arc::clone(&node), Arc::clone(&plugin), world.clone());
+            vm.map(|vm| vm.beside(Arc::clone(&main)))
+        };
         let vms = std::iter::repeat_with(start).take(count).collect::<Result<_, _>>()?;
         Ok(Self { vms })
     }
 
-    /// Configures the plugin anew, in a canary first: if that refuses, no worker has changed.
+    /// Configures the plugin anew, in the main thread first: if it refuses there, no worker has changed.
     pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
         let Some(first) = self.vms.first() else { return Ok(()) };
         let plugin = first.first().with_configuration(configuration.into());
         first.try_out(&plugin)?;
+        first.replace_in_main(0, &plugin)?;
         self.vms.iter().try_for_each(|vm| vm.first().replace(Arc::clone(&plugin)))
     }
 

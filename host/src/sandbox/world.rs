@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::metrics::{Metric, Registry};
 use super::queue::Queues;
 use super::shared::SharedData;
+use super::trial::MainThread;
 
 /// A process: what its VMs share, in all workers and for all plugins. Metrics are shared by name, data and queues by
-/// the `vm_id`.
+/// the `vm_id`. A plugin is tried in its main thread once, before the first of its workers has it.
 #[derive(Clone, Debug, Default)]
 pub struct World(Arc<Inner>);
 
@@ -19,6 +20,7 @@ struct Inner {
     data: Mutex<SharedData>,
     queues: Mutex<Queues>,
     vms: AtomicU64,
+    main: MainThread,
 }
 
 impl World {
@@ -50,6 +52,10 @@ impl World {
 
     pub(crate) fn queues(&self) -> MutexGuard<'_, Queues> {
         self.0.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn main(&self) -> &MainThread {
+        &self.0.main
     }
 
     /// The number of a new VM.

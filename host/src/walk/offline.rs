@@ -282,7 +282,7 @@ impl<'m> Offline<'m> {
             ..Plugin::default()
         };
         let node = node(role, &plan, proxy, (labels, key));
-        let vm = self.ground.module.start(&node, plugin).map_err(|source| {
+        let vm = self.ground.module.start_untried(&node, plugin).map_err(|source| {
             let said: Vec<&str> = source.logs().iter().map(|line| line.message.as_str()).collect();
             OfflineError::Start { proxy: name.clone(), said: said.join("; "), source: Box::new(source) }
         })?;

@@ -153,10 +153,12 @@ impl Envoy {
         }
         for name in scenario.waits_for() {
             let line = format!("{name}: ");
-            self.wait(name, 0, |log| lines(log, scenario).any(|found| found.starts_with(&line)));
+            self.wait(name, 0, |log| lines(log, scenario, false).any(|found| found.starts_with(&line)));
         }
         self.read();
-        seen.lines = lines(&self.log, scenario).map(str::to_owned).chain(outside).collect();
+        let tried = lines(&self.log, scenario, true).map(|line| format!("main {line}"));
+        let served = lines(&self.log, scenario, false).map(str::to_owned);
+        seen.lines = tried.chain(served).chain(outside).collect();
         seen
     }
 
@@ -259,8 +261,8 @@ fn await_reader(stream: &TcpStream) {
     std::thread::sleep(AFTER_BYTES);
 }
 
-/// What a probe logged, but for the trials of Envoy's main thread: a worker's VM is the one that serves.
-fn lines<'log>(log: &'log str, scenario: &Scenario) -> impl Iterator<Item = &'log str> {
+/// What a probe logged in Envoy's main thread, where it is tried and has a VM too, or in its worker, where it serves.
+fn lines<'log>(log: &'log str, scenario: &Scenario, in_main: bool) -> impl Iterator<Item = &'log str> {
     let name = &scenario.name;
     // A root context's lines do not name the plugin, and those of the VM itself name nothing.
     let mut marks = vec![format!("wasm log {name} root {name}: "), format!("wasm log root {name}: ")];
@@ -270,7 +272,7 @@ fn lines<'log>(log: &'log str, scenario: &Scenario) -> impl Iterator<Item = &'lo
     let thread = |line: &'log str| line.split(['[', ']']).nth(3);
     let main = log.lines().find(|line| line.contains("starting main dispatch loop")).and_then(thread);
     log.lines()
-        .filter(move |line| thread(line) != main)
+        .filter(move |line| (thread(line) == main) == in_main)
         .filter_map(move |line| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1)))
 }
 

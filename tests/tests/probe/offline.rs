@@ -51,10 +51,11 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
         lines.extend(vm.take_logs().iter().filter_map(said));
     }
     // A trap is in the lines, or rather what would have come after it is not.
-    let _ticked = scenario.waits_for().any(|name| name == "tick").then(|| vm.tick());
+    let _ticked = scenario.waits_for().any(|name| name == "tick").then(|| vm.advance(vm.tick_period()));
     lines.extend(vm.take_logs().iter().filter_map(said));
     lines.extend(outside);
-    lines
+    let tried = vm.take_main_logs();
+    tried.iter().filter_map(said).map(|line| format!("main {line}")).chain(lines).collect()
 }
 
 /// Plays both ends of a connection; the answer is what each of them got.
@@ -71,6 +72,8 @@ fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<St
         };
         dialled |= sent.is_ok_and(|outcome| !outcome.closed && outcome.action == Action::Continue);
         *(if step.from_client { &mut ended } else { &mut closed }) |= end;
+        let _ticked = vm.advance(vm.tick_period());
+        dialled |= !stream.outcome().closed && stream.outcome().action == Action::Continue;
     }
     let gone = stream.outcome().closed;
     let upstream =

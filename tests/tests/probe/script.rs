@@ -305,7 +305,8 @@ fn number(text: &str) -> Option<i64> {
     }
 }
 
-/// Bytes: `"quoted"`, `"x" * 70000`, `pairs[a=b; c=d]`, or a path of words with dots between.
+/// Bytes: `"quoted"`, `"x" * 70000`, `pairs[a=b; c=d]`, `message[1="a"; 2=b]`, `key(rsa.pem)`, or a path of words with
+/// dots between.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     if let Some((text, times)) = text.split_once(" * ") {
         return Some(bytes(text)?.repeat(times.parse().ok()?));
@@ -316,6 +317,16 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     if let Some(list) = text.strip_prefix("pairs[") {
         let pairs = list.strip_suffix(']')?.split("; ").map(|pair| pair.split_once('='));
         return Some(block(&pairs.collect::<Option<Vec<_>>>()?));
+    }
+    if let Some(list) = text.strip_prefix("message[") {
+        let fields = list.strip_suffix(']')?.split("; ").map(|field| {
+            let (number, value) = field.split_once('=')?;
+            Some((number.parse::<u8>().ok()?, bytes(value)?))
+        });
+        return Some(message(&fields.collect::<Option<Vec<_>>>()?));
+    }
+    if let Some(name) = text.strip_prefix("key(") {
+        return super::keys::of(name.strip_suffix(')')?);
     }
     Some(text.replace('.', "\0").into_bytes())
 }
@@ -339,6 +350,18 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
         });
     }
     Some(bytes)
+}
+
+/// A message of protobuf, all of whose fields are bytes.
+fn message(fields: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for (number, value) in fields {
+        let high = u8::try_from(value.len() >> 7).expect("a value that is not so long");
+        let low = u8::try_from(value.len() & 0x7f).expect("seven bits");
+        message.extend([number << 3 | 2, low | 0x80, high]);
+        message.extend(value);
+    }
+    message
 }
 
 /// The ABI's block of pairs.

@@ -34,7 +34,7 @@ pub(super) fn http_call(call: &mut Call<'_>, request: &Request, timeout: u32, re
     call.write_u32(ret, 0)?;
     let missing = [":path", ":method", ":authority"].iter().any(|name| headers.value(name).is_none());
     if timeout > i32::MAX.cast_unsigned() || !call.state().node.clusters.has(&cluster) || missing {
-        return Err(Status::BadArgument.into());
+        return Err(Status::BadArgument);
     }
     if !body.is_empty() {
         headers.replace("content-length", body.len().to_string());
@@ -43,12 +43,12 @@ pub(super) fn http_call(call: &mut Call<'_>, request: &Request, timeout: u32, re
     let token = next_token(state, Kind::Http);
     // Envoy's client answers a request to nowhere at once, and by that takes it for one that it could not send.
     if state.node.clusters.is_down(&cluster) {
-        return Err(Status::InternalFailure.into());
+        return Err(Status::InternalFailure);
     }
     let (timeout, until) = wait(state, timeout);
     let sent = HttpCall { token, cluster, headers, body, trailers, timeout };
     callouts(state)?.http.insert(token, Waiting { call: sent, until, ended: false });
-    Ok(call.write_u32(ret, token)?)
+    call.write_u32(ret, token)
 }
 
 pub(super) fn grpc_call(
@@ -79,11 +79,11 @@ fn open_grpc(
     let clusters = &call.state().node.clusters;
     let cluster = match grpc_service(&given) {
         Some(Some(cluster)) => cluster,
-        Some(None) => return Err(Status::BadArgument.into()),
+        Some(None) => return Err(Status::BadArgument),
         None => {
             let name = String::from_utf8_lossy(&given).into_owned();
             if !clusters.has(&name) {
-                return Err(Status::ParseFailure.into());
+                return Err(Status::ParseFailure);
             }
             name
         }
@@ -92,7 +92,7 @@ fn open_grpc(
     let state = call.state_mut();
     let token = next_token(state, kind);
     if !reached {
-        return Err(Status::InternalFailure.into());
+        return Err(Status::InternalFailure);
     }
     let (timeout, until) = wait(state, timeout);
     let opened = GrpcCall {
@@ -107,13 +107,13 @@ fn open_grpc(
         streaming: kind == Kind::GrpcStream,
     };
     callouts(state)?.grpc.insert(token, Waiting { call: opened, until, ended: false });
-    Ok(call.write_u32(ret, token)?)
+    call.write_u32(ret, token)
 }
 
 pub(super) fn grpc_send(call: &mut Call<'_>, token: u32, message: Span, end: u32) -> Answer {
     let message = call.copy(message)?;
     if token % STEP != Kind::GrpcStream as u32 {
-        return Err(Status::BadArgument.into());
+        return Err(Status::BadArgument);
     }
     let waiting = callouts(call.state_mut())?.grpc.get_mut(&token).ok_or(Status::NotFound)?;
     waiting.call.messages.push(message);
@@ -153,7 +153,7 @@ pub(super) fn register_queue(call: &mut Call<'_>, name: Span, ret: u32) -> Answe
     let name = call.copy(name)?;
     let state = call.state();
     let token = state.world.queues().register(&state.vm_id, &name, (state.vm, state.root_id()));
-    Ok(call.write_u32(ret, token)?)
+    call.write_u32(ret, token)
 }
 
 pub(super) fn resolve_queue(call: &mut Call<'_>, vm_id: Span, name: Span, ret: u32) -> Answer {
@@ -161,12 +161,12 @@ pub(super) fn resolve_queue(call: &mut Call<'_>, vm_id: Span, name: Span, ret: u
     let state = call.state();
     let vm_id = if vm_id.is_empty() { &state.vm_id } else { &vm_id };
     let token = state.world.queues().resolve(vm_id, &name)?;
-    Ok(call.write_u32(ret, token)?)
+    call.write_u32(ret, token)
 }
 
 pub(super) fn enqueue(call: &mut Call<'_>, token: u32, item: Span) -> Answer {
     let item = call.copy(item)?;
-    Ok(call.state().world.queues().enqueue(token, item)?)
+    call.state().world.queues().enqueue(token, item)
 }
 
 pub(super) fn dequeue(call: &mut Call<'_>, token: u32, slot: Slot) -> Answer {

@@ -37,8 +37,8 @@ pub(super) fn continue_stream(call: &mut Call<'_>, stream: u32) -> Answer {
         REQUEST => Steer::ContinueRequest,
         RESPONSE => Steer::ContinueResponse,
         DOWNSTREAM => Steer::ContinueConnection,
-        UPSTREAM => return Err(Status::Unimplemented.into()),
-        _ => return Err(Status::BadArgument.into()),
+        UPSTREAM => return Err(Status::Unimplemented),
+        _ => return Err(Status::BadArgument),
     };
     let state = call.state_mut();
     let id = state.context_id();
@@ -56,7 +56,7 @@ pub(super) fn close_stream(call: &mut Call<'_>, stream: u32) -> Answer {
     let steer = match stream {
         REQUEST | RESPONSE => Steer::Reset,
         DOWNSTREAM | UPSTREAM => Steer::Close,
-        _ => return Err(Status::BadArgument.into()),
+        _ => return Err(Status::BadArgument),
     };
     defer(call.state_mut(), Deferred::Steer(steer));
     Ok(())
@@ -65,7 +65,7 @@ pub(super) fn close_stream(call: &mut Call<'_>, stream: u32) -> Answer {
 pub(super) fn set_effective_context(call: &mut Call<'_>, id: u32) -> Answer {
     let state = call.state_mut();
     if id != 0 && !state.contexts.contains_key(&id) {
-        return Err(Status::BadArgument.into());
+        return Err(Status::BadArgument);
     }
     state.effective = id;
     Ok(())
@@ -80,7 +80,7 @@ pub(super) fn done(call: &mut Call<'_>) -> Answer {
             state.deferred.push_back((id, Deferred::DeleteRoot));
             Ok(())
         }
-        Some(Life::Serving | Life::Draining) | None => Err(Status::NotFound.into()),
+        Some(Life::Serving | Life::Draining) | None => Err(Status::NotFound),
     }
 }
 

@@ -12,8 +12,8 @@ use flate2::write::ZlibEncoder;
 
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::filter_state::{self, LifeSpan, Prototype};
-use crate::sandbox::proto;
 use crate::sandbox::state::State;
+use crate::sandbox::{proto, signature};
 
 /// The keys of the filter state that Envoy 1.40 knows how to make from bytes. Others are not found.
 const MADE_FROM_BYTES: [&str; 14] = [
@@ -60,10 +60,10 @@ pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) 
         None => built_in(call.state_mut(), &name, &argument),
     };
     if answer == Err(Status::NotFound) && !is_built_in(&name) {
-        return Err(Status::NotFound.into());
+        return Err(Status::NotFound);
     }
     give(call, answer.as_deref().unwrap_or_default(), slot)?;
-    answer.map(drop).map_err(Into::into)
+    answer.map(drop)
 }
 
 /// A guest that does not care for the answer says nowhere to put it.
@@ -82,7 +82,13 @@ fn give(call: &mut Call<'_>, bytes: &[u8], slot: Slot) -> Answer {
 fn is_built_in(name: &str) -> bool {
     matches!(
         name,
-        "clear_route_cache" | "compress" | "declare_property" | "set_envoy_filter_state" | "uncompress"
+        "clear_route_cache"
+            | "compress"
+            | "declare_property"
+            | "set_envoy_filter_state"
+            | "sign"
+            | "uncompress"
+            | "verify_signature"
     )
 }
 
@@ -91,6 +97,8 @@ fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>, S
     match name {
         "compress" => return compressed(argument),
         "uncompress" => return uncompressed(argument),
+        "sign" => return signature::sign(argument),
+        "verify_signature" => return signature::verify(argument),
         "clear_route_cache" if state.node.envoy.minor >= 33 => {
             let id = state.current;
             super::flow::refresh_route(state, id);

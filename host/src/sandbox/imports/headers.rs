@@ -22,7 +22,7 @@ const LAST_MAP: u32 = 7;
 /// Envoy counts bytes here, of maps that can be written.
 pub(super) fn size(call: &mut Call<'_>, map: u32, ret: u32) -> Answer {
     let size = writable(call.state_mut(), map)?.byte_size();
-    Ok(call.write_u32(ret, u32::try_from(size).unwrap_or(u32::MAX))?)
+    call.write_u32(ret, u32::try_from(size).unwrap_or(u32::MAX))
 }
 
 /// A map that is not there now reads as an empty one.

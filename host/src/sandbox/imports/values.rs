@@ -6,7 +6,7 @@ use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::attributes;
 use crate::sandbox::callout::Arrived;
 use crate::sandbox::log::{Level, LogLine};
-use crate::sandbox::state::State;
+use crate::sandbox::state::{Shown, State};
 use crate::sandbox::stream::{Protocol, Stream};
 
 const REQUEST_BODY: u32 = 0;
@@ -37,16 +37,16 @@ pub(super) fn set_tick_period(call: &mut Call<'_>, milliseconds: u32) -> Answer 
 }
 
 pub(super) fn buffer_bytes(call: &mut Call<'_>, buffer: u32, (start, max): (u32, u32), slot: Slot) -> Answer {
-    let bytes = buffer_of(call.state(), buffer)?;
+    let bytes = buffer_of(call.state_mut(), buffer)?;
     let from = bytes.get(start as usize..).unwrap_or_default();
     let taken = from.get(..max as usize).unwrap_or(from).to_vec();
     call.give(&taken, slot)
 }
 
 pub(super) fn buffer_status(call: &mut Call<'_>, buffer: u32, length: u32, flags: u32) -> Answer {
-    let bytes = buffer_of(call.state(), buffer)?.len();
+    let bytes = buffer_of(call.state_mut(), buffer)?.len();
     call.write_u32(length, u32::try_from(bytes).unwrap_or(u32::MAX))?;
-    Ok(call.write_u32(flags, 0)?)
+    call.write_u32(flags, 0)
 }
 
 /// ABI 0.1.0 has one hostcall for both configurations: the plugin's while it is configured, the VM's at any other time.
@@ -65,7 +65,7 @@ pub(super) fn set_buffer_bytes(
     (start, length): (u32, u32),
     bytes: Span,
 ) -> Answer {
-    buffer_of(call.state(), buffer)?;
+    buffer_of(call.state_mut(), buffer)?;
     let bytes = call.copy(bytes)?;
     let id = call.state().context_id();
     let stream = call.state_mut().stream_mut(id).ok_or(Status::BadArgument)?;
@@ -73,7 +73,7 @@ pub(super) fn set_buffer_bytes(
     match start as usize {
         0 => drop(body.splice(..body.len().min(length as usize), bytes)),
         start if start >= body.len() => body.extend(bytes),
-        _ => return Err(Status::BadArgument.into()),
+        _ => return Err(Status::BadArgument),
     }
     Ok(())
 }
@@ -104,21 +104,26 @@ fn arrived(state: &State) -> Option<&Arrived> {
     state.root(state.root_id()).map(|root| &root.callouts.arrived)
 }
 
-fn buffer_of(state: &State, buffer: u32) -> Result<&[u8], Status> {
+fn buffer_of(state: &mut State, buffer: u32) -> Result<&[u8], Status> {
+    let id = state.context_id();
     match buffer {
         REQUEST_BODY..=UPSTREAM_DATA => Ok(stream_buffer(state, buffer)),
-        VM_CONFIGURATION => Ok(&state.vm_configuration),
+        VM_CONFIGURATION => {
+            state.show(id, Shown::Vm);
+            Ok(&state.vm_configuration)
+        }
         PLUGIN_CONFIGURATION => {
-            let root = state.configuring.and_then(|id| state.root(id)).ok_or(Status::NotFound)?;
-            Ok(&root.plugin.configuration)
+            let root = state.configuring.filter(|id| state.root(*id).is_some()).ok_or(Status::NotFound)?;
+            state.show(id, Shown::Plugin);
+            Ok(state.root(root).map(|root| root.plugin.configuration.as_slice()).unwrap_or_default())
         }
         CALL_RESPONSE_BODY => {
             let response = arrived(state).and_then(|arrived| arrived.response.as_ref());
             response.map(|response| response.body.as_slice()).ok_or(Status::NotFound)
         }
         GRPC_MESSAGE => Ok(arrived(state).map(|arrived| arrived.message.as_slice()).unwrap_or_default()),
-        // The arguments of a call that no function of this host makes.
-        CALL_DATA => Ok(&[]),
+        // The arguments of a call that no function of this host makes, or what lies there otherwise.
+        CALL_DATA => Ok(state.shown(id)),
         _ => Err(Status::BadArgument),
     }
 }
@@ -137,25 +142,25 @@ pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answ
     let state = call.state_mut();
     let id = state.context_id();
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
-    Ok(stream.filter_state.set(key, value, declared.unwrap_or_default())?)
+    stream.filter_state.set(key, value, declared.unwrap_or_default())
 }
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
     let state = call.state();
     let (value, written) = state.world.data().get(&state.vm_id, call.read(key)?)?;
     call.give(&value, slot)?;
-    Ok(call.write_u32(cas, written)?)
+    call.write_u32(cas, written)
 }
 
 pub(super) fn set_shared_data(call: &mut Call<'_>, key: Span, value: Span, cas: u32) -> Answer {
     let (key, value) = (call.copy(key)?, call.copy(value)?);
     let state = call.state();
-    Ok(state.world.data().set(&state.vm_id, &key, &value, cas)?)
+    state.world.data().set(&state.vm_id, &key, &value, cas)
 }
 
 pub(super) fn define_metric(call: &mut Call<'_>, kind: u32, name: Span, ret: u32) -> Answer {
     let name = call.copy(name)?;
     let state = call.state_mut();
     let id = state.metrics.define(state.world.registry(), kind, &name)?;
-    Ok(call.write_u32(ret, id)?)
+    call.write_u32(ret, id)
 }

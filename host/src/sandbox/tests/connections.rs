@@ -10,20 +10,43 @@ const FROM_UPSTREAM: &str = "proxy_on_upstream_data";
 #[test]
 fn data_held_back_is_shown_again_with_what_comes_next() {
     let mut guest = Guest::default();
-    guest.on("proxy_on_new_connection", "(param i32) (result i32)", "(i32.const 1)");
     let new = guest.put("<");
     let mark = format!("(drop (call $set_buffer (i32.const 2) (i32.const 0) (i32.const 0) {new}))");
     guest.on_three(FROM_CLIENT, &format!("{SHOWN} {mark} (i32.lt_u (local.get 1) (i32.const 4))"));
     let vm = guest.start();
     let stream = vm.connect(&connection()).unwrap();
-    // Envoy's pause of a new connection keeps it from later filters, not the data from this one.
-    assert_eq!(stream.outcome().action, Action::Pause);
     assert_eq!(stream.client_sends("ab", false).unwrap().action, Action::Pause);
     assert_eq!(stream.to_upstream(), b"");
     assert_eq!(stream.client_sends("cd", false).unwrap().action, Action::Continue);
     assert_eq!(stream.to_upstream(), b"<<abcd");
     stream.client_sends("e", true).unwrap();
     assert_eq!(seen(&vm), ["2", "0", "5", "0", "1", "1"]);
+}
+
+#[test]
+fn nothing_is_read_of_a_connection_that_is_paused_and_nobody_dials_until_it_goes_on() {
+    let mut guest = Guest::default();
+    guest.on(
+        "proxy_on_new_connection",
+        "(param i32) (result i32)",
+        "(drop (call $period (i32.const 100))) (i32.const 1)",
+    );
+    guest.on_three(FROM_CLIENT, &format!("{SHOWN} (i32.const 0)"));
+    guest.on_three(FROM_UPSTREAM, &format!("{SHOWN} (i32.const 0)"));
+    let goes_on = note("(call $continue (i32.const 2))");
+    guest.on("proxy_on_tick", "(param i32)", &format!("{} {goes_on}", note("(call $act_for (i32.const 2))")));
+    let vm = guest.start();
+    let stream = vm.connect(&connection()).unwrap();
+    assert_eq!(stream.outcome().action, Action::Pause);
+    stream.client_sends("ab", false).unwrap();
+    stream.client_sends("c", true).unwrap();
+    stream.upstream_sends("nobody", false).unwrap();
+    assert!(seen(&vm).is_empty());
+    vm.advance(std::time::Duration::from_millis(100)).unwrap();
+    assert_eq!(seen(&vm), ["0", "0", "3", "1"], "all of it at once");
+    assert_eq!((stream.outcome().action, stream.to_upstream()), (Action::Continue, b"abc".to_vec()));
+    stream.upstream_sends("d", false).unwrap();
+    assert_eq!((seen(&vm), stream.to_client()), (vec!["1".to_owned(), "0".to_owned()], b"d".to_vec()));
 }
 
 #[test]

@@ -129,15 +129,15 @@ fn a_new_stream_brings_a_new_guest_once_the_last_is_old_enough() {
 fn a_guest_that_will_not_start_again_stays_away() {
     let mut guest = Guest::default();
     fragile(&mut guest);
-    let key = guest.put("started");
-    let shared = format!("(call $shared {key} {SLOT} (i32.const 48))");
-    let share = format!("(drop (call $share {key} {key} (i32.const 0)))");
-    // It starts once in a world.
-    guest.on(
-        "proxy_on_configure",
-        "(param i32 i32) (result i32)",
-        &format!("(local i32) (local.set 2 {shared}) {share} (local.get 2)"),
+    let name = guest.put("started");
+    let count = format!(
+        "(drop (call $define (i32.const 0) {name} (i32.const 48)))
+         (drop (call $increment (i32.load (i32.const 48)) (i64.const 1)))
+         (drop (call $metric (i32.load (i32.const 48)) (i32.const 56)))"
     );
+    // It starts in the canary, in the main thread and in the worker, and then no more.
+    let verdict = "(i64.le_u (i64.load (i32.const 56)) (i64.const 3))";
+    guest.on("proxy_on_configure", "(param i32 i32) (result i32)", &format!("{count} {verdict}"));
     let vm = under(&guest, RELOAD);
     drop(vm.http(&connection(), deadly()).unwrap());
     for seconds in 1..3 {

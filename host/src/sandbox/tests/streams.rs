@@ -153,7 +153,7 @@ fn a_network_filter_closes_a_new_connection() {
     let vm = guest.start();
     let stream = vm.connect(&connection()).unwrap();
     assert!(stream.outcome().closed);
-    assert_eq!(stream.outcome().action, Action::Pause, "a local reply does nothing here but pause");
+    assert_eq!(stream.outcome().action, Action::Continue, "a local reply does nothing here");
     stream.finish().unwrap();
     assert_eq!(seen(&vm), ["0", "0", "1", "closed"], "the filter itself closed it");
 }

@@ -119,7 +119,27 @@ fn timers_fire_at_their_time_and_start_over_when_they_have_fired() {
 }
 
 #[test]
-fn a_canary_runs_before_the_workers_and_what_it_wrote_stays() {
+fn the_main_threads_timer_fires_beside_the_workers_and_its_lines_are_its_own() {
+    let mut guest = Guest::default();
+    let metric = guest.put("ticks");
+    let start = "(param i32 i32) (result i32)";
+    let define = format!("(drop (call $define (i32.const 0) {metric} (i32.const 48)))");
+    guest.on(
+        "proxy_on_vm_start",
+        start,
+        &format!("{define} (drop (call $period (i32.const 400))) (i32.const 1)"),
+    );
+    let count = "(drop (call $increment (i32.load (i32.const 48)) (i64.const 1)))";
+    guest.on("proxy_on_tick", "(param i32)", &format!("{count} (call $note (i32.const 5))"));
+    let workers = workers(&guest, Plugin::default());
+    workers.advance(Duration::from_millis(900)).unwrap();
+    assert_eq!(workers[0].metrics()["ticks"], Metric::Counter(6), "twice in each of three VMs");
+    let lines = |lines: Vec<crate::sandbox::LogLine>| lines.len();
+    assert_eq!((lines(workers[1].take_logs()), lines(workers[1].take_main_logs())), (2, 2));
+}
+
+#[test]
+fn the_main_thread_tries_a_plugin_before_the_workers_and_what_it_wrote_stays() {
     let mut guest = Guest::default();
     let metric = guest.put("configured");
     let count = format!(
@@ -130,12 +150,16 @@ fn a_canary_runs_before_the_workers_and_what_it_wrote_stays() {
     let verdict = "(i32.ne (i32.load8_u (i32.load (i32.const 16))) (i32.const 110))";
     guest.on("proxy_on_configure", "(param i32 i32) (result i32)", &format!("{count} {read} {verdict}"));
     let workers = workers(&guest, Plugin { configuration: b"yes".to_vec(), ..Plugin::default() });
-    assert_eq!(workers[0].metrics()["configured"], Metric::Counter(3), "a canary and two workers");
+    assert_eq!(
+        workers[0].metrics()["configured"],
+        Metric::Counter(4),
+        "a canary, the main thread and two workers"
+    );
     let refused = workers.configure("no").expect_err("refused");
     assert!(matches!(refused, StartError::Refused { .. }));
-    assert_eq!(workers[0].metrics()["configured"], Metric::Counter(4), "only the canary has seen it");
+    assert_eq!(workers[0].metrics()["configured"], Metric::Counter(5), "only the canary has seen it");
     workers.configure("yet").unwrap();
-    assert_eq!(workers[1].metrics()["configured"], Metric::Counter(7));
+    assert_eq!(workers[1].metrics()["configured"], Metric::Counter(9));
 }
 
 #[test]

@@ -78,7 +78,8 @@ impl Vm {
     pub fn turn(&self) -> Result<bool, Trapped> {
         let mut guest = self.guest.borrow_mut();
         guest.usable()?;
-        guest.tell_queues()
+        let elsewhere = self.living_main().map_or(Ok(false), |main| main.guest.borrow_mut().tell_queues())?;
+        Ok(guest.tell_queues()? || elsewhere)
     }
 
     /// The clock, as time since the Unix epoch.
@@ -90,13 +91,37 @@ impl Vm {
     /// Sets the clock, without anything that was due in between. It stands still until it is moved again.
     pub fn set_time(&self, now: Duration) {
         self.guest.borrow_mut().state_mut().now = now;
+        if let Some(main) = self.living_main() {
+            main.guest.borrow_mut().state_mut().now = now;
+        }
     }
 
-    /// Lets time pass: timers fire and callouts time out, each at its time, and queues are told of.
+    /// Lets time pass: timers fire and callouts time out, each at its time, and queues are told of. The main thread's VM
+    /// has the same clock: what is due there comes first.
     pub fn advance(&self, by: Duration) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
         guest.usable()?;
         let until = guest.state().now + by;
+        loop {
+            let due = self.next_in_main().into_iter().chain(guest.next_event()).min();
+            let then = due.map_or(until, |due| due.clamp(guest.state().now, until));
+            self.pass_time_in_main(then)?;
+            guest.pass_time(then)?;
+            if then == until {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_in_main(&self) -> Option<Duration> {
+        self.living_main()?.guest.borrow().next_event()
+    }
+
+    /// Another worker may have let it pass before.
+    fn pass_time_in_main(&self, until: Duration) -> Result<(), Trapped> {
+        let Some(main) = self.living_main() else { return Ok(()) };
+        let mut guest = main.guest.borrow_mut();
+        let until = until.max(guest.state().now);
         guest.pass_time(until)
     }
 }

@@ -38,6 +38,7 @@ impl<'vm> Filter<'vm> {
     pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
         let plugin = self.with_configuration(configuration.into());
         self.vm.try_out(&plugin)?;
+        self.vm.replace_in_main(self.nth, &plugin)?;
         self.replace(plugin)
     }
 
