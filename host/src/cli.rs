@@ -107,13 +107,13 @@ enum Verb {
 enum MeshVerb {
     /// Make the root CA and an intermediate for each cluster
     Certs(certs::Certs),
-    /// Render what every cluster needs: Istio, its gateways, what they expose, and names
-    Render(mesh_render::MeshRender),
     /// Change an intermediate, or the root without breaking trust
     #[command(subcommand)]
     Rotate(rotate::Rotate),
     /// Say of each pair of clusters whether one accepts the workloads of the other, and why not
     Trust(trust::Trust),
+    /// Render what every cluster needs: Istio, its gateways, what they expose, and names
+    Render(mesh_render::MeshRender),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -180,9 +180,9 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Test(verb) => verb.run(&common, out),
         Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
-        Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),

@@ -237,11 +237,6 @@ impl Mesh {
         self.clusters().map(|cluster| &cluster.trust_domain).collect()
     }
 
-    /// The version of Istio that its clusters run, if it is said.
-    pub fn istio(&self) -> Option<IstioVersion> {
-        self.installation.version
-    }
-
     /// Whether its Envoys give a peer's certificate away, which proves the source cluster; `None` where
     /// `mesh.yaml` does not say the version. They do from 1.38 on, which Istio 1.30 brought.
     pub fn gives_certificates(&self) -> Option<bool> {
