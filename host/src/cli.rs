@@ -3,10 +3,12 @@
 mod build;
 mod certs;
 mod check;
+mod clusters;
 mod demo;
 mod doctor;
 mod explain;
 mod lab;
+mod mesh_render;
 mod out;
 mod page;
 mod rollout;
@@ -38,6 +40,8 @@ enum Exit {
     Usage = 2,
     /// The environment failed: a toolchain, an Envoy, a cluster.
     Environment = 3,
+    /// Some clusters are done, and some are not.
+    Partly = 4,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -111,6 +115,8 @@ enum MeshVerb {
     Rotate(rotate::Rotate),
     /// Say of each pair of clusters whether one accepts the workloads of the other, and why not
     Trust(trust::Trust),
+    /// Render what every cluster needs: Istio, its gateways, what they expose, and names
+    Render(mesh_render::MeshRender),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -141,7 +147,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, files).\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();
@@ -179,6 +185,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),

@@ -6,6 +6,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
 mod crds;
+mod faults;
 mod server;
 
 use std::io::Write as _;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+pub use faults::{Fault, Faulty};
 use server::Programs;
 pub use server::Server;
 
@@ -58,15 +60,15 @@ impl Clusters {
         Some(clusters)
     }
 
-    /// The clusters `cluster1` and `cluster2`, which the tests of a process share as long as one of them runs: each
-    /// test keeps to namespaces of its own.
+    /// The cluster `cluster1`, which the tests of a process share as long as one of them runs: each test keeps to a
+    /// namespace of its own.
     pub async fn shared() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Clusters>> = Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
         if let Some(clusters) = shared.upgrade() {
             return Some(clusters);
         }
-        let clusters = Arc::new(Self::start(&["cluster1", "cluster2"]).await?);
+        let clusters = Arc::new(Self::start(&["cluster1"]).await?);
         *shared = Arc::downgrade(&clusters);
         Some(clusters)
     }
@@ -89,6 +91,31 @@ impl Clusters {
     /// A client of kube's own: what tests prepare and look at goes past the code that they test.
     pub async fn client(&self, context: &str) -> Client {
         client(&self.kubeconfig(), context).await
+    }
+
+    /// A kubeconfig whose one context leads to a server at `url` as the holder of a token.
+    pub fn kubeconfig_of(&self, name: &str, url: &str, token: &str) -> PathBuf {
+        self.kubeconfig_with(&[(name, url, token)])
+    }
+
+    /// A kubeconfig with a context for each of these clusters: its name, where it is reached, and with which token.
+    pub fn kubeconfig_with(&self, entries: &[(&str, &str, &str)]) -> PathBuf {
+        let cluster = |(name, url, _): &(&str, &str, &str)| {
+            let mut cluster = self.server(name).entry_of_cluster();
+            if let Some(server) = cluster.pointer_mut("/cluster/server") {
+                *server = (*url).into();
+            }
+            cluster
+        };
+        let kubeconfig = json!({
+            "clusters": entries.iter().map(cluster).collect::<Vec<_>>(),
+            "users": entries.iter().map(|(name, _, token)| json!({"name": name, "user": {"token": token}})).collect::<Vec<_>>(),
+            "contexts": entries.iter().map(|(name, ..)| self.server(name).entry_of_context()).collect::<Vec<_>>(),
+        });
+        let digest = isthmus::digest::sha256(kubeconfig.to_string());
+        let path = self.directory.path().join(format!("kubeconfig-{digest}"));
+        std::fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
+        path
     }
 
     fn each(&self, entry: impl Fn(&Server) -> Value) -> Vec<Value> {

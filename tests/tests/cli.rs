@@ -8,6 +8,8 @@ mod doctor;
 mod foreign;
 #[path = "cli/live.rs"]
 mod live;
+#[path = "cli/render.rs"]
+mod render;
 #[path = "cli/suites.rs"]
 mod suites;
 #[path = "cli/testing.rs"]

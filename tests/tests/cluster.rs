@@ -1,10 +1,30 @@
 //! Against real API servers, several at once.
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
-use std::net::TcpStream;
+#[path = "cluster/fixture.rs"]
+mod fixture;
+#[path = "cluster/objects.rs"]
+mod objects;
+#[path = "cluster/problems.rs"]
+mod problems;
+#[path = "cluster/rollout.rs"]
+mod rollout;
 
-use isthmus_tests::cluster::Clusters;
+use std::path::Path;
+use std::time::Duration;
+
+use isthmus::kube::{Cluster, Kubeconfig};
 use kube::Client;
 use serde_json::{Value, json};
+
+/// How long a call may take on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster as the code under test reaches it.
+async fn cluster(kubeconfig: &Path, context: &str, timeout: Duration) -> Cluster {
+    let kubeconfig = Kubeconfig::read(Some(kubeconfig), None, None).expect("a kubeconfig");
+    kubeconfig.cluster(context, timeout).await.expect("a context")
+}
 
 /// One request past the code under test.
 async fn ask(client: &Client, request: hyper::http::request::Builder, body: &Value) -> Value {
@@ -13,39 +33,44 @@ async fn ask(client: &Client, request: hyper::http::request::Builder, body: &Val
     client.request(request).await.expect("the server agrees")
 }
 
-#[tokio::test]
-async fn clusters_are_apart_and_leave_nothing_behind() {
-    let Some(clusters) = Clusters::start(&["east", "west"]).await else { return };
-    let [east, west] = [clusters.client("east").await, clusters.client("west").await];
-    let namespace = json!({"metadata": {"name": "only-here"}});
-    ask(&east, hyper::Request::post("/api/v1/namespaces"), &namespace).await;
-    let names = |list: Value| list["items"].to_string().contains("only-here");
-    assert!(names(ask(&east, hyper::Request::get("/api/v1/namespaces"), &Value::Null).await));
-    assert!(!names(ask(&west, hyper::Request::get("/api/v1/namespaces"), &Value::Null).await));
-
-    let plugins = "/apis/extensions.istio.io/v1alpha1/wasmplugins";
-    let list = ask(&west, hyper::Request::get(plugins), &Value::Null).await;
-    assert_eq!(list["kind"], "WasmPluginList");
-
-    let addresses = ["east", "west"].map(|name| clusters.server(name).url().replace("https://", ""));
-    let directory = clusters.kubeconfig().parent().expect("a directory").to_owned();
-    drop(clusters);
-    for address in addresses {
-        TcpStream::connect(&address).expect_err("nobody listens there");
-    }
-    assert!(!directory.exists());
+async fn get(client: &Client, path: &str) -> Value {
+    ask(client, hyper::Request::get(path), &Value::Null).await
 }
 
-#[tokio::test]
-async fn a_service_account_gets_a_token_and_is_known_by_it() {
-    let Some(clusters) = Clusters::shared().await else { return };
-    let client = clusters.client("cluster1").await;
-    let accounts = "/api/v1/namespaces/default/serviceaccounts";
-    ask(&client, hyper::Request::post(accounts), &json!({"metadata": {"name": "known"}})).await;
+async fn post(client: &Client, path: &str, object: &Value) -> Value {
+    ask(client, hyper::Request::post(path), object).await
+}
+
+/// Makes a namespace, if there is none of this name.
+async fn namespace(client: &Client, name: &str) {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let request = hyper::Request::patch(format!("/api/v1/namespaces/{name}?fieldManager=test"))
+        .header("content-type", "application/apply-patch+yaml")
+        .body(namespace.to_string().into_bytes())
+        .expect("a request");
+    client.request::<Value>(request).await.expect("the server agrees");
+}
+
+/// A plugin of this namespace and name that has our label, and nothing special.
+fn plugin(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "extensions.istio.io/v1alpha1",
+        "kind": "WasmPlugin",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "isthmus"},
+        },
+        "spec": {"url": "oci://registry.example/isthmus:v1", "pluginConfig": {"a": 1}},
+    })
+}
+
+/// The token of a service account of this name, which is made in a namespace of the same name.
+async fn account(client: &Client, name: &str) -> String {
+    namespace(client, name).await;
+    let accounts = format!("/api/v1/namespaces/{name}/serviceaccounts");
+    post(client, &accounts, &json!({"metadata": {"name": name}})).await;
     let wish = json!({"spec": {"expirationSeconds": 600}});
-    let given = ask(&client, hyper::Request::post(format!("{accounts}/known/token")), &wish).await;
-    let review = json!({"spec": {"token": given["status"]["token"]}});
-    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
-    let review = ask(&client, hyper::Request::post(reviews), &review).await;
-    assert_eq!(review["status"]["user"]["username"], "system:serviceaccount:default:known");
+    let given = post(client, &format!("{accounts}/{name}/token"), &wish).await;
+    given["status"]["token"].as_str().expect("a token").to_owned()
 }

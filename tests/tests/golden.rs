@@ -8,6 +8,8 @@
     reason = "a case that cannot be read fails its test"
 )]
 
+#[path = "golden/meshes.rs"]
+mod meshes;
 #[path = "golden/schema.rs"]
 mod schema;
 

@@ -11,7 +11,11 @@ const SUPPORTED: &[(u16, (u32, u32))] =
 
 pub(super) fn kubernetes(visit: &Visit<'_>) -> Found {
     let server = visit.inventory.server.as_deref().ok_or_else(|| Skip::idle("files have no server"))?;
-    let istio = visit.mesh().istio().ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
+    let istio = visit
+        .mesh()
+        .installation()
+        .version
+        .ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
     let minor = minor(server).ok_or_else(|| Skip::unseen(format!("{server} is no version that is known")))?;
     let known = SUPPORTED.iter().find(|(version, _)| (1, *version) == (istio.major(), istio.minor()));
     let Some((_, (oldest, newest))) = known else {
@@ -61,7 +65,11 @@ pub(super) fn control_plane(visit: &Visit<'_>) -> Found {
 }
 
 pub(super) fn istio_version(visit: &Visit<'_>) -> Found {
-    let wanted = visit.mesh().istio().ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
+    let wanted = visit
+        .mesh()
+        .installation()
+        .version
+        .ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
     let mut failures = Vec::new();
     for istiod in istiods(visit)? {
         let Some(found) = version(istiod) else { continue };
@@ -170,6 +178,21 @@ pub(super) fn way_to_istiod(visit: &Visit<'_>) -> Found {
         Failure::error(message, hint.clone())
     };
     Ok((!found.contains(&gateway.address.as_str())).then(failure).into_iter().collect())
+}
+
+pub(super) fn definitions(visit: &Visit<'_>) -> Found {
+    if visit.inventory.server.is_none() {
+        return Err(Skip::idle("files have no server"));
+    }
+    let failure = |kind: &Kind| {
+        let (name, group, version, _) = kind.names();
+        Failure::error(
+            format!("it knows no {name} of {group}/{version}: nothing of that kind can be there"),
+            "install Istio's definitions: the chart `base` or `istioctl install`; of Istio the release channel `stable` \
+             leaves WasmPlugin out",
+        )
+    };
+    Ok(visit.inventory.unknown.iter().map(failure).collect())
 }
 
 /// The objects of a kind in Istio's namespace.

@@ -77,6 +77,11 @@ impl Server {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    /// The token of its administrator.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Ends it. What it holds stays, and so do its port and its certificate.
     pub fn stop(&mut self) {
         self.processes.clear();
