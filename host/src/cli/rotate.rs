@@ -2,11 +2,10 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
-use policy::Mesh;
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::certs::{self, Key};
+use super::certs::{Ca, Key, Place};
 use super::{Common, Exit, Out, Output};
 use crate::cert::{Ask, Hierarchy, LEAF_LIFETIME, Level, RootFiles, Rotation, Signing, step};
 
@@ -25,7 +24,7 @@ pub(super) struct Intermediate {
     /// The cluster
     cluster: String,
     #[command(flatten)]
-    ca: Ca,
+    signer: Signer,
     /// Remove the intermediate before, which a rotation keeps beside the new one
     #[arg(long)]
     drop: bool,
@@ -35,7 +34,7 @@ pub(super) struct Intermediate {
 #[derive(Debug, Args)]
 pub(super) struct Root {
     #[command(flatten)]
-    ca: Ca,
+    signer: Signer,
     /// The new root, where it is made elsewhere; by default one is made
     #[arg(long, env = "ISTHMUS_ROOT_CERT", value_name = "FILE")]
     root_cert: Option<PathBuf>,
@@ -57,10 +56,9 @@ pub(super) struct Root {
 }
 
 #[derive(Debug, Args)]
-struct Ca {
-    /// Where the CA lies; by default certs/ beside mesh.yaml
-    #[arg(long, env = "ISTHMUS_CERTS", value_name = "DIR")]
-    certs: Option<PathBuf>,
+struct Signer {
+    #[command(flatten)]
+    place: Place,
     /// The key of the root that signs, where it does not lie with the CA
     #[arg(long, env = "ISTHMUS_ROOT_KEY", value_name = "FILE")]
     root_key: Option<PathBuf>,
@@ -74,25 +72,24 @@ impl Rotate {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
         match self {
-            Self::Intermediate(mut verb) => {
-                let directory = certs::directory(&project, verb.ca.certs.take());
-                verb.run(mesh, &Hierarchy::at(directory), out)
+            Self::Intermediate(verb) => {
+                let ca = verb.signer.place.of(&project, mesh)?;
+                verb.run(&ca, out)
             }
-            Self::Root(mut verb) => {
-                let directory = certs::directory(&project, verb.ca.certs.take());
-                verb.run(mesh, &Hierarchy::at(directory), (common.output, out))
+            Self::Root(verb) => {
+                let ca = verb.signer.place.of(&project, mesh)?;
+                verb.run(&ca, (common.output, out))
             }
         }
     }
 }
 
 impl Intermediate {
-    fn run(self, mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Exit> {
-        let cluster = &self.cluster;
-        let names = certs::names(mesh);
+    fn run(self, ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<Exit> {
+        let (cluster, hierarchy, names) = (&self.cluster, &ca.hierarchy, ca.names());
         ensure!(
             names.contains(&cluster.as_str()),
-            "cluster {cluster} is not in mesh.yaml: it has {}",
+            "cluster {cluster} is not below this root: it has {}",
             names.join(", ")
         );
         if self.drop {
@@ -104,7 +101,7 @@ impl Intermediate {
             });
             return Ok(Exit::Yes);
         }
-        let (root_key, options) = (self.ca.root_key.as_deref(), self.ca.key.options());
+        let (root_key, options) = (self.signer.root_key.as_deref(), self.signer.key.options());
         hierarchy.rotate_intermediate(cluster, root_key, options, super::now())?;
         out.print(&format!(
             "made a new intermediate of {cluster} in {}",
@@ -120,13 +117,8 @@ impl Intermediate {
 }
 
 impl Root {
-    fn run(
-        self,
-        mesh: &Mesh,
-        hierarchy: &Hierarchy,
-        (output, out): (Output, &mut Out),
-    ) -> anyhow::Result<Exit> {
-        let names = certs::names(mesh);
+    fn run(self, ca: &Ca<'_>, (output, out): (Output, &mut Out)) -> anyhow::Result<Exit> {
+        let (hierarchy, names) = (&ca.hierarchy, ca.names());
         if self.drop {
             let gone = hierarchy.drop_root(&names)?;
             out.print(if gone {
@@ -159,8 +151,9 @@ impl Root {
     }
 
     fn begin(&self, names: &[&str], hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Rotation> {
-        let given = RootFiles { certificate: self.root_cert.as_deref(), key: self.ca.root_key.as_deref() };
-        hierarchy.begin_rotation(names, given, self.ca.key.options(), super::now())?;
+        let given =
+            RootFiles { certificate: self.root_cert.as_deref(), key: self.signer.root_key.as_deref() };
+        hierarchy.begin_rotation(names, given, self.signer.key.options(), super::now())?;
         let rotation = hierarchy.rotation(names)?;
         let rotation = rotation.ok_or_else(|| anyhow::anyhow!("the new root is not where it was put"))?;
         out.print(&format!("new root: {}", rotation.new_root().name()));
@@ -184,8 +177,8 @@ impl Root {
                     return Ok(Exit::No);
                 }
             };
-            let options = self.ca.key.options();
-            let signing = Signing { root_key: self.ca.root_key.as_deref(), options, now: ask.now };
+            let options = self.signer.key.options();
+            let signing = Signing { root_key: self.signer.root_key.as_deref(), options, now: ask.now };
             for (cluster, to) in moves {
                 hierarchy.advance(rotation, (&cluster, to), signing)?;
                 out.print(&format!("{cluster} {}", to.says()));

@@ -288,7 +288,7 @@ fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry()
     assert_eq!(mesh.goes(&["--drop"]), "removed the root before this one\n");
     assert_eq!(mesh.rotate(&["--drop"]).0, 1);
     let (_, wrote, _) = mesh.run(&["mesh", "certs", "--key", "p256"]);
-    assert!(wrote.starts_with("kept root of mesh1\nkept intermediate of cluster1"), "{wrote}");
+    assert!(wrote.starts_with("kept root in ") && wrote.contains("kept intermediate of cluster1"), "{wrote}");
 }
 
 #[test]
