@@ -10,6 +10,8 @@
 
 #[path = "certs/adopt.rs"]
 mod adopt;
+#[path = "certs/istiod.rs"]
+mod istiod;
 #[path = "certs/rotation.rs"]
 mod rotation;
 #[path = "certs/secrets.rs"]

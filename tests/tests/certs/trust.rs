@@ -64,7 +64,7 @@ enum Trusted {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct World {
+pub(super) struct World {
     root: Ca,
     intermediate: Ca,
     below: Option<Ca>,
@@ -111,7 +111,7 @@ fn ca(length: Option<u8>) -> impl Strategy<Value = Ca> {
         })
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(super) fn world() -> impl Strategy<Value = World> {
     let below = prop_oneof![5 => Just(None), 1 => ca(Some(0)).prop_map(Some)];
     let shown = rarely(
         Shown::Whole,
@@ -182,12 +182,20 @@ fn uri_constraint(tag: u8, host: &str) -> CustomExtension {
 }
 
 /// A CA with its certificate in PEM.
-struct Made {
+pub(super) struct Made {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Made {
+    pub(super) fn certificate(&self) -> &str {
+        &self.pem
+    }
+
+    pub(super) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     fn root(name: &str, ca: &Ca) -> Self {
         let (params, key) = (params(name, ca), KeyPair::generate().expect("a key"));
         Self { pem: params.self_signed(&key).expect("a root").pem(), issuer: Issuer::new(params, key) }
@@ -221,7 +229,7 @@ const SOUND: Ca = Ca {
 };
 
 /// A world as certificates: the CA that signs leaves, what is shown beside them, and what is trusted.
-fn make(world: &World) -> (Made, String, String) {
+pub(super) fn make(world: &World) -> (Made, String, String) {
     let root = Made::root("root", &world.root);
     let other = Made::root("root", &SOUND);
     let intermediate = root.below("intermediate", &world.intermediate);
