@@ -136,6 +136,18 @@ impl Hierarchy {
         Bundle::read(&self.cluster(cluster))
     }
 
+    /// The keys that others than their owner may read, as a tool that is not ours may have left them.
+    pub fn exposed_keys(&self, clusters: &[&str]) -> Result<Vec<PathBuf>, CertError> {
+        let of_clusters = clusters.iter().map(|cluster| self.cluster(cluster).join("ca-key.pem"));
+        let mut exposed = Vec::new();
+        for key in std::iter::once(self.root_key()).chain(of_clusters) {
+            if is_there(&key)? && store::others_may_read(&key)? {
+                exposed.push(key);
+            }
+        }
+        Ok(exposed)
+    }
+
     /// The root that signs intermediates; while a new one comes, the old one.
     #[must_use]
     pub fn root_certificate(&self) -> PathBuf {

@@ -155,6 +155,9 @@ impl Certs {
                 other.name, other.mesh, other.mesh
             ));
         }
+        for key in ca.hierarchy.exposed_keys(&ca.names())? {
+            out.say(&format!("warning: others may read {}: chmod 600 it", key.display()));
+        }
         out.say("the root's key is not needed by any cluster: keep it off line");
         Ok(Exit::Yes)
     }

@@ -166,6 +166,11 @@ fn the_command_line_says_what_ends_and_who_trusts_whom() {
     let out = dir.path().display().to_string();
     let of = |verb: &[&str]| isthmus(&[verb, &["-f", "examples/two-clusters"]].concat());
     assert_eq!(of(&["mesh", "certs", "--key", "p256", "--output-dir", &out]).0, 0);
+    let key = dir.path().join("cluster2/ca-key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("a mode");
+    let (_, _, talk) = of(&["mesh", "certs", "--key", "p256", "--output-dir", &out]);
+    assert_eq!(talk.matches("others may read").count(), 1, "{talk}");
+    assert!(talk.contains(&key.display().to_string()), "{talk}");
     let (code, said, _) = of(&["check", "--certs", &out]);
     assert_eq!((code, said.contains("ends in")), (0, false), "{said}");
     let (code, said, _) = of(&["check", "--certs", &out, "--expiry-warning", "4000"]);

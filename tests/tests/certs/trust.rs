@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use base64ct::{Base64, Encoding as _};
 use isthmus::cert::{Bundle, CaKey, Certificate, Distrust, Side, judge};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -361,4 +362,36 @@ fn a_leaf_that_is_spoiled_itself_is_judged_as_openssl_judges_it() {
         }
     }
     assert_eq!(yes, 4, "only what holds now and is for clients and servers");
+}
+
+/// A certificate with one bit of its DER turned, in PEM.
+fn flipped(pem: &str, bit: usize) -> String {
+    let mut der = read(pem)[0].der().to_vec();
+    der[bit / 8] ^= 1 << (bit % 8);
+    let text = Base64::encode_string(&der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("text")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+#[test]
+fn no_turned_bit_of_an_intermediate_is_accepted_or_a_panic() {
+    let root = Made::root("root", &SOUND);
+    let intermediate = root.below("intermediate", &Ca { length: Some(0), ..SOUND });
+    let leaf = read(&intermediate.leaf(Vec::new(), &SOUND)).remove(0);
+    let anchors = read(&root.pem);
+    assert_eq!(judge(&leaf, &read(&intermediate.pem), &anchors, NOW), Ok(()));
+    let bits = read(&intermediate.pem)[0].der().len() * 8;
+    let (mut unread, mut refused) = (0, 0);
+    for bit in 0..bits {
+        match Certificate::read_all(&flipped(&intermediate.pem, bit), Path::new("x.pem")) {
+            Err(_) => unread += 1,
+            Ok(shown) => {
+                let result = judge(&leaf, &shown, &anchors, NOW);
+                assert!(result.is_err(), "bit {bit} of {bits} may be turned");
+                refused += 1;
+            }
+        }
+    }
+    assert!(unread > 100 && refused > 100, "{unread} unread, {refused} refused");
 }
