@@ -1,13 +1,15 @@
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use time::Duration;
 
 use super::certs::{Ca, Key, Place};
 use super::{Common, Exit, Out, Output};
-use crate::cert::{Ask, Hierarchy, LEAF_LIFETIME, Level, RootFiles, Rotation, Signing, step};
+use crate::cert::{
+    Ask, Hierarchy, LEAF_LIFETIME, Level, Refusal, RootFiles, Rotation, Signing, Standing, step,
+};
 
 /// `isthmus mesh rotate`
 #[derive(Debug, Subcommand)]
@@ -50,6 +52,9 @@ pub(super) struct Root {
     /// Only say how far it is
     #[arg(long)]
     status: bool,
+    /// Only say what the next step would do
+    #[arg(long, env = "ISTHMUS_DRY_RUN")]
+    dry_run: bool,
     /// Remove the root before with its key, which a rotation keeps at its end
     #[arg(long)]
     drop: bool,
@@ -119,6 +124,9 @@ impl Intermediate {
 impl Root {
     fn run(self, ca: &Ca<'_>, (output, out): (Output, &mut Out)) -> anyhow::Result<Exit> {
         let (hierarchy, names) = (&ca.hierarchy, ca.names());
+        if let Some(other) = self.clusters.iter().find(|name| !names.contains(&name.as_str())) {
+            bail!("cluster {other} is not below this root: it has {}", names.join(", "));
+        }
         if self.drop {
             let gone = hierarchy.drop_root(&names)?;
             out.print(if gone {
@@ -136,6 +144,9 @@ impl Root {
             }
             return Ok(Exit::Yes);
         }
+        if self.dry_run {
+            return Ok(self.would(&names, under_way.as_ref(), out));
+        }
         let mut rotation = match under_way {
             Some(rotation) => {
                 ensure!(
@@ -148,6 +159,30 @@ impl Root {
             None => self.begin(&names, hierarchy, out)?,
         };
         self.go_on(hierarchy, &mut rotation, out)
+    }
+
+    /// What the next step would do.
+    fn would(&self, names: &[&str], under_way: Option<&Rotation>, out: &mut Out) -> Exit {
+        let before = || names.iter().map(|name| ((*name).to_owned(), Level::Before)).collect();
+        let standing = match under_way {
+            Some(rotation) => rotation.standing().clone(),
+            None => Standing { clusters: before(), signed: None },
+        };
+        match step(&standing, self.ask()) {
+            Ok(moves) => {
+                if under_way.is_none() {
+                    out.print("would make a new root");
+                }
+                moves.iter().for_each(|(cluster, to)| out.print(&format!("would: {cluster} {}", to.says())));
+                Exit::Yes
+            }
+            Err(refusal) => refused(&refusal, out),
+        }
+    }
+
+    fn ask(&self) -> Ask<'_> {
+        let (clusters, applied, leaf_lifetime) = (&self.clusters, self.applied, self.leaf_lifetime);
+        Ask { clusters, applied, leaf_lifetime, now: super::now() }
     }
 
     fn begin(&self, names: &[&str], hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Rotation> {
@@ -163,19 +198,11 @@ impl Root {
     fn go_on(self, hierarchy: &Hierarchy, rotation: &mut Rotation, out: &mut Out) -> anyhow::Result<Exit> {
         let through =
             |rotation: &Rotation| rotation.standing().clusters.values().all(|at| *at == Level::After);
-        let ask = Ask {
-            clusters: &self.clusters,
-            applied: self.applied,
-            leaf_lifetime: self.leaf_lifetime,
-            now: super::now(),
-        };
+        let ask = self.ask();
         if !through(rotation) {
             let moves = match step(rotation.standing(), ask) {
                 Ok(moves) => moves,
-                Err(refusal) => {
-                    out.say(&format!("not now: {refusal}"));
-                    return Ok(Exit::No);
-                }
+                Err(refusal) => return Ok(refused(&refusal, out)),
             };
             let options = self.signer.key.options();
             let signing = Signing { root_key: self.signer.root_key.as_deref(), options, now: ask.now };
@@ -191,6 +218,11 @@ impl Root {
         out.say(next(rotation));
         Ok(Exit::Yes)
     }
+}
+
+fn refused(refusal: &Refusal, out: &mut Out) -> Exit {
+    out.say(&format!("not now: {refusal}"));
+    Exit::No
 }
 
 /// What is to be done before the next run.

@@ -266,6 +266,11 @@ fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry()
     let mesh = Example(tempfile::tempdir().expect("a directory"));
     assert_eq!(mesh.run(&["mesh", "certs", "--key", "p256"]).0, 0);
     assert_eq!(mesh.goes(&["--status"]), "no rotation of the root is under way\n");
+    let before = files(mesh.0.path());
+    let would = mesh.goes(&["--dry-run"]);
+    assert!(would.starts_with("would make a new root\nwould: cluster1 trusts both roots"), "{would}");
+    assert_eq!(mesh.rotate(&["--cluster", "cluster3"]).0, 3);
+    assert_eq!(files(mesh.0.path()), before);
     let wrote = mesh.goes(&["--cluster", "cluster2"]);
     assert_eq!(
         wrote,
@@ -289,6 +294,27 @@ fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry()
     assert_eq!(mesh.rotate(&["--drop"]).0, 1);
     let (_, wrote, _) = mesh.run(&["mesh", "certs", "--key", "p256"]);
     assert!(wrote.starts_with("kept root in ") && wrote.contains("kept intermediate of cluster1"), "{wrote}");
+}
+
+#[test]
+fn the_command_line_changes_an_intermediate_and_keeps_the_one_before_until_it_is_dropped() {
+    let mesh = Example(tempfile::tempdir().expect("a directory"));
+    assert_eq!(mesh.run(&["mesh", "certs", "--key", "p256"]).0, 0);
+    let rotate = |more: &[&str]| {
+        mesh.run(&[&["mesh", "rotate", "intermediate", "cluster1", "--key", "p256"], more].concat())
+    };
+    let serial = || makes(mesh.0.path(), &["x509", "-in", "cluster1/ca-cert.pem", "-noout", "-serial"]);
+    let before = serial();
+    let (code, wrote, said) = rotate(&[]);
+    assert!(code == 0 && wrote.starts_with("made a new intermediate of cluster1 in "), "{wrote}{said}");
+    assert_ne!(serial(), before);
+    mesh.goes(&["--status"]);
+    let (code, _, said) = rotate(&[]);
+    assert!(code == 3 && said.contains("cluster1.old is still kept"), "{said}");
+    assert_eq!(rotate(&["--drop"]).1, "removed the intermediate of cluster1 before this one\n");
+    assert_eq!(rotate(&["--drop"]).1, "nothing is kept of cluster1\n");
+    let (code, _, said) = mesh.run(&["mesh", "rotate", "intermediate", "cluster3"]);
+    assert!(code == 3 && said.contains("it has cluster1, cluster2"), "{said}");
 }
 
 #[test]
