@@ -7,9 +7,7 @@ use time::Duration;
 
 use super::certs::{Ca, Key, Place};
 use super::{Common, Exit, Out, Output};
-use crate::cert::{
-    Ask, Hierarchy, LEAF_LIFETIME, Level, Refusal, RootFiles, Rotation, Signing, Standing, step,
-};
+use crate::cert::{Ask, Hierarchy, LEAF_LIFETIME, Level, RootFiles, Rotation, Signing, step};
 
 /// `isthmus mesh rotate`
 #[derive(Debug, Subcommand)]
@@ -49,12 +47,9 @@ pub(super) struct Root {
     /// For how long a workload's certificate holds: before the old root goes, all under it must have ended
     #[arg(long, env = "ISTHMUS_LEAF_LIFETIME", value_name = "TIME", value_parser = lifetime, default_value = "24h")]
     leaf_lifetime: Duration,
-    /// Only say how far it is
+    /// Only say how far it is, and what the next step would do
     #[arg(long)]
     status: bool,
-    /// Only say what the next step would do
-    #[arg(long, env = "ISTHMUS_DRY_RUN")]
-    dry_run: bool,
     /// Remove the root before with its key, which a rotation keeps at its end
     #[arg(long)]
     drop: bool,
@@ -140,12 +135,9 @@ impl Root {
         if self.status {
             match output {
                 Output::Json => out.json(&as_json(under_way.as_ref())),
-                Output::Text | Output::Junit | Output::Short => tell(under_way.as_ref(), out),
+                Output::Text | Output::Junit | Output::Short => self.tell(under_way.as_ref(), out),
             }
             return Ok(Exit::Yes);
-        }
-        if self.dry_run {
-            return Ok(self.would(&names, under_way.as_ref(), out));
         }
         let mut rotation = match under_way {
             Some(rotation) => {
@@ -161,22 +153,23 @@ impl Root {
         self.go_on(hierarchy, &mut rotation, out)
     }
 
-    /// What the next step would do.
-    fn would(&self, names: &[&str], under_way: Option<&Rotation>, out: &mut Out) -> Exit {
-        let before = || names.iter().map(|name| ((*name).to_owned(), Level::Before)).collect();
-        let standing = match under_way {
-            Some(rotation) => rotation.standing().clone(),
-            None => Standing { clusters: before(), signed: None },
+    /// How far it is, and what the next step would do.
+    fn tell(&self, rotation: Option<&Rotation>, out: &mut Out) {
+        let Some(rotation) = rotation else {
+            out.print("no rotation of the root is under way");
+            return;
         };
-        match step(&standing, self.ask()) {
-            Ok(moves) => {
-                if under_way.is_none() {
-                    out.print("would make a new root");
-                }
-                moves.iter().for_each(|(cluster, to)| out.print(&format!("would: {cluster} {}", to.says())));
-                Exit::Yes
-            }
-            Err(refusal) => refused(&refusal, out),
+        for (what, root) in [("old", rotation.old()), ("new", rotation.new_root())] {
+            out.print(&format!("{what} root: {}, until {}", root.name(), root.not_after().date()));
+        }
+        for (cluster, level) in &rotation.standing().clusters {
+            out.print(&format!("{cluster} {}", level.says()));
+        }
+        match step(rotation.standing(), self.ask()) {
+            Ok(moves) => moves.iter().for_each(|(cluster, to)| {
+                out.print(&format!("next: {cluster} {}", to.says()));
+            }),
+            Err(refusal) => out.print(&format!("next: not now: {refusal}")),
         }
     }
 
@@ -202,7 +195,10 @@ impl Root {
         if !through(rotation) {
             let moves = match step(rotation.standing(), ask) {
                 Ok(moves) => moves,
-                Err(refusal) => return Ok(refused(&refusal, out)),
+                Err(refusal) => {
+                    out.say(&format!("not now: {refusal}"));
+                    return Ok(Exit::No);
+                }
             };
             let options = self.signer.key.options();
             let signing = Signing { root_key: self.signer.root_key.as_deref(), options, now: ask.now };
@@ -218,11 +214,6 @@ impl Root {
         out.say(next(rotation));
         Ok(Exit::Yes)
     }
-}
-
-fn refused(refusal: &Refusal, out: &mut Out) -> Exit {
-    out.say(&format!("not now: {refusal}"));
-    Exit::No
 }
 
 /// What is to be done before the next run.
@@ -243,20 +234,6 @@ fn next(rotation: &Rotation) -> &'static str {
              mesh rotate root --drop"
         }
     }
-}
-
-fn tell(rotation: Option<&Rotation>, out: &mut Out) {
-    let Some(rotation) = rotation else {
-        out.print("no rotation of the root is under way");
-        return;
-    };
-    for (what, root) in [("old", rotation.old()), ("new", rotation.new_root())] {
-        out.print(&format!("{what} root: {}, until {}", root.name(), root.not_after().date()));
-    }
-    for (cluster, level) in &rotation.standing().clusters {
-        out.print(&format!("{cluster} {}", level.says()));
-    }
-    out.say(next(rotation));
 }
 
 fn as_json(rotation: Option<&Rotation>) -> Value {
