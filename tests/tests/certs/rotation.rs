@@ -265,7 +265,6 @@ impl Example {
 fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry() {
     let mesh = Example(tempfile::tempdir().expect("a directory"));
     assert_eq!(mesh.run(&["mesh", "certs", "--key", "p256"]).0, 0);
-    assert_eq!(mesh.goes(&["--status"]), "no rotation of the root is under way\n");
     let before = files(mesh.0.path());
     assert_eq!(mesh.rotate(&["--cluster", "cluster3"]).0, 3);
     assert_eq!(files(mesh.0.path()), before);
@@ -277,19 +276,7 @@ fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry()
     mesh.stays(&["--cluster", "cluster2", "--applied"], "as cluster1 would refuse its workloads");
     assert_eq!(mesh.goes(&[]), "cluster1 trusts both roots, signs under the old root\n");
     mesh.stays(&[], "then say --applied");
-    let status = mesh.goes(&["--status"]);
-    assert!(
-        status.contains("cluster2 trusts both roots, signs under the old root\nnext: not now: what the step"),
-        "{status}"
-    );
-    let status = mesh.goes(&["--status", "--applied", "--cluster", "cluster2"]);
-    assert!(status.ends_with("next: cluster2 trusts both roots, signs under the new root\n"), "{status}");
     mesh.goes(&["--applied"]);
-    let status: serde_json::Value =
-        serde_json::from_str(&mesh.goes(&["--status", "-o", "json"])).expect("JSON");
-    let cluster1 =
-        serde_json::json!({"name": "cluster1", "trustsOld": true, "trustsNew": true, "signsUnder": "new"});
-    assert_eq!((&status["kind"], &status["clusters"][0]), (&"RootRotation".into(), &cluster1));
     mesh.stays(&["--applied"], "workloads may hold certificates under the old root until");
     assert_eq!(mesh.rotate(&["--applied", "--leaf-lifetime", "soon"]).0, 2);
     let wrote = mesh.goes(&["--applied", "--leaf-lifetime", "0s"]);
@@ -299,6 +286,25 @@ fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry()
     assert_eq!(mesh.rotate(&["--drop"]).0, 1);
     let (_, wrote, _) = mesh.run(&["mesh", "certs", "--key", "p256"]);
     assert!(wrote.starts_with("kept root in ") && wrote.contains("kept intermediate of cluster1"), "{wrote}");
+}
+
+#[test]
+fn the_status_says_how_far_a_rotation_is_and_what_comes_next() {
+    let mesh = Example(tempfile::tempdir().expect("a directory"));
+    assert_eq!(mesh.run(&["mesh", "certs", "--key", "p256"]).0, 0);
+    assert_eq!(mesh.goes(&["--status"]), "no rotation of the root is under way\n");
+    mesh.goes(&[]);
+    let status = mesh.goes(&["--status"]);
+    let wanted = "cluster2 trusts both roots, signs under the old root\nnext: not now: what the step before";
+    assert!(status.contains(wanted), "{status}");
+    let status = mesh.goes(&["--status", "--applied", "--cluster", "cluster2"]);
+    assert!(status.ends_with("next: cluster2 trusts both roots, signs under the new root\n"), "{status}");
+    mesh.goes(&["--applied", "--cluster", "cluster1"]);
+    let json: serde_json::Value =
+        serde_json::from_str(&mesh.goes(&["--status", "-o", "json"])).expect("JSON");
+    let cluster = |name: &str, signs: &str| serde_json::json!({"name": name, "trustsOld": true, "trustsNew": true, "signsUnder": signs});
+    let wanted = serde_json::json!([cluster("cluster1", "new"), cluster("cluster2", "old")]);
+    assert_eq!((&json["kind"], &json["clusters"]), (&"RootRotation".into(), &wanted));
 }
 
 #[test]
