@@ -357,6 +357,32 @@ fn a_rotation_can_be_turned_back_before_its_last_step() {
     hierarchy.ensure(&NAMES, quick(), later).expect("as it was");
 }
 
+#[test]
+fn roots_of_others_stay_and_a_file_without_its_last_line_end_is_added_to_rightly() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let hierarchy = Hierarchy::at(dir.path().join("certs"));
+    hierarchy.ensure(&NAMES, quick(), NOW).expect("a hierarchy");
+    let partner = Hierarchy::at(dir.path().join("partner"));
+    partner.ensure(&["partner"], quick(), NOW).expect("a partner");
+    let theirs = fs::read_to_string(partner.root_certificate()).expect("a root");
+    let roots = hierarchy.cluster("cluster1").join("root-cert.pem");
+    let text = || fs::read_to_string(&roots).expect("roots");
+    let own = text();
+    fs::write(&roots, format!("{own}{}", theirs.trim_end())).expect("a file");
+    hierarchy.begin_rotation(&NAMES, RootFiles::default(), quick(), NOW).expect("a new root");
+    let mut rotation = under_way(&hierarchy);
+    let visitor = leaf(&partner, "partner", NOW);
+    for (level, name) in Level::ALL.into_iter().flat_map(|level| NAMES.map(|name| (level, name))) {
+        let before = text();
+        hierarchy.advance(&mut rotation, (name, level), signing(NOW)).expect("a step");
+        assert!(before.contains(&text()) || text().contains(&before), "istiod would not take it");
+        let (yes, said) = accepts(dir.path(), &roots, &visitor, NOW);
+        assert!(yes, "{name} at {level:?}: the partner is refused: {said}");
+    }
+    let new = fs::read_to_string(dir.path().join("certs/root.new/root-cert.pem")).expect("a root");
+    assert_eq!(text(), theirs + &new);
+}
+
 /// What the last step moves, in its order.
 const MOVES: [(&str, &str); 4] = [
     ("root-key.pem", "root.old/root-key.pem"),
