@@ -70,9 +70,9 @@ pub(super) fn directory(project: &Project, named: Option<PathBuf>) -> PathBuf {
     named.unwrap_or_else(|| project.file.parent().unwrap_or(Path::new(".")).join("certs"))
 }
 
-/// The names of a mesh's clusters.
+/// The names of the clusters that have a CA: a remote cluster has that of its primary, whose istiod signs for it.
 pub(super) fn names(mesh: &Mesh) -> Vec<&str> {
-    mesh.clusters().map(|cluster| cluster.name.as_str()).collect()
+    mesh.signers().map(|cluster| cluster.name.as_str()).collect()
 }
 
 impl Certs {
@@ -82,7 +82,7 @@ impl Certs {
         let now = super::now();
         let directory = directory(&project, self.output_dir.clone());
         let hierarchy = Hierarchy::at(&directory);
-        for cluster in mesh.clusters() {
+        for cluster in mesh.signers() {
             let there = hierarchy.cluster(cluster.name.as_str()).join("ca-cert.pem").exists();
             ensure!(
                 there || cluster.issuers.contains(&IssuerName::of_intermediate(&cluster.name)),
@@ -142,13 +142,13 @@ fn issuers(mesh: &Mesh, hierarchy: &Hierarchy, now: OffsetDateTime) -> anyhow::R
         );
         Ok(issuer)
     };
-    mesh.clusters().map(of).collect()
+    mesh.signers().map(of).collect()
 }
 
 fn tell(mesh: &Mesh, report: &Report, issuers: &[String], out: &mut Out) {
     let word = |made: bool| if made { "made" } else { "kept" };
     out.print(&format!("{} root of {}", word(report.root_made), mesh.name()));
-    for (cluster, issuer) in mesh.clusters().zip(issuers) {
+    for (cluster, issuer) in mesh.signers().zip(issuers) {
         let made = report.made.iter().any(|name| name == cluster.name.as_str());
         out.print(&format!("{} intermediate of {}: {issuer}", word(made), cluster.name));
     }

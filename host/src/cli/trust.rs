@@ -38,7 +38,7 @@ impl Trust {
 
 fn sides(mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Vec<Side>> {
     let mut sides = Vec::new();
-    for cluster in mesh.clusters() {
+    for cluster in mesh.signers() {
         let name = cluster.name.as_str();
         if hierarchy.cluster(name).join("ca-cert.pem").exists() {
             let bundle = hierarchy.bundle(name)?;

@@ -133,7 +133,15 @@ async fn wrong_on_servers(clusters: &mut Clusters) {
     assert!(!shown.contains("no Namespace could be looked at"), "{shown}");
     let unknown = "cluster1: error[ISD001]: nothing was seen of it: the kubeconfig has no such context; it has cluster3";
     assert!(shown.lines().any(|line| line == unknown), "{shown}");
+}
 
+/// One has lost a definition, and another does not answer.
+async fn some_are_broken(clusters: &mut Clusters) {
+    let client = clusters.client("cluster2").await;
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
+    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
+    let kubeconfig = clusters.kubeconfig();
     clusters.server_mut("cluster1").stop();
     let shown = String::from_utf8(doctor(&kubeconfig, &["-o", "short", "--timeout", "5"]).await.stdout)
         .expect("text");
