@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use policy::map::Map;
 
-use crate::host::{Host, Level, Reply};
+use crate::host::{Host, Level};
 use crate::place::{self, Awaited, Next};
+use crate::refusal::unready;
 use crate::settings::Settings;
 use crate::streams::Streams;
 
@@ -124,13 +125,7 @@ impl Contexts {
 
 /// A stream of a plugin that has no configuration. No host makes one; if any did, nothing would pass unjudged.
 fn unknown(host: &impl Host) -> Next {
-    host.reply(&Reply {
-        status: 503,
-        grpc: None,
-        details: "isthmus:not-configured".to_owned(),
-        headers: Vec::new(),
-        body: String::new(),
-    });
+    unready(host, "isthmus:not-configured");
     Next::Stop
 }
 

@@ -26,6 +26,9 @@ pub const DESTINATION_NETWORK: &str = "x-destination-network";
 /// `cluster=NAME` to send it to one cluster.
 pub const ROUTE: &str = policy::evaluate::ROUTE_HEADER;
 
+/// Why a request was let on or refused, in the filter state.
+const STATE_REASON: &str = "isthmus.reason";
+
 /// How well a sidecar knows the source of what its own application sends.
 const OWN: &str = "own";
 
@@ -46,7 +49,8 @@ pub fn request(settings: &Settings, awaited: &mut Awaited, host: &impl Host) -> 
         Place::Outbound(out) => outbound::request(settings, out, awaited, host),
         Place::Inbound(inward) => inbound::request(settings, inward, host),
         Place::Upstream { plan } => upstream::request(settings, plan, host),
-        Place::Gateway { .. } | Place::Elsewhere => Next::Continue,
+        Place::Apart(apart) => inbound::apart(settings, apart, host),
+        Place::Gateway { .. } => Next::Continue,
     }
 }
 
@@ -58,7 +62,7 @@ pub fn answer(settings: &Settings, awaited: &Awaited, host: &impl Host) {
             host.set_header(Headers::Response, DESTINATION_CLUSTER, settings.home.cluster.as_str());
             host.set_header(Headers::Response, DESTINATION_NETWORK, settings.home.network.as_str());
         }
-        Place::Upstream { .. } | Place::Gateway { .. } | Place::Elsewhere => {}
+        Place::Upstream { .. } | Place::Gateway { .. } | Place::Apart(_) => {}
     }
 }
 
@@ -66,7 +70,7 @@ pub fn answer(settings: &Settings, awaited: &Awaited, host: &impl Host) {
 pub fn connection(settings: &Settings, host: &impl Host) -> Next {
     match &settings.place {
         Place::Gateway { plan } => gateway::connection(settings, plan, host),
-        Place::Outbound(_) | Place::Inbound(_) | Place::Upstream { .. } | Place::Elsewhere => Next::Continue,
+        Place::Outbound(_) | Place::Inbound(_) | Place::Upstream { .. } | Place::Apart(_) => Next::Continue,
     }
 }
 
@@ -97,7 +101,7 @@ fn tell(
     if !judgement.verdict.is_allow() {
         host.set_state("isthmus.verdict", judgement.verdict.word());
     }
-    host.set_state("isthmus.reason", &told.reason);
+    host.set_state(STATE_REASON, &told.reason);
     settings.teller.dissent(host, ends, judgement);
     told
 }

@@ -35,6 +35,18 @@ pub fn refuse(host: &impl Host, home: &str, origin: Origin<'_>, reason: &str) {
     host.reply(&Reply { status: FORBIDDEN, grpc: None, details, headers, body });
 }
 
+/// Answers a request that cannot be judged yet: it may be tried again.
+pub fn unready(host: &impl Host, details: &str) {
+    const UNAVAILABLE: u32 = 503;
+    host.reply(&Reply {
+        status: UNAVAILABLE,
+        grpc: None,
+        details: details.to_owned(),
+        headers: Vec::new(),
+        body: String::new(),
+    });
+}
+
 /// The body of a refusal, in JSON: the only JSON that the filter writes, so it brings no writer for any other.
 fn body(home: &str, origin: Origin<'_>, reason: &str) -> String {
     let mut out = String::with_capacity(256);

@@ -44,8 +44,39 @@ pub enum Place {
         /// Who may see what.
         plan: GatewayPlan,
     },
-    /// A sidecar whose namespace has a plan of its own, in a plugin of its own: this one leaves it all to that.
-    Elsewhere,
+    /// A sidecar whose namespace has a plan of its own, in a plugin of its own that stands before this one.
+    Apart(Apart),
+}
+
+/// What is left to another plugin. Proxies take new configurations of two plugins in either order, so the other one
+/// may not be there yet, and nothing may pass unjudged for that.
+#[derive(Debug)]
+pub struct Apart {
+    /// What judged requests until now, until the other plugin is seen to.
+    before: RefCell<Option<Rc<Settings>>>,
+}
+
+impl Apart {
+    fn new(before: &[Rc<Settings>]) -> Self {
+        let judging = |settings: &Rc<Settings>| match &settings.place {
+            Place::Inbound(_) => Some(Rc::clone(settings)),
+            Place::Apart(apart) => apart.before(),
+            Place::Outbound(_) | Place::Upstream { .. } | Place::Gateway { .. } => None,
+        };
+        Self { before: RefCell::new(before.iter().rev().find_map(judging)) }
+    }
+
+    /// What is to judge a request that the other plugin has not judged, if anything can.
+    pub fn before(&self) -> Option<Rc<Settings>> {
+        self.before.try_borrow().ok()?.clone()
+    }
+
+    /// The other plugin judges: what came before it is over.
+    pub fn hand_over(&self) {
+        if let Ok(mut before) = self.before.try_borrow_mut() {
+            *before = None;
+        }
+    }
 }
 
 /// A proxy that requests leave by.
@@ -282,7 +313,7 @@ impl Settings {
         let place = match plan {
             Plan::Outbound(plan) if role == Role::Upstream => Place::Upstream { plan },
             Plan::Outbound(plan) => Place::Outbound(Outward::new(plan, namespace, host)),
-            Plan::Inbound(plan) if plan.leaves(&namespace) => Place::Elsewhere,
+            Plan::Inbound(plan) if plan.leaves(&namespace) => Place::Apart(Apart::new(before)),
             Plan::Inbound(plan) => {
                 let mut labels = Map::default();
                 for label in &plan.labels() {

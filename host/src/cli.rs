@@ -3,16 +3,21 @@
 mod build;
 mod certs;
 mod check;
+mod clusters;
 mod demo;
+mod doctor;
 mod explain;
 mod lab;
+mod mesh_render;
 mod out;
 mod page;
 mod rollout;
+mod rotate;
 mod sandbox;
 mod setup;
 mod test;
 mod token_key;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +40,8 @@ enum Exit {
     Usage = 2,
     /// The environment failed: a toolchain, an Envoy, a cluster.
     Environment = 3,
+    /// Some clusters are done, and some are not.
+    Partly = 4,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -66,6 +73,8 @@ enum Output {
     Json,
     /// For CI: the report of `test`
     Junit,
+    /// Only what is wrong, a line each: the report of `doctor`
+    Short,
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,6 +92,8 @@ enum Verb {
     /// What a mesh of several clusters needs
     #[command(subcommand)]
     Mesh(MeshVerb),
+    /// Say what is wrong in a mesh that exists
+    Doctor(doctor::Doctor),
     /// Bring the plans to every cluster
     Rollout(rollout::Rollout),
     /// Real Envoys on this machine that play the clusters
@@ -99,6 +110,13 @@ enum Verb {
 enum MeshVerb {
     /// Make the root CA and an intermediate for each cluster
     Certs(certs::Certs),
+    /// Change an intermediate, or the root without breaking trust
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
+    /// Say of each pair of clusters whether one accepts the workloads of the other, and why not
+    Trust(trust::Trust),
+    /// Render what every cluster needs: Istio, its gateways, what they expose, and names
+    Render(mesh_render::MeshRender),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -129,7 +147,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, files).\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();
@@ -149,8 +167,13 @@ fn describe(command: &mut clap::Command, out: &mut String) {
 
 fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
     let common = cli.common;
-    if common.output == Output::Junit && !matches!(cli.verb, Verb::Test(_)) {
-        out.say("error: -o junit is for `isthmus test`: write -o text or -o json here");
+    let elsewhere = match common.output {
+        Output::Junit if !matches!(cli.verb, Verb::Test(_)) => Some(("junit", "test")),
+        Output::Short if !matches!(cli.verb, Verb::Doctor(_)) => Some(("short", "doctor")),
+        Output::Text | Output::Json | Output::Junit | Output::Short => None,
+    };
+    if let Some((output, verb)) = elsewhere {
+        out.say(&format!("error: -o {output} is for `isthmus {verb}`: write -o text or -o json here"));
         return Ok(Exit::Usage);
     }
     match cli.verb {
@@ -160,7 +183,11 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Test(verb) => verb.run(&common, out),
         Verb::Explain(verb) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Certs(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
+        Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),

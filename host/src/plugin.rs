@@ -60,11 +60,36 @@ pub fn name(role: Role) -> String {
     format!("isthmus-{}", role.as_str())
 }
 
-/// The `WasmPlugin` of a plan: all it takes for istiod to put the filter in its place, before all proxies if the
-/// namespace is the root, else before those of the namespace.
+/// Before whose proxies a plugin stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach<'n> {
+    /// Those of the whole cluster: the plugin is in the root namespace, which is named here.
+    Cluster(&'n str),
+    /// Those of one namespace, whose plan is set apart.
+    Namespace(&'n str),
+}
+
+impl Reach<'_> {
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Cluster(namespace) | Self::Namespace(namespace) => namespace,
+        }
+    }
+
+    /// istiod puts the higher one first. The plugin of a namespace has to judge before that of the cluster, which looks
+    /// whether it has.
+    fn priority(self) -> u32 {
+        match self {
+            Self::Cluster(_) => 100,
+            Self::Namespace(_) => 101,
+        }
+    }
+}
+
+/// The `WasmPlugin` of a plan: all it takes for istiod to put the filter in its place.
 ///
 /// `phase` and `priority` are said because leaving them out means something else in each Istio.
-pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, module: &Deployed) -> Result<Value, PlanError> {
+pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed) -> Result<Value, PlanError> {
     let (phase, kind, (attach, to)) = match role {
         // No WasmPlugin puts a filter behind the load balancer: an EnvoyFilter does.
         Role::Outbound | Role::Upstream => {
@@ -79,7 +104,7 @@ pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, module: &Deployed) 
         "url": module.url.0,
         "pluginName": name(role),
         "phase": phase,
-        "priority": 100,
+        "priority": reach.priority(),
         "type": kind,
         "failStrategy": module.on_failure.as_str(),
         "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
@@ -90,7 +115,7 @@ pub fn wasm_plugin(role: Role, plan: &Plan, namespace: &str, module: &Deployed) 
         "kind": "WasmPlugin",
         "metadata": {
             "name": name(role),
-            "namespace": namespace,
+            "namespace": reach.namespace(),
             "labels": {"app.kubernetes.io/managed-by": "isthmus"},
             "annotations": {"isthmus.dev/plan": digest(plan)?},
         },

@@ -30,6 +30,11 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// The range of IPv4 addresses that share so many bits with this one, whose others are zero.
+    pub(crate) const fn v4(address: Ipv4Addr, prefix: u8) -> Self {
+        Self { address: IpAddr::V4(address), prefix }
+    }
+
     /// Whether the address is one of the range. An IPv4 address written as IPv6 counts as what it is.
     pub fn contains(self, address: IpAddr) -> bool {
         let address = address.to_canonical();

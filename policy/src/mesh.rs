@@ -1,6 +1,8 @@
 //! The mesh: its clusters, their networks, and what can be known of its services.
 
+mod install;
 mod life;
+mod listing;
 mod model;
 mod read;
 
@@ -18,11 +20,12 @@ use crate::name::{
     Blank, ClusterName, KeyId, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
 };
 use crate::rule::Boundary;
+pub use install::{
+    Dns, Exports, GATEWAY_PORT, Gateway, GatewayService, GlobalNames, Installation, Installer, Whereabouts,
+};
 pub use life::{Life, LifeError};
+pub use listing::{Listing, Protocol, ServicePort};
 pub use model::{Count, IstioVersion, IstioVersionError, Model, OnFailure};
-
-/// The port of an east-west gateway on which it passes mTLS through by SNI.
-pub const GATEWAY_PORT: u16 = 15443;
 
 /// A mesh that was read from `mesh.yaml` and found sound: names are unique and every reference leads somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub struct Mesh {
     home: Federated,
     others: BTreeMap<MeshName, Federated>,
     root_namespace: Namespace,
-    istio: Option<IstioVersion>,
+    installation: Installation,
+    global: Option<GlobalNames>,
     on_failure: Option<OnFailure>,
     tokens: Option<Life>,
     clusters: BTreeMap<ClusterName, Cluster>,
@@ -67,6 +71,8 @@ pub struct Cluster {
     pub api_server: Option<String>,
     /// Who runs its control plane.
     pub control_plane: ControlPlane,
+    /// Where its istiod and its DNS are found.
+    pub whereabouts: Whereabouts,
     /// Its east-west gateway.
     pub gateway: Option<Gateway>,
     /// The addresses of its pods.
@@ -93,26 +99,6 @@ pub enum ControlPlane {
     Primary,
     /// Another cluster.
     RemoteOf(ClusterName),
-}
-
-/// Where a cluster's east-west gateway listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gateway {
-    /// An address, or a name that the other clusters can resolve.
-    pub address: String,
-    /// The port; [`GATEWAY_PORT`] unless said.
-    pub port: u16,
-}
-
-/// What `mesh.yaml` says of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// The service's port.
-    pub port: u16,
-    /// The clusters that run it; never empty.
-    pub clusters: BTreeSet<ClusterName>,
-    /// The labels of its workloads; empty: the workload's canonical service is the service's name.
-    pub selector: BTreeMap<String, String>,
 }
 
 /// A certificate issuer's name is not one.
@@ -254,14 +240,24 @@ impl Mesh {
     /// Whether its Envoys give a peer's certificate away, which proves the source cluster; `None` where
     /// `mesh.yaml` does not say the version. They do from 1.38 on, which Istio 1.30 brought.
     pub fn gives_certificates(&self) -> Option<bool> {
-        self.istio.map(|version| version >= IstioVersion { major: 1, minor: 30 })
+        self.installation.version.map(|version| version >= IstioVersion { major: 1, minor: 30 })
     }
 
     /// What its proxies do with requests when the filter breaks.
     pub fn on_failure(&self) -> OnFailure {
         const RELOADS: IstioVersion = IstioVersion { major: 1, minor: 27 };
-        let reloads = self.istio.is_none_or(|version| version >= RELOADS);
+        let reloads = self.installation.version.is_none_or(|version| version >= RELOADS);
         self.on_failure.unwrap_or(if reloads { OnFailure::Reload } else { OnFailure::Close })
+    }
+
+    /// How Istio is installed.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    /// How services of other clusters are named, where control planes are replicated and none knows another's services.
+    pub fn global_names(&self) -> Option<&GlobalNames> {
+        self.global.as_ref()
     }
 
     /// For how long a token holds, where sidecars sign them.
@@ -376,7 +372,8 @@ impl Mesh {
         for (name, (pods, gateway)) in addresses {
             if let Some(cluster) = self.clusters.get_mut(name) {
                 cluster.pod_cidr = Some(*pods);
-                cluster.gateway = Some(Gateway { address: gateway.to_string(), port: GATEWAY_PORT });
+                let service = GatewayService::default();
+                cluster.gateway = Some(Gateway { address: gateway.to_string(), port: GATEWAY_PORT, service });
             }
         }
         self

@@ -2,10 +2,14 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/foreign.rs"]
 mod foreign;
 #[path = "cli/live.rs"]
 mod live;
+#[path = "cli/render.rs"]
+mod render;
 #[path = "cli/suites.rs"]
 mod suites;
 #[path = "cli/testing.rs"]

@@ -8,6 +8,8 @@
     reason = "a case that cannot be read fails its test"
 )]
 
+#[path = "golden/meshes.rs"]
+mod meshes;
 #[path = "golden/schema.rs"]
 mod schema;
 
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use isthmus::native;
 use isthmus::native::upstream::{Behind, Module, envoy_filter};
-use isthmus::plugin::{self, Deployed};
+use isthmus::plugin::{self, Deployed, Reach};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
 use policy::name::{ClusterName, Namespace};
@@ -108,7 +110,7 @@ fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
         for (role, _, plan) in plans[&cluster].parts() {
             objects.push((
                 cluster.clone(),
-                plugin::wasm_plugin(role, &plan, "istio-system", &module).expect("a plugin"),
+                plugin::wasm_plugin(role, &plan, Reach::Cluster("istio-system"), &module).expect("a plugin"),
             ));
         }
     }

@@ -302,8 +302,9 @@ spec:
   meshes: [{zzzzzzzz: 1}]
   istio: {zzzzzzzz: 1}
   tokens: {zzzzzzzz: 1}
+  global: {zzzzzzzz: 1}
   clusters: [{zzzzzzzz: 1, controlPlane: {zzzzzzzz: 1}, gateway: {zzzzzzzz: 1}, tokenKeys: [{zzzzzzzz: 1}]}]
-  services: {a.b: {zzzzzzzz: 1}}
+  services: {a.b: {zzzzzzzz: 1, otherPorts: [{zzzzzzzz: 1}]}}
 ";
 const POLICY: &str = "
 apiVersion: isthmus.dev/v1alpha1

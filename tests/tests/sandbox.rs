@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
+#[path = "sandbox/apart.rs"]
+mod apart;
 #[path = "sandbox/places.rs"]
 mod places;
 #[path = "sandbox/soak.rs"]
@@ -456,15 +458,4 @@ fn a_policy_in_shadow_changes_nothing_and_says_what_it_would_do() {
     let enforced = start(&own, &configured(Role::Inbound, &[shadow, "access: {allow: []}"])).expect("a VM");
     let (passed, state) = send(&enforced, &from(Some(peer("cluster2", "treasury"))), &[]);
     assert!(passed.is_none() && state["reason"] == "p1/no-rule-matched", "{state:?}");
-}
-
-#[test]
-fn a_plan_that_leaves_a_namespace_to_another_does_nothing_there() {
-    let mut leaving = configuration(Role::Inbound, "cluster1");
-    let plan = leaving.pointer_mut("/plan").and_then(Value::as_object_mut).expect("a plan");
-    plan.insert("apart".to_owned(), json!(["payments"]));
-    let vm = start(&node(), &leaving).expect("a VM");
-    let (passed, state) = send(&vm, &from(None), &[("x-source-cluster", b"kept")]);
-    let passed = passed.expect("the other plugin judges it");
-    assert_eq!((passed.text("x-source-cluster"), state.len()), (Some("kept"), 0), "{state:?}");
 }

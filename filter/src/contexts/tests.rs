@@ -4,7 +4,7 @@ use policy::plan::Role;
 use policy::{Mesh, Policy, compile};
 
 use super::*;
-use crate::host::{Headers, Kind, Metric};
+use crate::host::{Headers, Kind, Metric, Reply};
 use crate::pairs;
 
 /// A sidecar of cluster a that no one has shown a certificate to.

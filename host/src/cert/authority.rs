@@ -6,10 +6,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::CertError;
-
-/// How long before `now` a certificate begins: the other side's clock may be slow.
-const CLOCK_SKEW: Duration = Duration::minutes(5);
+use super::{CaKey, CertError};
 
 /// The name istiod answers to; Istio's tool puts it into every intermediate.
 const ISTIOD: &str = "istiod.istio-system.svc";
@@ -40,10 +37,13 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// How long before `now` a certificate begins: the other side's clock may be slow.
+    pub(super) const CLOCK_SKEW: Duration = Duration::minutes(5);
+
     /// From a little before `now` until `lifetime` after it.
     #[must_use]
     pub fn from(now: OffsetDateTime, lifetime: Duration) -> Self {
-        Self { not_before: now - CLOCK_SKEW, not_after: now + lifetime }
+        Self { not_before: now - Self::CLOCK_SKEW, not_after: now + lifetime }
     }
 }
 
@@ -52,13 +52,21 @@ impl Validity {
 pub struct Root(Authority);
 
 impl Root {
+    /// The common name of the first root of a mesh, as Istio's tool gives it.
+    pub const NAME: &'static str = "Root CA";
+
     /// Makes a root with a new key.
     pub fn generate(key: KeyKind, validity: Validity) -> Result<Self, CertError> {
+        Self::generate_named(Self::NAME, key, validity)
+    }
+
+    /// Makes a root with a common name of its own: proxies look for the issuer of an intermediate by its name.
+    pub fn generate_named(common_name: &str, key: KeyKind, validity: Validity) -> Result<Self, CertError> {
         let serial = serial()?;
         let make = || -> Result<Authority, rcgen::Error> {
             let key = key.generate()?;
             let mut params = authority_params(validity, BasicConstraints::Unconstrained);
-            params.distinguished_name = name(&[(DnType::CommonName, "Root CA")]);
+            params.distinguished_name = name(&[(DnType::CommonName, common_name)]);
             params.serial_number = Some(serial);
             let certificate = params.self_signed(&key)?.pem();
             Ok(Authority { certificate, issuer: Issuer::new(params, key) })
@@ -102,8 +110,8 @@ impl Root {
 
     /// The private key in PEM (PKCS #8).
     #[must_use]
-    pub fn key(&self) -> String {
-        self.0.issuer.key().serialize_pem()
+    pub fn key(&self) -> CaKey {
+        CaKey::new(self.0.issuer.key().serialize_pem())
     }
 }
 
@@ -121,24 +129,45 @@ impl Intermediate {
 
     /// Signs a workload's certificate: no subject, the SPIFFE id as its only and critical name, a new P-256 key.
     pub fn leaf(&self, spiffe_id: &str, validity: Validity) -> Result<Leaf, CertError> {
-        let serial = serial()?;
-        let make = || -> Result<Leaf, rcgen::Error> {
-            let key = KeyKind::P256.generate()?;
-            let mut params = CertificateParams::default();
-            params.not_before = validity.not_before;
-            params.not_after = validity.not_after;
-            params.distinguished_name = DistinguishedName::new();
-            params.subject_alt_names = vec![SanType::URI(spiffe_id.try_into()?)];
-            params.is_ca = IsCa::ExplicitNoCa;
-            params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-            params.extended_key_usages =
-                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-            params.use_authority_key_identifier_extension = true;
-            params.serial_number = Some(serial);
-            let certificate = params.signed_by(&key, &self.authority.issuer)?.pem();
-            Ok(Leaf { chain: certificate + &self.chain(), key: key.serialize_pem() })
-        };
-        make().map_err(|source| CertError::Make { what: format!("a certificate for {spiffe_id}"), source })
+        let what = || format!("a certificate for {spiffe_id}");
+        let name = spiffe_id
+            .try_into()
+            .map(SanType::URI)
+            .map_err(|source| CertError::Make { what: what(), source })?;
+        let (certificate, key) = self
+            .sign(vec![name], serial()?, validity)
+            .map_err(|source| CertError::Make { what: what(), source })?;
+        Ok(Leaf { chain: certificate + &self.chain(), key: key.serialize_pem() })
+    }
+
+    /// The certificate of a leaf without any name, in PEM, whose key is forgotten: to see whether it would be accepted.
+    pub(super) fn nameless_leaf(&self, validity: Validity) -> Result<String, CertError> {
+        let made = self.sign(Vec::new(), serial()?, validity);
+        let (certificate, _key) =
+            made.map_err(|source| CertError::Make { what: "a certificate".to_owned(), source })?;
+        Ok(certificate)
+    }
+
+    fn sign(
+        &self,
+        names: Vec<SanType>,
+        serial: SerialNumber,
+        validity: Validity,
+    ) -> Result<(String, KeyPair), rcgen::Error> {
+        let key = KeyKind::P256.generate()?;
+        let mut params = CertificateParams::default();
+        params.not_before = validity.not_before;
+        params.not_after = validity.not_after;
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = names;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(serial);
+        let certificate = params.signed_by(&key, &self.authority.issuer)?.pem();
+        Ok((certificate, key))
     }
 
     /// The certificate in PEM.
@@ -149,8 +178,8 @@ impl Intermediate {
 
     /// The private key in PEM (PKCS #8).
     #[must_use]
-    pub fn key(&self) -> String {
-        self.authority.issuer.key().serialize_pem()
+    pub fn key(&self) -> CaKey {
+        CaKey::new(self.authority.issuer.key().serialize_pem())
     }
 
     /// The chain as Istio wants it: this certificate first, the root last.

@@ -1,20 +1,18 @@
 //! The hierarchy on disk, in the layout of Istio's `cacerts`.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{KeyPair, PublicKeyData};
 use time::{Duration, OffsetDateTime};
-use x509_parser::pem::{Pem, parse_x509_pem};
 
-use super::{CertError, Intermediate, KeyKind, Root, Validity};
+use super::store::{self, is_there};
+use super::trust::check_dates;
+use super::{Bundle, CaKey, CertError, Certificate, Flaw, Intermediate, KeyKind, Root, Validity};
 
 /// A root and an intermediate per cluster, in a directory.
 ///
 /// `root-cert.pem` and `root-key.pem` lie on top; each cluster has a directory with the four files that become
-/// its `cacerts` Secret: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`.
+/// its `cacerts` Secret: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`. What a change makes or
+/// keeps lies beside, under names that no cluster has: `CLUSTER.new`, `CLUSTER.old`, `root.new`, `root.old`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     dir: PathBuf,
@@ -36,6 +34,15 @@ impl Default for Options {
         let ten_years = Duration::days(3650);
         Self { key: KeyKind::Rsa4096, root_lifetime: ten_years, intermediate_lifetime: ten_years }
     }
+}
+
+/// A root that was made elsewhere. Its certificate is copied into the hierarchy, its key never is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RootFiles<'p> {
+    /// Its certificate.
+    pub certificate: Option<&'p Path>,
+    /// Its key, needed only while something is signed.
+    pub key: Option<&'p Path>,
 }
 
 /// What [`Hierarchy::ensure`] made and what it left as it was.
@@ -63,12 +70,26 @@ impl Hierarchy {
         options: Options,
         now: OffsetDateTime,
     ) -> Result<Report, CertError> {
+        self.ensure_under(RootFiles::default(), clusters, options, now)
+    }
+
+    /// The same below a root that was made elsewhere.
+    pub fn ensure_under(
+        &self,
+        root: RootFiles<'_>,
+        clusters: &[&str],
+        options: Options,
+        now: OffsetDateTime,
+    ) -> Result<Report, CertError> {
         clusters.iter().try_for_each(|name| check_name(name))?;
-        make_dir(&self.dir)?;
-        let (root, root_made) = self.ensure_root(options, now)?;
+        store::make_dir(&self.dir)?;
+        let root_made = match root.certificate {
+            Some(path) => self.adopt(path, root.key, now)?,
+            None => self.ensure_root(clusters, options, now)?,
+        };
         let mut report = Report { root_made, ..Report::default() };
         for &cluster in clusters {
-            let to = match self.ensure_intermediate(&root, cluster, options, now)? {
+            let to = match self.ensure_intermediate(root.key, cluster, options, now)? {
                 true => &mut report.made,
                 false => &mut report.kept,
             };
@@ -77,136 +98,222 @@ impl Hierarchy {
         Ok(report)
     }
 
-    /// Reads the root.
+    /// Reads the root, which must have its key beside it.
     pub fn root(&self) -> Result<Root, CertError> {
-        let pair = self.root_pair();
-        let (certificate, key) = pair.read()?;
-        Root::load(certificate, key).map_err(|_source| CertError::NotACertificate { path: pair.certificate })
+        signer(&self.root_certificate(), &self.root_key())
     }
 
     /// Reads the intermediate of one cluster, and checks that it belongs to this root.
     pub fn intermediate(&self, cluster: &str) -> Result<Intermediate, CertError> {
-        check_name(cluster)?;
-        let pair = self.cluster_pair(cluster);
-        let (certificate, key) = pair.read()?;
-        let root_path = self.root_certificate();
-        let root = read(&root_path)?;
-        check_issuer(&certificate, &pair.certificate, &root, &root_path)?;
-        Intermediate::load(certificate, key, root)
-            .map_err(|_source| CertError::NotACertificate { path: pair.certificate })
+        let bundle = self.bundle(cluster)?;
+        let path = self.cluster(cluster).join("ca-cert.pem");
+        let signer = bundle.signer()?;
+        let root = Certificate::read(&store::read(&self.root_certificate())?, &self.root_certificate())?;
+        if !signer.is_signed_by(&root) {
+            return Err(CertError::ForeignIssuer { certificate: path, root: self.root_certificate() });
+        }
+        let key = self.cluster(cluster).join("ca-key.pem");
+        let pair = bundle.key().pair_of(&signer.spki, &key, &path)?;
+        Intermediate::load(signer.text().to_owned(), pair, root.text().to_owned())
+            .map_err(|_source| CertError::NotACertificate { path })
     }
 
-    /// The trust anchor every proxy is given.
+    /// Reads the four files of a cluster.
+    pub fn bundle(&self, cluster: &str) -> Result<Bundle, CertError> {
+        check_name(cluster)?;
+        self.check_whole(cluster)?;
+        Bundle::read(&self.cluster(cluster))
+    }
+
+    /// The root that signs intermediates; while a new one comes, the old one.
     #[must_use]
     pub fn root_certificate(&self) -> PathBuf {
         self.dir.join("root-cert.pem")
     }
 
-    fn ensure_root(&self, options: Options, now: OffsetDateTime) -> Result<(Root, bool), CertError> {
-        let pair = self.root_pair();
-        if pair.exists()? {
-            return Ok((self.root()?, false));
+    pub(super) fn root_key(&self) -> PathBuf {
+        self.dir.join("root-key.pem")
+    }
+
+    /// The root that comes, while a rotation is under way.
+    pub(super) fn new_root(&self) -> PathBuf {
+        self.beside("root", "new").join("root-cert.pem")
+    }
+
+    pub(super) fn in_rotation(&self) -> Result<bool, CertError> {
+        is_there(&self.new_root())
+    }
+
+    /// The directory of a cluster's files.
+    #[must_use]
+    pub fn cluster(&self, cluster: &str) -> PathBuf {
+        self.dir.join(cluster)
+    }
+
+    /// Something beside the clusters, under a name that none of them has.
+    pub(super) fn beside(&self, name: &str, what: &str) -> PathBuf {
+        self.dir.join(format!("{name}.{what}"))
+    }
+
+    /// A change that was cut short after the old files were moved away is told, never taken for a new cluster.
+    fn check_whole(&self, cluster: &str) -> Result<(), CertError> {
+        let new = self.beside(cluster, "new");
+        if is_there(&new)? && !is_there(&self.cluster(cluster))? {
+            return Err(CertError::HalfDone { path: new, cluster: cluster.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Takes the certificate of a root that was made elsewhere, if it is one that can sign intermediates.
+    fn adopt(&self, path: &Path, key: Option<&Path>, now: OffsetDateTime) -> Result<bool, CertError> {
+        let root = read_root(path, now)?;
+        if let Some(key) = key {
+            CaKey::read(key)?.pair_of(&root.spki, key, path)?;
+        }
+        let own = self.root_certificate();
+        if !is_there(&own)? {
+            store::write(&own, root.text())?;
+            return Ok(true);
+        }
+        if Certificate::read(&store::read(&own)?, &own)?.der() == root.der() {
+            return Ok(false);
+        }
+        Err(CertError::OtherRoot { path: own })
+    }
+
+    fn ensure_root(
+        &self,
+        clusters: &[&str],
+        options: Options,
+        now: OffsetDateTime,
+    ) -> Result<bool, CertError> {
+        let (certificate, key) = (self.root_certificate(), self.root_key());
+        if is_there(&certificate)? {
+            if is_there(&key)? {
+                self.root()?; // so that a foreign key is told before anything is signed
+            }
+            return Ok(false);
+        }
+        let theirs = clusters.iter().map(|cluster| self.cluster(cluster).join("ca-cert.pem"));
+        for present in std::iter::once(key.clone()).chain(theirs) {
+            if is_there(&present)? {
+                return Err(CertError::Incomplete { present, missing: certificate });
+            }
         }
         let root = Root::generate(options.key, Validity::from(now, options.root_lifetime))?;
-        write_key(&pair.key, &root.key())?;
-        write(&pair.certificate, root.certificate())?;
-        Ok((root, true))
+        root.key().write(&key)?;
+        store::write(&certificate, root.certificate())?;
+        Ok(true)
     }
 
     fn ensure_intermediate(
         &self,
-        root: &Root,
+        root_key: Option<&Path>,
         cluster: &str,
         options: Options,
         now: OffsetDateTime,
     ) -> Result<bool, CertError> {
-        let pair = self.cluster_pair(cluster);
-        let dir = self.dir.join(cluster);
-        make_dir(&dir)?;
-        let missing = !pair.exists()?;
-        let intermediate = if missing {
-            let validity = Validity::from(now, options.intermediate_lifetime);
-            let made = root.intermediate(cluster, options.key, validity)?;
-            write_key(&pair.key, &made.key())?;
-            write(&pair.certificate, made.certificate())?;
-            made
-        } else {
-            self.intermediate(cluster)?
-        };
-        // The other two follow from what is there, so a run that was cut short is completed.
-        write_if_missing(&dir.join("root-cert.pem"), root.certificate())?;
-        write_if_missing(&dir.join("cert-chain.pem"), &intermediate.chain())?;
-        Ok(missing)
-    }
-
-    fn root_pair(&self) -> Pair {
-        Pair { certificate: self.root_certificate(), key: self.dir.join("root-key.pem") }
-    }
-
-    fn cluster_pair(&self, cluster: &str) -> Pair {
-        let dir = self.dir.join(cluster);
-        Pair { certificate: dir.join("ca-cert.pem"), key: dir.join("ca-key.pem") }
-    }
-}
-
-/// A certificate and its key, as files.
-struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Pair {
-    fn exists(&self) -> Result<bool, CertError> {
-        let is_there = |path: &Path| {
-            path.try_exists().map_err(|source| CertError::Read { path: path.to_owned(), source })
-        };
-        match (is_there(&self.certificate)?, is_there(&self.key)?) {
-            (true, true) => Ok(true),
-            (false, false) => Ok(false),
-            (true, false) => {
-                Err(CertError::Incomplete { present: self.certificate.clone(), missing: self.key.clone() })
-            }
-            (false, true) => {
-                Err(CertError::Incomplete { present: self.key.clone(), missing: self.certificate.clone() })
+        self.check_whole(cluster)?;
+        let dir = self.cluster(cluster);
+        let (certificate, key) = (dir.join("ca-cert.pem"), dir.join("ca-key.pem"));
+        let missing = !both(&certificate, &key)?;
+        let in_rotation = self.in_rotation()?;
+        if !missing && in_rotation {
+            self.bundle(cluster)?.check(&dir, now)?;
+            return Ok(false);
+        }
+        if in_rotation {
+            return Err(CertError::InRotation { cluster: cluster.to_owned() });
+        }
+        if !missing {
+            self.complete(cluster, now)?;
+            return Ok(false);
+        }
+        for stray in ["root-cert.pem", "cert-chain.pem"].map(|name| dir.join(name)) {
+            if is_there(&stray)? {
+                return Err(CertError::Incomplete { present: stray, missing: certificate });
             }
         }
+        let root = signer(&self.root_certificate(), root_key.unwrap_or(&self.root_key()))?;
+        let made =
+            root.intermediate(cluster, options.key, Validity::from(now, options.intermediate_lifetime))?;
+        let bundle = bundle_of(&made, root.certificate());
+        bundle.check(&dir, now)?;
+        bundle.write(&dir)?;
+        Ok(true)
     }
 
-    fn read(&self) -> Result<(String, KeyPair), CertError> {
-        let certificate = read(&self.certificate)?;
-        let key = KeyPair::from_pem(&read(&self.key)?)
-            .map_err(|source| CertError::NotAKey { path: self.key.clone(), source })?;
-        let pem = decode(&certificate, &self.certificate)?;
-        let parsed = parse(&pem, &self.certificate)?;
-        if parsed.public_key().raw == key.subject_public_key_info() {
-            Ok((certificate, key))
-        } else {
-            Err(CertError::KeyMismatch { certificate: self.certificate.clone(), key: self.key.clone() })
+    /// The other two files follow from what is there, so a run that was cut short is completed.
+    fn complete(&self, cluster: &str, now: OffsetDateTime) -> Result<(), CertError> {
+        let dir = self.cluster(cluster);
+        let path = dir.join("ca-cert.pem");
+        let own = Certificate::read(&store::read(&path)?, &path)?;
+        let root = Certificate::read(&store::read(&self.root_certificate())?, &self.root_certificate())?;
+        let key = dir.join("ca-key.pem");
+        CaKey::read(&key)?.pair_of(&own.spki, &key, &path)?;
+        if !own.is_signed_by(&root) {
+            return Err(CertError::ForeignIssuer { certificate: path, root: self.root_certificate() });
         }
+        let chain = format!("{}{}", own.text(), root.text());
+        for (name, content) in [("root-cert.pem", root.text()), ("cert-chain.pem", &chain)] {
+            if !is_there(&dir.join(name))? {
+                store::write(&dir.join(name), content)?;
+            }
+        }
+        Bundle::read(&dir)?.check(&dir, now)
     }
 }
 
-fn check_issuer(child: &str, child_path: &Path, root: &str, root_path: &Path) -> Result<(), CertError> {
-    let (child_pem, root_pem) = (decode(child, child_path)?, decode(root, root_path)?);
-    let (child, root) = (parse(&child_pem, child_path)?, parse(&root_pem, root_path)?);
-    child.verify_signature(Some(root.public_key())).map_err(|_source| CertError::ForeignIssuer {
-        certificate: child_path.to_owned(),
-        root: root_path.to_owned(),
-    })
+/// The files of an intermediate below a root that is the only one to trust.
+pub(super) fn bundle_of(made: &Intermediate, root: &str) -> Bundle {
+    Bundle::new(made.certificate().to_owned(), made.key(), root.to_owned(), made.chain())
 }
 
-fn decode(text: &str, path: &Path) -> Result<Pem, CertError> {
-    let (_rest, pem) = parse_x509_pem(text.as_bytes())
-        .map_err(|_source| CertError::NotACertificate { path: path.to_owned() })?;
-    Ok(pem)
+/// A root with its key, ready to sign.
+pub(super) fn signer(certificate: &Path, key: &Path) -> Result<Root, CertError> {
+    let own = Certificate::read(&store::read(certificate)?, certificate)?;
+    if !is_there(key)? {
+        return Err(CertError::NoRootKey { path: key.to_owned() });
+    }
+    let pair = CaKey::read(key)?.pair_of(&own.spki, key, certificate)?;
+    Root::load(own.text().to_owned(), pair)
+        .map_err(|_source| CertError::NotACertificate { path: certificate.to_owned() })
 }
 
-fn parse<'p>(pem: &'p Pem, path: &Path) -> Result<x509_parser::certificate::X509Certificate<'p>, CertError> {
-    pem.parse_x509().map_err(|_source| CertError::NotACertificate { path: path.to_owned() })
+/// A root's file, if intermediates can stand below it now.
+pub(super) fn read_root(path: &Path, now: OffsetDateTime) -> Result<Certificate, CertError> {
+    let all = Certificate::read_all(&store::read(path)?, path)?;
+    let flawed = |source| CertError::Unsound { path: path.to_owned(), source };
+    let [root] = <[Certificate; 1]>::try_from(all).map_err(|all| flawed(Flaw::Several(all.len())))?;
+    let constraints = root.constraints();
+    let flaws = [
+        (!constraints.authority, Flaw::NotAuthority),
+        (!constraints.signs, Flaw::NoCertSign),
+        (constraints.path_length == Some(0), Flaw::PathLength),
+        (!root.is_root() || !root.is_signed_by(&root), Flaw::NotRoot),
+    ];
+    if let Some((_, flaw)) = flaws.into_iter().find(|(flawed, _)| *flawed) {
+        return Err(flawed(flaw));
+    }
+    check_dates(&root, now).map_err(|source| flawed(Flaw::Distrust(source)))?;
+    Ok(root)
+}
+
+/// Whether both files of a pair are there; one alone could be all that is left of something precious.
+pub(super) fn both(certificate: &Path, key: &Path) -> Result<bool, CertError> {
+    let incomplete = |present: &Path, missing: &Path| {
+        Err(CertError::Incomplete { present: present.to_owned(), missing: missing.to_owned() })
+    };
+    match (is_there(certificate)?, is_there(key)?) {
+        (true, true) => Ok(true),
+        (false, false) => Ok(false),
+        (true, false) => incomplete(certificate, key),
+        (false, true) => incomplete(key, certificate),
+    }
 }
 
 /// A cluster name becomes a directory and the subject of its intermediate: a DNS label, so it cannot climb out.
-fn check_name(name: &str) -> Result<(), CertError> {
+pub(super) fn check_name(name: &str) -> Result<(), CertError> {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     let good = !name.is_empty()
         && name.len() <= 63
@@ -214,36 +321,6 @@ fn check_name(name: &str) -> Result<(), CertError> {
         && !name.starts_with('-')
         && !name.ends_with('-');
     if good { Ok(()) } else { Err(CertError::ClusterName { name: name.to_owned() }) }
-}
-
-pub(super) fn make_dir(dir: &Path) -> Result<(), CertError> {
-    fs::create_dir_all(dir).map_err(|source| CertError::Write { path: dir.to_owned(), source })
-}
-
-pub(super) fn read(path: &Path) -> Result<String, CertError> {
-    fs::read_to_string(path).map_err(|source| CertError::Read { path: path.to_owned(), source })
-}
-
-fn write_if_missing(path: &Path, content: &str) -> Result<(), CertError> {
-    if path.exists() { Ok(()) } else { write(path, content) }
-}
-
-fn write(path: &Path, content: &str) -> Result<(), CertError> {
-    store(path, content, 0o644).map_err(|source| CertError::Write { path: path.to_owned(), source })
-}
-
-pub(super) fn write_key(path: &Path, content: &str) -> Result<(), CertError> {
-    store(path, content, 0o600).map_err(|source| CertError::Write { path: path.to_owned(), source })
-}
-
-/// Writes beside the target, then links into place: readers see all or nothing, and nothing is ever overwritten.
-fn store(path: &Path, content: &str, mode: u32) -> io::Result<()> {
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(dir)?;
-    file.write_all(content.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path).map_err(|e| e.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

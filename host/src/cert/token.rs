@@ -8,7 +8,7 @@ use policy::name::KeyId;
 use rcgen::KeyPair;
 
 use super::CertError;
-use super::hierarchy::{make_dir, read, write_key};
+use super::store::{make_dir, read, write_key};
 
 /// What stands before the seed of an Ed25519 key in PKCS#8 (RFC 8410, 7).
 const PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];

@@ -21,7 +21,7 @@ impl Build {
                 let manifest = built.path.with_extension("json");
                 out.print(std::fs::read_to_string(manifest)?.trim_end());
             }
-            Output::Text | Output::Junit => out.print(&describe(&built)),
+            Output::Text | Output::Junit | Output::Short => out.print(&describe(&built)),
         }
         Ok(Exit::Yes)
     }

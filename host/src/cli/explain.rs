@@ -68,7 +68,7 @@ impl Explain {
             Output::Json => out.json(&json!({
                 "apiVersion": policy::API_VERSION, "kind": "Explanation", "items": explanations,
             })),
-            Output::Text | Output::Junit => {
+            Output::Text | Output::Junit | Output::Short => {
                 for explanation in &explanations {
                     out.print(&format!("{} {} to {}", self.method, self.request, explanation.destination));
                     out.print(&explanation.to_string());

@@ -113,7 +113,7 @@ impl Run {
         told.vm(&vm);
         match common.output {
             Output::Json => out.json(&told.json()),
-            Output::Text | Output::Junit => out.print(told.text().trim_end()),
+            Output::Text | Output::Junit | Output::Short => out.print(told.text().trim_end()),
         }
         Ok(if told.has_trapped() { Exit::No } else { Exit::Yes })
     }

@@ -89,7 +89,7 @@ impl Test {
         let report =
             Report { jobs: &jobs, tested: &tested, coverage: coverage.as_ref(), mutation: mutation.as_ref() };
         match common.output {
-            Output::Text => out.print(report.text(self.verbose).trim_end()),
+            Output::Text | Output::Short => out.print(report.text(self.verbose).trim_end()),
             Output::Json => out.json(&report.json()),
             Output::Junit => out.print(report.junit()?.trim_end()),
         }

@@ -192,8 +192,8 @@ impl Istiod {
         }
         let mut filters = Vec::new();
         for target in &self.proxies {
-            // The last slot first: what a plugin of the root namespace leaves to another is there before it does.
-            for (number, slot) in target.kind.slots().iter().enumerate().rev() {
+            // In one go, as istiod sends them: which one Envoy takes first nobody knows.
+            for (number, slot) in target.kind.slots().iter().enumerate() {
                 let filter = target.translate(number, &plugins)?;
                 filters.push((target.ecds.join(format!("{slot}.json")), extension(slot, &filter)));
             }

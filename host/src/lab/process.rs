@@ -1,5 +1,6 @@
 //! A child that does not outlive us.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -27,7 +28,7 @@ exit $code
 /// How long the keeper has to end its child.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A running Envoy and the shell that keeps it.
+/// A running program and the shell that keeps it.
 #[derive(Debug)]
 pub struct Process {
     keeper: Child,
@@ -39,18 +40,28 @@ pub struct Process {
 impl Process {
     /// Starts Envoy with this bootstrap; it logs to `log`.
     pub fn start(envoy: &Path, bootstrap: &Path, log: &Path) -> io::Result<Self> {
+        let arguments = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "info"]
+            .into_iter()
+            .chain(["--file-flush-interval-msec", "10"])
+            .map(OsStr::new);
+        Self::run(envoy, [OsStr::new("-c"), bootstrap.as_os_str()].into_iter().chain(arguments), log)
+    }
+
+    /// Starts a program; what it prints goes to `log`.
+    pub fn run(
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        log: &Path,
+    ) -> io::Result<Self> {
         let output = File::create(log)?;
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
-            .arg(envoy)
-            .arg("-c")
-            .arg(bootstrap)
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info"])
-            .args(["--file-flush-interval-msec", "10"])
+            .arg(program)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // A Ctrl-C at the terminal reaches us, and we end the lab in order.
+            // A Ctrl-C at the terminal reaches us, and we end what we keep in order.
             .process_group(0)
             .spawn()?;
         let lifeline = keeper.stdin.take();

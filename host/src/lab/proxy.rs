@@ -37,7 +37,7 @@ pub enum ProxyKind {
 
 impl ProxyKind {
     /// The names of its filter slots, and of the ECDS resources that fill them. A server has a second one, for a
-    /// plugin of its own namespace beside the one of the root namespace.
+    /// plugin of its own namespace beside the one of the root namespace; its priority puts it before that.
     pub(super) fn slots(self) -> &'static [&'static str] {
         match self {
             Self::Client => &["isthmus-outbound"],

@@ -277,6 +277,14 @@ impl Connection {
         self
     }
 
+    /// The same connection, in whose filter state another filter has left a value; what a proxy-wasm module leaves has
+    /// a key that begins with `wasm.`.
+    #[must_use]
+    pub fn with_filter_state(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.filter_state.put(key.into(), value.into());
+        self
+    }
+
     /// Whether the client presented a certificate: `connection.mtls`.
     #[must_use]
     pub fn mtls(&self) -> bool {

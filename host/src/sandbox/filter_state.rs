@@ -97,6 +97,11 @@ impl Values {
 }
 
 impl ConnectionState {
+    /// Sets a value, whatever there was.
+    pub(crate) fn put(&self, key: String, value: Vec<u8>) {
+        self.with(|values| drop(values.0.insert(key, Held { value, read_only: false })));
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Values) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -95,6 +95,16 @@ pub struct IstioVersion {
 impl IstioVersion {
     /// The first that takes a WasmPlugin.
     const OLDEST: Self = Self { major: 1, minor: 12 };
+
+    /// The first number.
+    pub fn major(self) -> u16 {
+        self.major
+    }
+
+    /// The second number.
+    pub fn minor(self) -> u16 {
+        self.minor
+    }
 }
 
 impl fmt::Display for IstioVersion {

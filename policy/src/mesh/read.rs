@@ -3,20 +3,18 @@
 mod addresses;
 mod check;
 mod federation;
+mod install;
 mod services;
 mod tokens;
 
 use federation::Meshes;
 use tokens::TokenKeys;
 
-use super::{
-    Cluster, ControlPlane, Federated, GATEWAY_PORT, Gateway, IssuerName, IstioVersion, Mesh, OnFailure,
-    Target,
-};
+use super::{Cluster, ControlPlane, Federated, Gateway, IssuerName, Mesh, Target, Whereabouts};
 use crate::cidr::Cidr;
 use crate::document::{self, Fields, Located, Node};
 use crate::finding::{Code, Finding, Place};
-use crate::name::{ClusterName, MeshName, Namespace, NetworkName, Port, RootName, TrustDomain};
+use crate::name::{ClusterName, MeshName, Namespace, NetworkName, RootName, TrustDomain};
 
 /// A cluster with the places that findings about it point at.
 struct Draft {
@@ -26,6 +24,7 @@ struct Draft {
     trust_domain: Option<Located<TrustDomain>>,
     target: Option<Located<String>>,
     api_server: Option<Located<String>>,
+    istiod: Option<Located<String>>,
     gateway: Option<Located<Gateway>>,
     pod_cidr: Option<Located<Cidr>>,
     remote_of: Option<Located<ClusterName>>,
@@ -81,8 +80,11 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     let root = spec.optional_value::<RootName>("root");
     let others = spec.optional_list("meshes").map(|list| list.value).unwrap_or_default();
     let meshes = Meshes::read((name, trust_domain, root), others, spec.findings());
-    let Istio { root_namespace, version, on_failure } =
-        spec.optional_fields("istio").map(istio).unwrap_or_default();
+    let istio = spec.optional_fields("istio").map(install::istio).unwrap_or_default();
+    let install::Istio { root_namespace, on_failure, mut installation } = istio;
+    installation.exports = install::exports(&mut spec);
+    installation.cluster_local = install::cluster_local(&mut spec);
+    let global = install::global(&mut spec);
     let tokens = spec.optional_fields("tokens").map(tokens::life);
     let clusters = clusters(&mut spec);
     let count = clusters.len();
@@ -96,18 +98,20 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     // Every mention of a cluster that could not be read would be a finding, and a wrong one.
     let whole = drafts.len() == count;
     let (home, others) = meshes.join(&mut drafts, whole, findings);
-    check::clusters(&drafts, whole, findings);
+    check::clusters(&drafts, whole, global.is_some(), findings);
     tokens::check(tokens.is_some(), &drafts, findings);
     let services = services::place(listings, &drafts, whole, findings);
+    install::check(&installation, global.as_ref(), &drafts, services.len(), findings);
     if !whole {
         return None;
     }
     Some(Mesh {
         home,
         others,
-        root_namespace: root_namespace.map_or_else(Namespace::istio_system, |namespace| namespace.value),
-        istio: version.map(|version| version.value),
-        on_failure: on_failure.map(|on_failure| on_failure.value),
+        root_namespace: root_namespace.unwrap_or_else(Namespace::istio_system),
+        installation,
+        global: global.map(|global| global.value),
+        on_failure,
         tokens: tokens.flatten(),
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
@@ -128,24 +132,6 @@ fn clusters(spec: &mut Fields<'_>) -> Vec<Node> {
     list.value
 }
 
-/// How Istio is installed, as far as it is said.
-#[derive(Default)]
-struct Istio {
-    root_namespace: Option<Located<Namespace>>,
-    version: Option<Located<IstioVersion>>,
-    on_failure: Option<Located<OnFailure>>,
-}
-
-fn istio(mut istio: Fields<'_>) -> Istio {
-    let root_namespace = istio.optional_value::<Namespace>("rootNamespace");
-    let version = istio.optional_value::<IstioVersion>("version");
-    istio.optional_choice("installer", &[("istioctl", ()), ("helm", ())]);
-    let said = [OnFailure::Close, OnFailure::Open].map(|strategy| (strategy.as_str(), strategy));
-    let on_failure = istio.optional_choice("failStrategy", &said);
-    istio.close();
-    Istio { root_namespace, version, on_failure }
-}
-
 fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<Draft> {
     let mut fields = Fields::open(node, "cluster", findings)?;
     let name = fields.required_value::<ClusterName>("name");
@@ -155,8 +141,10 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
     let region = fields.optional_value("region").map(|region| region.value);
     let (target, target_at) = target(&mut fields);
     let api_server = fields.optional_value::<String>("apiServer");
-    let remote_of = fields.optional_fields("controlPlane").and_then(control_plane);
-    let gateway = fields.optional_fields("gateway").and_then(gateway);
+    let (remote_of, istiod) =
+        fields.optional_fields("controlPlane").map(install::control_plane).unwrap_or_default();
+    let gateway = fields.optional_fields("gateway").and_then(install::gateway);
+    let dns_server = fields.optional_value("dnsServer").map(|server| server.value);
     let pod_cidr = addresses::pods(&mut fields);
     let issuers = issuers(&mut fields);
     let token_keys = tokens::keys(&mut fields);
@@ -177,6 +165,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
             Some(primary) => ControlPlane::RemoteOf(primary.value.clone()),
             None => ControlPlane::Primary,
         },
+        whereabouts: Whereabouts { istiod: istiod.as_ref().map(|istiod| istiod.value.clone()), dns_server },
         gateway: gateway.as_ref().map(|gateway| gateway.value.clone()),
         pod_cidr: pod_cidr.as_ref().map(|cidr| cidr.value),
         issuers: issuers.iter().map(|issuer| issuer.value.clone()).collect(),
@@ -189,6 +178,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
         trust_domain,
         target: target_at,
         api_server,
+        istiod,
         gateway,
         pod_cidr,
         remote_of,
@@ -250,37 +240,6 @@ fn issuers(fields: &mut Fields<'_>) -> Option<Vec<Located<IssuerName>>> {
     let issuers: Vec<_> =
         issuers.filter_map(|node| document::parse(node, "issuers", fields.findings())).collect();
     (!issuers.is_empty()).then_some(issuers)
-}
-
-fn control_plane(mut fields: Fields<'_>) -> Option<Located<ClusterName>> {
-    let primary = fields.optional_value::<bool>("primary");
-    let remote_of = fields.optional_value::<ClusterName>("remoteOf");
-    if let Some(primary) = primary.filter(|primary| primary.value == remote_of.is_some()) {
-        let (message, hint) = if primary.value {
-            ("a control plane is primary or remote, not both", "keep one of primary: true and remoteOf")
-        } else {
-            ("this cluster has no control plane", "say whose remote it is: remoteOf: CLUSTER")
-        };
-        fields.findings().push(Finding {
-            at: primary.at,
-            code: Code::NoControlPlane,
-            message: message.to_owned(),
-            hint: hint.to_owned(),
-        });
-    }
-    fields.close();
-    remote_of
-}
-
-fn gateway(mut fields: Fields<'_>) -> Option<Located<Gateway>> {
-    let address = fields.required_value::<String>("address");
-    let port = fields.optional_value::<Port>("port");
-    fields.close();
-    let Located { at, value: address } = address?;
-    Some(Located {
-        at,
-        value: Gateway { address, port: port.map_or(GATEWAY_PORT, |port| port.value.number()) },
-    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn definitions() -> Option<Vec<Value>> {
     }
     let path = String::from_utf8(fetched.stdout).expect("a path");
     let text = std::fs::read_to_string(path.trim()).expect("definitions");
-    let ours = ["VirtualService", "DestinationRule", "WasmPlugin", "EnvoyFilter"];
+    let ours = ["VirtualService", "DestinationRule", "WasmPlugin", "EnvoyFilter", "Gateway", "ServiceEntry"];
     let wanted =
         |document: &&str| ours.iter().any(|kind| document.contains(&format!("\n    kind: {kind}\n")));
     let read = |document: &str| serde_saphyr::from_str(document).expect("a definition is YAML");
@@ -145,19 +145,26 @@ fn merged(part: &Value) -> Value {
     part
 }
 
+/// Whether Istio defines what an object is.
+fn is_istios(object: &Value) -> bool {
+    object["apiVersion"].as_str().is_some_and(|version| version.contains("istio.io/"))
+}
+
 #[test]
 fn everything_that_is_generated_is_of_the_shape_that_istio_takes() {
     let Some(definitions) = definitions() else { return };
     let mut kinds = std::collections::BTreeSet::new();
-    for case in super::cases() {
-        for (what, object) in super::generated(&case) {
+    let meshes = super::meshes::all().into_iter().map(|path| (super::meshes::objects(&path), path));
+    let cases = super::cases().into_iter().map(|case| (super::generated(&case), case));
+    for (objects, path) in cases.chain(meshes) {
+        for (what, object) in objects.into_iter().filter(|(_, object)| is_istios(object)) {
             kinds.insert(object["kind"].as_str().expect("a kind").to_owned());
-            assert_eq!(mistakes(&definitions, &object), "", "{} {what}", case.display());
+            assert_eq!(mistakes(&definitions, &object), "", "{} {what}", path.display());
         }
     }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        ["DestinationRule", "EnvoyFilter", "VirtualService", "WasmPlugin"]
+        ["DestinationRule", "EnvoyFilter", "Gateway", "ServiceEntry", "VirtualService", "WasmPlugin"]
     );
 }
 

@@ -268,12 +268,69 @@ async fn a_plan_that_is_cut_holds_in_envoy_and_so_does_the_whole_one_after_it() 
         })
         .await;
     };
-    stage.roll_out(&all).expect("a rollout");
-    assert!(part.is_file(), "the plan is cut");
+    // Envoy takes the two plugins of a cut plan in either order, and so everything is tried again.
+    for _ in 0..3 {
+        stage.roll_out(&all).expect("a rollout");
+        assert!(part.is_file(), "the plan is cut");
+        wait(200).await;
+        assert_eq!(status("/v10/x").await, 403);
+        stage.roll_out(&example.project.policies).expect("a rollout");
+        assert!(!part.exists(), "the plan is whole again");
+        wait(403).await;
+    }
+    lab.down().await.expect("all processes ended");
+}
+
+#[tokio::test]
+async fn what_a_plan_leaves_to_a_plugin_that_is_not_there_is_refused() {
+    let example = Example::read("examples/two-clusters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stage, lab) = staged(&example, dir.path()).await;
+    let mut clients = example.suite.clients();
+    let allowed = clients.find(|client| client.cluster == "cluster2" && client.namespace == "treasury");
+    let allowed = allowed.expect("a client");
+    let status =
+        async || lab.get(&allowed, &Get::new("ledger.payments", "/v1/x")).await.expect("an answer").status;
+    let wait = async |wanted: u16| {
+        eventually(async || {
+            let now = status().await;
+            if now == wanted { Ok(()) } else { Err(format!("the ledger answers {now}")) }
+        })
+        .await;
+    };
     wait(200).await;
-    assert_eq!(status("/v10/x").await, 403);
+    let file = lab.site().plugins("cluster1").join("isthmus-inbound.yaml");
+    let write = |text: &str, file: &Path| {
+        let half = file.with_extension("half");
+        std::fs::write(&half, text).and_then(|()| std::fs::rename(&half, file)).expect("a write");
+    };
+    let whole = std::fs::read_to_string(&file).expect("a plugin");
+    let own = whole.replace("  namespace: istio-system\n", "  namespace: payments\n");
+    let leaving = whole.replace("    plan:\n", "    plan:\n      apart: [payments]\n");
+    assert!(own != whole && leaving != whole, "{whole}");
+    let part = file.with_file_name("isthmus-inbound@payments.yaml");
+    // So that it is known which of the two a proxy has.
+    let taken = async |slot: &str, change: &dyn Fn()| {
+        let stat = format!("extension_config_discovery.http_filter.{slot}.config_reload");
+        let before = lab.stat(LEDGER, &stat).await.expect("a stat");
+        change();
+        eventually(async || {
+            let now = lab.stat(LEDGER, &stat).await.expect("a stat");
+            if now > before { Ok(()) } else { Err(format!("{slot} is still the one before")) }
+        })
+        .await;
+    };
+    // The plan before judges, until the other plugin has been there once.
+    taken("isthmus-inbound", &|| write(&leaving, &file)).await;
+    assert_eq!(status().await, 200);
+    taken("isthmus-inbound-own", &|| write(&own, &part)).await;
+    assert_eq!(status().await, 200);
+    taken("isthmus-inbound-own", &|| std::fs::remove_file(&part).expect("a file")).await;
+    wait(503).await;
+    write(&own, &part);
+    wait(200).await;
     stage.roll_out(&example.project.policies).expect("a rollout");
-    assert!(!part.exists(), "the plan is whole again");
-    wait(403).await;
+    assert!(!part.exists());
+    wait(200).await;
     lab.down().await.expect("all processes ended");
 }

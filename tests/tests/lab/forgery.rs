@@ -26,7 +26,7 @@ pub(super) struct Shown {
 }
 
 fn key_of(authority: &Intermediate) -> KeyPair {
-    KeyPair::from_pem(&authority.key()).expect("a key")
+    KeyPair::from_pem(authority.key().text()).expect("a key")
 }
 
 /// The name of a cluster's intermediate CA.

@@ -1,8 +1,10 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::*;
 
-const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH.saturating_add(Duration::days(20_000));
 
 fn quick() -> Options {
     Options { key: KeyKind::P256, ..Options::default() }
@@ -71,9 +73,8 @@ fn openssl_refuses_an_authority_that_a_cluster_made() {
     let hierarchy = Hierarchy::at(dir.path());
     hierarchy.ensure(&["cluster1"], quick(), today()).expect("hierarchy");
     // A cluster's intermediate, used as if it were a root, signs "cluster2": exactly the forgery pathlen 0 forbids.
-    let pair = hierarchy.cluster_pair("cluster1");
-    let (certificate, key) = pair.read().expect("pair");
-    let forger = Root::load(certificate, key).expect("forger");
+    let dir1 = hierarchy.cluster("cluster1");
+    let forger = signer(&dir1.join("ca-cert.pem"), &dir1.join("ca-key.pem")).expect("forger");
     let validity = Validity::from(today(), Duration::days(1));
     let forged = forger.intermediate("cluster2", KeyKind::P256, validity).expect("forged");
     fs::write(dir.path().join("forged.pem"), forged.chain()).expect("write");

@@ -119,6 +119,17 @@ pub(super) fn check(draft: &Draft, drafts: &[Draft], before: &[Draft], findings:
             }),
         }
     }
+    if let Some(said) = &draft.istiod {
+        match Host::read(&said.value) {
+            Some(host) => findings.extend(out_of_reach(draft, drafts, "istiod", &said.at, &host)),
+            None => findings.push(Finding {
+                at: said.at.clone(),
+                code: Code::BadValue,
+                message: format!("address: {:?} is neither an address nor a name", said.value),
+                hint: "write it without scheme and port, such as 192.0.2.1 or istiod.example; its ports are 15012 and 15017".to_owned(),
+            }),
+        }
+    }
     shared(draft, before, findings);
 }
 

@@ -8,8 +8,9 @@ use crate::finding::{Code, Finding, Place};
 use crate::mesh::IssuerName;
 use crate::name::NetworkName;
 
-/// Checks clusters against each other; `whole`: all of them could be read, so that what is missing is missing.
-pub(super) fn clusters(drafts: &[Draft], whole: bool, findings: &mut Vec<Finding>) {
+/// Checks clusters against each other; `whole`: all of them could be read, so that what is missing is missing;
+/// `global`: they call each other through gateways, whatever their networks.
+pub(super) fn clusters(drafts: &[Draft], whole: bool, global: bool, findings: &mut Vec<Finding>) {
     for (index, draft) in drafts.iter().enumerate() {
         let before = drafts.get(..index).unwrap_or_default();
         if let Some(first) = before.iter().find(|other| other.name.value == draft.name.value) {
@@ -27,8 +28,10 @@ pub(super) fn clusters(drafts: &[Draft], whole: bool, findings: &mut Vec<Finding
         addresses::check(draft, drafts, before, findings);
     }
     if whole {
-        check_ways_in(drafts, findings);
-        check_idle_gateways(drafts, findings);
+        check_ways_in(drafts, global, findings);
+        if !global {
+            check_idle_gateways(drafts, findings);
+        }
     }
 }
 
@@ -107,12 +110,17 @@ fn check_control_plane(draft: &Draft, drafts: &[Draft], whole: bool, findings: &
             ),
             "a control plane is one mesh's: name a primary of the same mesh",
         ),
-        Some(other) if other.network.value != draft.network.value && other.gateway.is_none() => (
+        Some(other) if other.gateway.is_some() || other.istiod.is_some() => return,
+        Some(other) if other.network.value != draft.network.value => (
             Code::NoWayIn,
             format!("{name} is on another network than its control plane {theirs}, which has no gateway"),
             "a remote reaches istiod through the east-west gateway of its primary: give that one gateway: {address: ...}",
         ),
-        Some(_) => return,
+        Some(_) => (
+            Code::UnreachableAddress,
+            format!("nothing says where {name} finds the istiod of {theirs}"),
+            "pods change their addresses: give the primary gateway: {address: ...}, or controlPlane: {primary: true, address: ...} where its istiod has an address of its own",
+        ),
     };
     findings.push(Finding { at: primary.at.clone(), code, message, hint: hint.to_owned() });
 }
@@ -137,20 +145,33 @@ fn check_idle_gateways(drafts: &[Draft], findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_ways_in(drafts: &[Draft], findings: &mut Vec<Finding>) {
-    let mut networks: BTreeMap<&NetworkName, (&Place, bool)> = BTreeMap::new();
+/// Every network needs a gateway where there are several; and every control plane one of its own, where none knows
+/// what the others run.
+fn check_ways_in(drafts: &[Draft], global: bool, findings: &mut Vec<Finding>) {
+    let owner = |draft: &Draft| {
+        let primary = draft.remote_of.as_ref().map_or(&draft.name.value, |primary| &primary.value);
+        global.then(|| primary.clone())
+    };
+    let mut places: BTreeMap<_, (&Place, bool)> = BTreeMap::new();
     for draft in drafts {
-        let entry = networks.entry(&draft.network.value).or_insert((&draft.network.at, false));
+        let place = (&draft.network.value, owner(draft));
+        let entry = places.entry(place).or_insert((&draft.network.at, false));
         entry.1 |= draft.cluster.gateway.is_some();
     }
-    if networks.len() < 2 {
+    if places.len() < 2 && !global {
         return;
     }
-    for (network, (at, _)) in networks.into_iter().filter(|(_, (_, enterable))| !enterable) {
+    for ((network, owner), (at, _)) in places.into_iter().filter(|(_, (_, enterable))| !enterable) {
+        let message = match owner {
+            None => format!("no other network can enter {network}: none of its clusters has a gateway"),
+            Some(owner) => {
+                format!("no .global name leads to services of {owner} on {network}: there is no gateway")
+            }
+        };
         findings.push(Finding {
             at: at.clone(),
             code: Code::NoWayIn,
-            message: format!("no other network can enter {network}: none of its clusters has a gateway"),
+            message,
             hint: "give a cluster of it gateway: {address: ...}, where its east-west gateway listens"
                 .to_owned(),
         });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Draft;
 use crate::document::{self, Fields, Key, Located};
 use crate::finding::{Code, Finding};
-use crate::mesh::Listing;
+use crate::mesh::{Listing, Protocol, ServicePort};
 use crate::name::{ClusterName, Port, Service};
 
 /// The longest that Kubernetes takes the name, or the value, of a label.
@@ -15,8 +15,10 @@ const LABEL_LENGTH: usize = 63;
 pub(super) struct DraftListing {
     service: Service,
     clusters: Option<Located<Vec<Located<ClusterName>>>>,
-    port: u16,
+    port: ServicePort,
+    other_ports: Vec<ServicePort>,
     selector: BTreeMap<String, String>,
+    labels: Vec<(Located<ClusterName>, BTreeMap<String, String>)>,
 }
 
 /// Reads the services, as far as they say of themselves what is wrong.
@@ -37,15 +39,70 @@ pub(super) fn read(services: &mut Fields<'_>) -> Vec<DraftListing> {
             }
         };
         let Some(mut fields) = Fields::open(node, "service", findings) else { continue };
-        let port = fields.required_value::<Port>("port");
+        let first = port(&mut fields);
+        let other_ports = fields.optional_list("otherPorts").map(|list| list.value).unwrap_or_default();
+        let other_ports = other_ports.into_iter().filter_map(|node| {
+            let mut fields = Fields::open(node, "port", fields.findings())?;
+            let port = port(&mut fields);
+            fields.close();
+            port
+        });
+        let other_ports: Vec<_> = other_ports.collect();
         let clusters = fields.optional_values::<ClusterName>("clusters");
         let selector = fields.optional_fields("selector").map(labels).unwrap_or_default();
+        let labels = fields.optional_fields("labels").map(endpoint_labels).unwrap_or_default();
         fields.close();
-        if let Some(port) = port {
-            drafts.push(DraftListing { service, clusters, port: port.value.number(), selector });
-        }
+        let Some(first) = first else { continue };
+        findings_of_ports(&first, &other_ports, services.findings());
+        let other_ports = other_ports.into_iter().map(|port| port.value).collect();
+        drafts.push(DraftListing { service, clusters, port: first.value, other_ports, selector, labels });
     }
     drafts
+}
+
+/// Takes `port` and `protocol`.
+fn port(fields: &mut Fields<'_>) -> Option<Located<ServicePort>> {
+    let port = fields.required_value::<Port>("port");
+    let protocol = fields.optional_choice("protocol", Protocol::ALL).map(|protocol| protocol.value);
+    let port = port?;
+    Some(Located { at: port.at, value: ServicePort { number: port.value.number(), protocol } })
+}
+
+fn findings_of_ports(
+    first: &Located<ServicePort>,
+    others: &[Located<ServicePort>],
+    findings: &mut Vec<Finding>,
+) {
+    for (index, port) in others.iter().enumerate() {
+        let before = || others.iter().take(index).chain([first]);
+        if before().any(|other| other.value.number == port.value.number) {
+            findings.push(Finding {
+                at: port.at.clone(),
+                code: Code::Duplicate,
+                message: format!("port {} stands twice", port.value.number),
+                hint: "a port of a service is one: keep one of them".to_owned(),
+            });
+        }
+    }
+}
+
+/// Labels by the cluster whose endpoint they are on.
+fn endpoint_labels(mut clusters: Fields<'_>) -> Vec<(Located<ClusterName>, BTreeMap<String, String>)> {
+    let mut found = Vec::new();
+    for (key, node) in clusters.rest() {
+        let Some(fields) = Fields::open(node, "labels", clusters.findings()) else { continue };
+        let labels = labels(fields);
+        match key.text.parse::<ClusterName>() {
+            Ok(cluster) => found.push((Located { at: key.at, value: cluster }, labels)),
+            Err(error) => clusters.findings().push(Finding {
+                at: key.at,
+                code: Code::BadValue,
+                message: error.to_string(),
+                hint: "the keys of labels are clusters".to_owned(),
+            }),
+        }
+    }
+    found
 }
 
 fn labels(mut labels: Fields<'_>) -> BTreeMap<String, String> {
@@ -98,7 +155,7 @@ pub(super) fn place(
     let known: BTreeSet<ClusterName> = drafts.iter().map(|draft| draft.name.value.clone()).collect();
     let mut placed = BTreeMap::new();
     for listing in listings {
-        let DraftListing { service, clusters, port, selector } = listing;
+        let DraftListing { service, clusters, port, other_ports, selector, labels } = listing;
         let clusters = match clusters {
             None => known.clone(),
             Some(list) if list.value.is_empty() => {
@@ -112,7 +169,13 @@ pub(super) fn place(
             }
             Some(list) => running(&list.value, &known, whole, findings),
         };
-        placed.insert(service, Listing { port, clusters, selector });
+        if whole {
+            let elsewhere = labels.iter().filter(|(cluster, _)| !clusters.contains(&cluster.value));
+            findings.extend(elsewhere.map(|(cluster, _)| not_run(cluster, &service, &clusters)));
+        }
+        let labels = labels.into_iter().map(|(cluster, labels)| (cluster.value, labels)).collect();
+        let ServicePort { number: port, protocol } = port;
+        placed.insert(service, Listing { port, protocol, other_ports, clusters, selector, labels });
     }
     placed
 }
@@ -128,6 +191,17 @@ fn running(
         findings.extend(elsewhere.into_iter().map(|cluster| not_in_mesh(cluster, known)));
     }
     here.into_iter().map(|cluster| cluster.value.clone()).collect()
+}
+
+/// Labels for the endpoint of a service in a cluster that has none.
+fn not_run(cluster: &Located<ClusterName>, service: &Service, clusters: &BTreeSet<ClusterName>) -> Finding {
+    let names: Vec<&str> = clusters.iter().map(ClusterName::as_str).collect();
+    Finding {
+        at: cluster.at.clone(),
+        code: Code::NotInMesh,
+        message: format!("{:?} is no cluster that runs {service}", cluster.value.as_str()),
+        hint: format!("{} run it", names.join(", ")),
+    }
 }
 
 fn not_in_mesh(cluster: &Located<ClusterName>, known: &BTreeSet<ClusterName>) -> Finding {

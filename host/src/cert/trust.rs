@@ -1,0 +1,316 @@
+//! Whether one cluster accepts the certificate of a workload of another, and why not.
+//!
+//! A path is validated by rustls-webpki. What that leaves out, and Envoy's library (as OpenSSL) does not, is checked
+//! besides: the root's own dates, constraints and usages, `keyCertSign` of every CA, and that by name and key
+//! identifiers the same CA is found, since those libraries try one issuer only.
+
+use std::path::Path;
+
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use time::{Duration, OffsetDateTime};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use super::authority::{Intermediate, Validity};
+use super::certificate::Uris;
+use super::{Bundle, CertError, Certificate};
+
+/// How long a certificate holds that is made to see whether it would be accepted.
+const PROBE: Duration = Duration::hours(1);
+
+/// Why a certificate is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// What is presented leads to no trusted root.
+    #[error("no path leads from it to a trusted root")]
+    NoPath,
+    /// A trusted root of the right name has another key.
+    #[error("what it leads to has the name of a trusted CA and another key")]
+    OtherKey,
+    /// Several CAs are called the same, and the one that is tried is the wrong one.
+    #[error(
+        "several CAs are called {name:?} and nothing in what they signed says which: proxies try the first"
+    )]
+    Ambiguous {
+        /// The name.
+        name: String,
+    },
+    /// A certificate has ended.
+    #[error("{name:?} ended on {}", .at.date())]
+    Expired {
+        /// Which.
+        name: String,
+        /// When.
+        at: OffsetDateTime,
+    },
+    /// A certificate does not hold yet.
+    #[error("{name:?} does not hold before {}", .at.date())]
+    NotYet {
+        /// Which.
+        name: String,
+        /// From when on.
+        at: OffsetDateTime,
+    },
+    /// A CA has more CAs below it than it may.
+    #[error("more CAs stand below one than its path length allows")]
+    PathLength,
+    /// Something that is no CA has signed.
+    #[error("{name:?} is no CA")]
+    NotAuthority {
+        /// Which.
+        name: String,
+    },
+    /// A CA whose key usage does not let it sign certificates.
+    #[error("the key usage of {name:?} lets it sign no certificates")]
+    NoCertSign {
+        /// Which.
+        name: String,
+    },
+    /// An extended key usage leaves out clients or servers.
+    #[error("an extended key usage leaves out TLS clients or servers")]
+    Usage,
+    /// A name constraint forbids the identity.
+    #[error("a name constraint forbids its identity")]
+    Constraint,
+    /// The trusted certificate is below another.
+    #[error("{name:?} is trusted and is no root: the root above it is missing")]
+    NotRoot {
+        /// Which.
+        name: String,
+    },
+    /// Anything else that the library says.
+    #[error("the chain cannot be validated: {0}")]
+    Other(webpki::Error),
+}
+
+impl Distrust {
+    /// The reason in one word that does not change.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoPath => "no-path",
+            Self::OtherKey => "other-key",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Expired { .. } => "expired",
+            Self::NotYet { .. } => "not-yet-valid",
+            Self::PathLength => "path-length",
+            Self::NotAuthority { .. } => "not-a-ca",
+            Self::NoCertSign { .. } => "key-usage",
+            Self::Usage => "extended-key-usage",
+            Self::Constraint => "name-constraint",
+            Self::NotRoot { .. } => "not-a-root",
+            Self::Other(_) => "invalid",
+        }
+    }
+}
+
+/// Judges a leaf as a proxy does that trusts `anchors` and is shown `presented` beside it.
+///
+/// The leaf may have URIs as names only where no CA constrains those: see [`Side`], whose leaf has none.
+pub fn judge(
+    leaf: &Certificate,
+    presented: &[Certificate],
+    anchors: &[Certificate],
+    now: OffsetDateTime,
+) -> Result<(), Distrust> {
+    let path = path(leaf, presented, anchors, now).map_err(|error| explained(error, leaf, presented, now))?;
+    let mut child = leaf;
+    for (below, parent) in path.iter().enumerate() {
+        if !parent.constraints().signs {
+            return Err(Distrust::NoCertSign { name: parent.name().to_owned() });
+        }
+        let tried = tried(child, anchors, presented, now);
+        if tried.is_none_or(|tried| tried.spki != parent.spki) {
+            return Err(Distrust::Ambiguous { name: parent.name().to_owned() });
+        }
+        check_authority(parent, below, now)?;
+        child = parent;
+    }
+    if child.is_root() { Ok(()) } else { Err(Distrust::NotRoot { name: child.name().to_owned() }) }
+}
+
+/// The CAs from the leaf's issuer to the root, as the library finds them.
+fn path<'c>(
+    leaf: &Certificate,
+    presented: &'c [Certificate],
+    anchors: &'c [Certificate],
+    now: OffsetDateTime,
+) -> Result<Vec<&'c Certificate>, webpki::Error> {
+    let der = |certificate: &'c Certificate| CertificateDer::from(certificate.der());
+    let roots: Vec<CertificateDer<'_>> = anchors.iter().map(der).collect();
+    let trusted: Vec<TrustAnchor<'_>> =
+        roots.iter().map(anchor_from_trusted_cert).collect::<Result<_, _>>()?;
+    let others: Vec<CertificateDer<'_>> = presented.iter().map(der).collect();
+    let leaf = CertificateDer::from(leaf.der());
+    let leaf = EndEntityCert::try_from(&leaf)?;
+    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let verify = |usage| {
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        leaf.verify_for_usage(algorithms, &trusted, &others, time, usage, None, None)
+    };
+    verify(KeyUsage::server_auth())?;
+    let found = verify(KeyUsage::client_auth())?;
+    let presented_as = |der: &CertificateDer<'_>| presented.iter().find(|one| one.der() == der.as_ref());
+    let mut path: Vec<&Certificate> =
+        found.intermediate_certificates().filter_map(|one| presented_as(&one.der())).collect();
+    let anchor = found.anchor();
+    let is_it = |(_, trusted): &(_, &TrustAnchor<'_>)| std::ptr::eq(*trusted, anchor);
+    path.extend(anchors.iter().zip(&trusted).find(is_it).map(|(certificate, _)| certificate));
+    Ok(path)
+}
+
+/// The issuer that is tried for a certificate: a trusted one before those presented, one that holds before others,
+/// else the first; whether it has signed is looked at only then.
+fn tried<'c>(
+    child: &Certificate,
+    anchors: &'c [Certificate],
+    presented: &'c [Certificate],
+    now: OffsetDateTime,
+) -> Option<&'c Certificate> {
+    let of = |pool: &'c [Certificate]| {
+        let fits = |one: &&Certificate| one.may_have_issued(child) && one.constraints().signs;
+        let holding = pool.iter().filter(fits).find(|one| one.holds_at(now));
+        holding.or_else(|| pool.iter().filter(fits).max_by_key(|one| one.not_after()))
+    };
+    of(anchors).or_else(|| of(presented))
+}
+
+fn check_authority(authority: &Certificate, below: usize, now: OffsetDateTime) -> Result<(), Distrust> {
+    let constraints = authority.constraints();
+    if !constraints.authority {
+        return Err(Distrust::NotAuthority { name: authority.name().to_owned() });
+    }
+    if !constraints.tls {
+        return Err(Distrust::Usage);
+    }
+    if constraints.path_length.is_some_and(|most| below > usize::try_from(most).unwrap_or(usize::MAX)) {
+        return Err(Distrust::PathLength);
+    }
+    check_dates(authority, now)
+}
+
+pub(super) fn check_dates(certificate: &Certificate, now: OffsetDateTime) -> Result<(), Distrust> {
+    let name = certificate.name().to_owned();
+    if now > certificate.not_after() {
+        return Err(Distrust::Expired { name, at: certificate.not_after() });
+    }
+    if now < certificate.not_before() {
+        return Err(Distrust::NotYet { name, at: certificate.not_before() });
+    }
+    Ok(())
+}
+
+/// What the library says, with the certificate that it means.
+fn explained(
+    error: webpki::Error,
+    leaf: &Certificate,
+    presented: &[Certificate],
+    now: OffsetDateTime,
+) -> Distrust {
+    use webpki::Error as E;
+    let all = || std::iter::once(leaf).chain(presented);
+    let of_dates = || all().find_map(|one| check_dates(one, now).err());
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may say new things")]
+    match error {
+        E::UnknownIssuer => Distrust::NoPath,
+        E::InvalidSignatureForPublicKey => Distrust::OtherKey,
+        E::CertExpired { .. } | E::CertNotValidYet { .. } => of_dates().unwrap_or(Distrust::Other(error)),
+        E::PathLenConstraintViolated => Distrust::PathLength,
+        E::EndEntityUsedAsCa => {
+            let issuer = presented.iter().find(|one| one.may_have_issued(leaf)).unwrap_or(leaf);
+            Distrust::NotAuthority { name: issuer.name().to_owned() }
+        }
+        E::RequiredEkuNotFoundContext(_) => Distrust::Usage,
+        E::NameConstraintViolation => Distrust::Constraint,
+        other => Distrust::Other(other),
+    }
+}
+
+/// A cluster as others see it: what its workloads show, and which roots it trusts.
+#[derive(Debug)]
+pub struct Side {
+    cluster: String,
+    trust_domain: String,
+    leaf: Certificate,
+    presented: Vec<Certificate>,
+    anchors: Vec<Certificate>,
+}
+
+impl Side {
+    /// What istiod makes of a cluster's bundle: a leaf that its key signs, with its chain behind it. The leaf has no
+    /// name, as the library refuses every URI below a CA that constrains any; those are compared here.
+    pub fn of(
+        cluster: &str,
+        trust_domain: &str,
+        bundle: &Bundle,
+        now: OffsetDateTime,
+    ) -> Result<Self, CertError> {
+        let path = Path::new(cluster);
+        let certificate = bundle.signer()?;
+        let pair = bundle.key().pair(&path.join("ca-key.pem"))?;
+        let signer = Intermediate::load(certificate.text().to_owned(), pair, String::new())
+            .map_err(|source| CertError::Make { what: format!("a certificate of {cluster}"), source })?;
+        let leaf = signer.nameless_leaf(Validity::from(now, PROBE))?;
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            trust_domain: trust_domain.to_owned(),
+            leaf: Certificate::read(&leaf, path)?,
+            presented: bundle.presented()?,
+            anchors: bundle.anchors()?,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The issuer that its leaves name, as the filter reads it.
+    pub fn issuer(&self) -> Option<String> {
+        policy::certificate::issuer(self.leaf.der()).ok()
+    }
+
+    /// Whether it accepts a workload of another, or of itself.
+    pub fn accepts(&self, other: &Self, now: OffsetDateTime) -> Result<(), Distrust> {
+        judge(&other.leaf, &other.presented, &self.anchors, now)?;
+        let authorities = other.presented.iter().chain(&self.anchors);
+        if authorities.map(|one| &one.uris).all(|uris| allows(uris, &other.trust_domain)) {
+            Ok(())
+        } else {
+            Err(Distrust::Constraint)
+        }
+    }
+}
+
+/// RFC 5280, 4.2.1.10: a constraint is a host, or with a dot in front all hosts below it.
+fn allows(uris: &Uris, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let fits = |constraint: &String| {
+        let constraint = constraint.to_ascii_lowercase();
+        if constraint.starts_with('.') { host.ends_with(&constraint) } else { host == constraint }
+    };
+    (uris.permitted.is_empty() || uris.permitted.iter().any(fits)) && !uris.excluded.iter().any(fits)
+}
+
+/// Whether one cluster accepts the workloads of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// Whose workload is judged.
+    pub from: String,
+    /// Who judges.
+    pub to: String,
+    /// What comes out.
+    pub result: Result<(), Distrust>,
+}
+
+/// Each cluster before each, itself too.
+#[must_use]
+pub fn matrix(sides: &[Side], now: OffsetDateTime) -> Vec<Cell> {
+    let cell = |from: &Side, to: &Side| Cell {
+        from: from.cluster.clone(),
+        to: to.cluster.clone(),
+        result: to.accepts(from, now),
+    };
+    sides.iter().flat_map(|from| sides.iter().map(move |to| cell(from, to))).collect()
+}

@@ -1,0 +1,139 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use policy::Mesh;
+use policy::name::{ClusterName, RootName};
+use serde_json::{Value, json};
+
+use super::{Common, Exit, Out, Output};
+use crate::manifest::{self, Content, Manifest, Options, folder};
+
+/// `isthmus mesh render`
+#[derive(Debug, Args)]
+pub(super) struct MeshRender {
+    /// Write a directory for each cluster into DIR, with a page that says what to run in which order
+    #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Only this cluster; can be given several times
+    #[arg(long, env = "ISTHMUS_CLUSTER", value_name = "NAME", value_delimiter = ',')]
+    cluster: Vec<ClusterName>,
+    /// Where the addresses lie that names were given before: a directory that was rendered; by default that of --output-dir
+    #[arg(long, env = "ISTHMUS_ADDRESSES", value_name = "DIR")]
+    addresses: Option<PathBuf>,
+    /// Where the root certificates of federated meshes lie, as ROOT.pem; by default roots/ beside mesh.yaml
+    #[arg(long, env = "ISTHMUS_ROOTS", value_name = "DIR")]
+    roots: Option<PathBuf>,
+    /// Have proxies trust several roots, while the root of the mesh is being changed
+    #[arg(long, env = "ISTHMUS_CHANGING_ROOT")]
+    changing_root: bool,
+}
+
+impl MeshRender {
+    pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
+        let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
+        let names: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
+        for cluster in &self.cluster {
+            let known = mesh.cluster(cluster).is_some();
+            ensure!(known, "cluster {cluster} is not in mesh.yaml: it has {}", names.join(", "));
+        }
+        let beside = project.file.parent().unwrap_or(Path::new(".")).join("roots");
+        let book = match self.addresses.as_ref().or(self.output_dir.as_ref()) {
+            Some(directory) => folder::book(directory)?,
+            None => manifest::addresses::Book::default(),
+        };
+        let options = Options {
+            book,
+            roots: roots(mesh, self.roots.as_ref().unwrap_or(&beside))?,
+            changing_root: self.changing_root,
+            clusters: &self.cluster,
+        };
+        let manifest = manifest::render(mesh, plans, &options)?;
+        match &self.output_dir {
+            Some(directory) => {
+                let files = folder::files(mesh, &manifest)?;
+                let (written, removed) = folder::write(directory, &files)?;
+                let unchanged = files.len() - written;
+                if common.output == Output::Json {
+                    let directory = directory.display().to_string();
+                    out.json(&json!({
+                        "apiVersion": policy::API_VERSION, "kind": "RenderedMesh", "directory": directory,
+                        "written": written, "unchanged": unchanged, "removed": removed,
+                    }));
+                } else {
+                    let told = format!("{written} files written, {unchanged} unchanged, {removed} removed");
+                    out.print(&format!("{told}: {}", directory.join("README.md").display()));
+                }
+            }
+            None if common.output == Output::Json => out.json(&listed(&manifest)),
+            None => print(&manifest, out)?,
+        }
+        Ok(Exit::Yes)
+    }
+}
+
+/// The certificates that lie there, by the roots that the mesh names.
+fn roots(mesh: &Mesh, directory: &Path) -> anyhow::Result<BTreeMap<RootName, String>> {
+    let mut roots = BTreeMap::new();
+    for mesh in mesh.meshes() {
+        let path = directory.join(format!("{}.pem", mesh.root));
+        if path.is_file() {
+            let pem =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            ensure!(
+                pem.contains("-----BEGIN CERTIFICATE-----") && !pem.contains("PRIVATE KEY"),
+                "{} is to hold the root certificate of mesh {} in PEM, and nothing else",
+                path.display(),
+                mesh.name
+            );
+            roots.insert(mesh.root.clone(), pem);
+        }
+    }
+    Ok(roots)
+}
+
+/// Every object; what is for `istioctl` or helm is no object, and only told of.
+fn print(manifest: &Manifest, out: &mut Out) -> anyhow::Result<()> {
+    let mut withheld = 0;
+    for (cluster, items) in manifest {
+        for item in items {
+            if matches!(item.content, Content::Object(_)) {
+                let document = folder::document(item)?;
+                out.print(&format!("---\n# {cluster}: {}\n{}", item.phase.as_str(), document.trim_end()));
+            } else {
+                withheld += 1;
+            }
+        }
+    }
+    out.say(&format!(
+        "{withheld} files for istioctl or helm are no objects: --output-dir writes them too, and the order"
+    ));
+    Ok(())
+}
+
+/// Everything, for programs.
+fn listed(manifest: &Manifest) -> Value {
+    let mut listed = Vec::new();
+    for (cluster, items) in manifest {
+        for item in items {
+            let (kind, content) = match &item.content {
+                Content::Object(object) => ("object", object.clone()),
+                Content::IstioOperator(file) => ("istioctl", file.clone()),
+                Content::Helm(release) => (
+                    "helm",
+                    json!({
+                        "name": release.name, "chart": release.chart, "namespace": release.namespace,
+                        "version": release.version, "values": release.values,
+                    }),
+                ),
+            };
+            listed.push(json!({
+                "cluster": cluster.as_str(), "phase": item.phase.as_str(), "file": item.file_name(), "for": kind,
+                "content": content,
+            }));
+        }
+    }
+    json!({"apiVersion": policy::API_VERSION, "kind": "RenderedMesh", "items": listed})
+}

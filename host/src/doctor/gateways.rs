@@ -1,0 +1,156 @@
+//! East-west gateways: that they are there, have their address, and let the right things through.
+
+use serde_json::Value;
+
+use super::networks::{NETWORK, are_several};
+use super::plugins::selects;
+use super::services::ready_endpoints;
+use super::{Failure, Found, Kind, Object, Skip, Visit};
+
+/// The Service of the cluster's gateway: what istiod takes for the way into its network.
+fn gateway<'v>(visit: &Visit<'v>) -> Result<Option<&'v Object>, Skip> {
+    if !are_several(visit) {
+        return Err(Skip::idle("all clusters are on one network"));
+    }
+    let Some(said) = &visit.cluster.gateway else {
+        return Err(Skip::idle("mesh.yaml gives it no gateway"));
+    };
+    let listens = |service: &&Object| {
+        let mut ports = service.list("/spec/ports").iter();
+        ports.any(|port| port.get("port").and_then(Value::as_u64) == Some(u64::from(said.port)))
+            || service.label("networking.istio.io/gatewayPort").is_some()
+    };
+    let mut services = visit.of(Kind::Service)?.iter().filter(|service| service.label(NETWORK).is_some());
+    Ok(services.find(listens))
+}
+
+/// The same where there has to be one: what is missing is told once.
+fn there<'v>(visit: &Visit<'v>) -> Result<&'v Object, Skip> {
+    gateway(visit)?.ok_or_else(|| Skip::idle("there is no gateway"))
+}
+
+pub(super) fn service(visit: &Visit<'_>) -> Found {
+    let wanted = visit.cluster.network.as_str();
+    let (message, hint) = match gateway(visit)? {
+        None => (
+            format!(
+                "no Service with the label {NETWORK} and port {}: other networks do not find the way in",
+                visit.cluster.gateway.as_ref().map_or(policy::mesh::GATEWAY_PORT, |gateway| gateway.port)
+            ),
+            "`isthmus mesh render` writes the gateway".to_owned(),
+        ),
+        Some(service) if service.label(NETWORK) == Some(wanted) => return Ok(Vec::new()),
+        Some(service) => {
+            let found = service.label(NETWORK).unwrap_or_default();
+            let (namespace, name) = (service.namespace(), service.name());
+            (
+                format!(
+                    "Service {} says that it is the way into {found:?}, and mesh.yaml says {wanted:?}",
+                    service.shown()
+                ),
+                format!("kubectl -n {namespace} label service {name} {NETWORK}={wanted} --overwrite"),
+            )
+        }
+    };
+    Ok(vec![Failure::error(message, hint)])
+}
+
+pub(super) fn address(visit: &Visit<'_>) -> Found {
+    let service = there(visit)?;
+    let Some(wanted) = visit.cluster.gateway.as_ref().map(|gateway| gateway.address.as_str()) else {
+        return Ok(Vec::new());
+    };
+    if service.text("/spec/type") == Some("NodePort") {
+        return Err(Skip::idle("its address is that of a node"));
+    }
+    let ingress = service.list("/status/loadBalancer/ingress").iter();
+    let given =
+        ingress.flat_map(|one| ["ip", "hostname"].map(|key| one.get(key).and_then(Value::as_str))).flatten();
+    let found: Vec<&str> =
+        service.list("/spec/externalIPs").iter().filter_map(Value::as_str).chain(given).collect();
+    if found.is_empty() && visit.inventory.server.is_none() {
+        return Err(Skip::unseen("the files do not say the address that the Service gets"));
+    }
+    if found.contains(&wanted) {
+        return Ok(Vec::new());
+    }
+    let shown = service.shown();
+    Ok(vec![if found.is_empty() {
+        Failure::error(
+            format!(
+                "Service {shown} has no address: other clusters get the addresses of pods that they cannot reach"
+            ),
+            "a load balancer gives it one; where there is none, say `gateway: {service: ExternalIP}` in mesh.yaml",
+        )
+    } else {
+        Failure::error(
+            format!("Service {shown} has the address {}, and mesh.yaml says {wanted}", found.join(", ")),
+            "other clusters send where the Service says: put that address into mesh.yaml, or give the Service the other",
+        )
+    }])
+}
+
+pub(super) fn ready(visit: &Visit<'_>) -> Found {
+    let service = there(visit)?;
+    let ready = ready_endpoints(visit, service.namespace(), service.name())?;
+    let failure = || {
+        Failure::error(
+            format!("no pod behind Service {} is ready", service.shown()),
+            format!("kubectl -n {} get pods -l istio=eastwestgateway", service.namespace()),
+        )
+    };
+    Ok((ready == 0).then(failure).into_iter().collect())
+}
+
+/// The hosts that the gateway passes through.
+fn hosts<'v>(visit: &Visit<'v>) -> Result<Vec<&'v str>, Skip> {
+    let service = there(visit)?;
+    let port = visit.cluster.gateway.as_ref().map_or(policy::mesh::GATEWAY_PORT, |gateway| gateway.port);
+    let passes = |server: &&Value| {
+        server.pointer("/tls/mode").and_then(Value::as_str) == Some("AUTO_PASSTHROUGH")
+            && server.pointer("/port/number").and_then(Value::as_u64) == Some(u64::from(port))
+    };
+    let gateways = visit.of(Kind::Gateway)?.iter();
+    let own = gateways.filter(|gateway| selects(gateway.at("/spec/selector"), service.at("/spec/selector")));
+    let servers = own.flat_map(|gateway| gateway.list("/spec/servers")).filter(passes);
+    let hosts = servers.filter_map(|server| server.get("hosts")?.as_array()).flatten();
+    Ok(hosts.filter_map(Value::as_str).collect())
+}
+
+pub(super) fn open(visit: &Visit<'_>) -> Found {
+    let failure = || {
+        Failure::error(
+            "no Gateway passes mTLS through it: every connection from another network is closed",
+            "`isthmus mesh render` writes the Gateway `cross-network-gateway`, with tls.mode AUTO_PASSTHROUGH",
+        )
+    };
+    Ok(hosts(visit)?.is_empty().then(failure).into_iter().collect())
+}
+
+pub(super) fn exposure(visit: &Visit<'_>) -> Found {
+    let hosts = hosts(visit)?;
+    if hosts.is_empty() {
+        return Err(Skip::idle("nothing is passed through at all"));
+    }
+    let here = &visit.cluster.name;
+    let listed = visit.mesh().services().filter(|(_, listing)| listing.clusters.contains(here));
+    let missing = listed.filter(|(service, _)| !hosts.iter().any(|host| takes(host, &service.host())));
+    let failure = |host: String| {
+        Failure::warning(
+            format!("no Gateway has the host {host}, so no other network reaches it here"),
+            "add the host to the Gateway; or hide the service by an `exposure` of a policy, so that it is meant",
+        )
+    };
+    Ok(missing.map(|(service, _)| failure(service.host())).collect())
+}
+
+/// Whether a host of a Gateway, such as `*.local`, `payments/ledger.payments.svc.cluster.local` or `*`, takes in another.
+fn takes(pattern: &str, host: &str) -> bool {
+    let (namespace, pattern) = pattern.split_once('/').unwrap_or(("*", pattern));
+    let in_namespace = matches!(namespace, "*" | ".") || host.split('.').nth(1) == Some(namespace);
+    let named = match pattern.strip_prefix('*') {
+        Some(rest) => host.ends_with(rest),
+        None => host == pattern,
+    };
+    in_namespace && named
+}

@@ -1,0 +1,73 @@
+//! The filter and its plans, as the cluster's objects have them.
+
+use policy::plan::Role;
+use serde_json::Value;
+
+use super::{Failure, Found, Kind, Object, Skip, Visit};
+use crate::plugin;
+
+pub(super) fn present(visit: &Visit<'_>) -> Found {
+    let plans = visit.all.plans.get(&visit.cluster.name);
+    let plans = plans.ok_or_else(|| Skip::idle("it has no plans"))?;
+    let objects = visit.of(Kind::WasmPlugin)?;
+    let mut failures = Vec::new();
+    for (role, namespace, plan) in plans.parts() {
+        let namespace = namespace.map_or(visit.root(), |own| own.as_str());
+        let digest = plugin::digest(&plan).map_err(|why| Skip::unseen(why.to_string()))?;
+        let mut named = objects.iter().filter(|object| object.name() == plugin::name(role));
+        let Some(object) = named.find(|object| object.namespace() == namespace) else {
+            failures.push(Failure::error(
+                format!("no WasmPlugin {namespace}/{}: {}", plugin::name(role), consequence(role)),
+                "`isthmus rollout` writes it",
+            ));
+            continue;
+        };
+        failures.extend(stale(object, &digest));
+    }
+    Ok(failures)
+}
+
+fn stale(object: &Object, wanted: &str) -> Option<Failure> {
+    let said = object.annotation("isthmus.dev/plan").unwrap_or_default();
+    let configured = object.text("/spec/pluginConfig/digest").unwrap_or_default();
+    let shown = object.shown();
+    if said != configured {
+        return Some(Failure::error(
+            format!("WasmPlugin {shown} was changed by hand: its plan is not the one that was rolled out"),
+            "`isthmus rollout` writes it as it should be; change policies and not plugins",
+        ));
+    }
+    (configured != wanted).then(|| {
+        Failure::warning(
+            format!(
+                "WasmPlugin {shown} has plan {}, and these policies come to {}",
+                short(configured),
+                short(wanted)
+            ),
+            "`isthmus rollout --dry-run` says what would change",
+        )
+    })
+}
+
+fn consequence(role: Role) -> &'static str {
+    match role {
+        Role::Inbound => "nothing is refused, and nobody is told the source",
+        Role::Outbound | Role::Upstream => "requests leave without tags, and no boundary holds",
+        Role::Gateway => "every network sees every service",
+    }
+}
+
+/// As much of a digest as people compare.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(if digest.is_empty() { "(none)" } else { digest })
+}
+
+/// Whether a label selector has all of these pairs.
+pub(super) fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
+    let (Some(selector), Some(labels)) =
+        (selector.and_then(Value::as_object), labels.and_then(Value::as_object))
+    else {
+        return false;
+    };
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}

@@ -1,0 +1,131 @@
+//! One call to a server: sent, answered in time or not, tried again where that can help.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::{Method, Request};
+use kube::client::Body;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::status;
+use super::{Cluster, Problem};
+
+/// How often a call is tried, and how long it waits before the second time; each time after waits twice as long.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is asked of a server. All of it may be asked twice: an apply says what should be, a delete which state of
+/// an object should go.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    body: Vec<u8>,
+    content: &'static str,
+}
+
+impl Call {
+    pub(super) fn get(path: String) -> Self {
+        Self { method: Method::GET, path, body: Vec::new(), content: "application/json" }
+    }
+
+    pub(super) fn delete(path: String, options: &Value) -> Self {
+        let body = options.to_string().into_bytes();
+        Self { method: Method::DELETE, path, body, content: "application/json" }
+    }
+
+    /// JSON is YAML.
+    pub(super) fn apply(path: String, object: &Value) -> Self {
+        let body = object.to_string().into_bytes();
+        Self { method: Method::PATCH, path, body, content: "application/apply-patch+yaml" }
+    }
+
+    /// The verb that RBAC has for it.
+    pub(super) fn verb(&self) -> &'static str {
+        match self.method {
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => "get",
+        }
+    }
+
+    /// How much is sent with it.
+    pub(super) fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    fn request(&self) -> Result<Request<Body>, Problem> {
+        Request::builder()
+            .method(&self.method)
+            .uri(&self.path)
+            .header(CONTENT_TYPE, self.content)
+            .body(Body::from(self.body.clone()))
+            .map_err(|error| Problem::Unreachable { why: error.to_string() })
+    }
+}
+
+impl Cluster {
+    /// Sends a call, again where that can help, and gives up when the cluster's time is over.
+    pub(super) async fn call(&self, call: &Call) -> Result<Value, Problem> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = PAUSE;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let problem = match tokio::time::timeout_at(deadline, self.once(call)).await {
+                Err(_) => return Err(Problem::TimedOut { after: self.timeout }),
+                Ok(Ok(object)) => return Ok(object),
+                Ok(Err(problem)) => problem,
+            };
+            let Some(wait) = problem.wait(pause) else { return Err(problem) };
+            // What it would wait for cannot come in time; what went wrong says more than that time is over.
+            if tried == TRIES || Instant::now() + wait >= deadline {
+                return Err(problem);
+            }
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+        }
+    }
+
+    async fn once(&self, call: &Call) -> Result<Value, Problem> {
+        let answer = self.client.send(call.request()?).await.map_err(|error| unsent(&error))?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|error| unsent(&error))?.to_bytes();
+        if head.status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| Problem::Unreadable { why: error.to_string() });
+        }
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(status::problem(call, head.status, retry_after.map(Duration::from_secs), &body))
+    }
+}
+
+/// Why a call got no answer.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kube has an error for each thing it does; one is not of the way"
+)]
+fn unsent(error: &kube::Error) -> Problem {
+    let why = chain(error);
+    match error {
+        kube::Error::Auth(_) => Problem::Credentials { why },
+        _ => Problem::Unreachable { why },
+    }
+}
+
+/// An error and what caused it; many say no more than that there is a cause, or the cause's own text.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text += ": ";
+            text += &next;
+        }
+        cause = error.source();
+    }
+    text
+}

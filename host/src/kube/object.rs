@@ -1,0 +1,124 @@
+//! What an object is called, and whose it is.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::{MANAGER, Problem};
+
+/// A kind of object, as its `apiVersion` and `kind` say it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    /// Group and version, such as `networking.istio.io/v1`; of the oldest kinds the version alone.
+    pub api_version: String,
+    /// Such as `DestinationRule`.
+    pub name: String,
+}
+
+impl Kind {
+    /// A kind of this group and version.
+    pub fn new(api_version: &str, name: &str) -> Self {
+        Self { api_version: api_version.to_owned(), name: name.to_owned() }
+    }
+
+    /// Where the server serves the group and version.
+    pub(super) fn base(&self) -> String {
+        let root = if self.api_version.contains('/') { "apis" } else { "api" };
+        format!("/{root}/{}", self.api_version)
+    }
+
+    /// The items of a list of built-in objects do not say what they are.
+    pub(super) fn named_in(&self, mut item: Value) -> Value {
+        if let Some(fields) = item.as_object_mut() {
+            fields.insert("apiVersion".to_owned(), self.api_version.clone().into());
+            fields.insert("kind".to_owned(), self.name.clone().into());
+        }
+        item
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} of {}", self.name, self.api_version)
+    }
+}
+
+/// Which object of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace, if its kind has them.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl Id {
+    /// What an object calls itself.
+    pub fn of(object: &Value) -> Result<Self, Problem> {
+        let field = |path: &str| object.pointer(path).and_then(Value::as_str);
+        let wanted = |path: &str| {
+            let shown = || path.trim_start_matches('/').replace('/', ".");
+            field(path).ok_or_else(|| Problem::malformed(&shown(), "is missing"))
+        };
+        let (api_version, kind) = (wanted("/apiVersion")?, wanted("/kind")?);
+        let (name, namespace) = (wanted("/metadata/name")?, field("/metadata/namespace"));
+        // They become parts of a URL.
+        if !api_version.split('/').all(is_plain) {
+            return Err(Problem::malformed("apiVersion", "is no version of a group"));
+        }
+        for (path, text) in [("metadata.name", Some(name)), ("metadata.namespace", namespace)] {
+            if text.is_some_and(|text| !is_plain(text)) {
+                return Err(Problem::malformed(path, "is no name that an object can have"));
+            }
+        }
+        Ok(Self {
+            kind: Kind::new(api_version, kind),
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// Whether a text can stand in the path of a URL as it is. Names of RBAC objects have colons.
+fn is_plain(text: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    !text.is_empty() && text != "." && text != ".." && text.bytes().all(is_known)
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = &self.kind.name;
+        match &self.namespace {
+            Some(namespace) => write!(out, "{kind} {namespace}/{}", self.name),
+            None => write!(out, "{kind} {}", self.name),
+        }
+    }
+}
+
+/// Whether an object is one that we applied: the label alone anybody can set.
+pub fn is_ours(object: &Value) -> bool {
+    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let is = |entry: &Value, field: &str, wanted: &str| {
+        entry.get(field).is_some_and(|found| found.as_str() == Some(wanted))
+    };
+    managers
+        .into_iter()
+        .flatten()
+        .any(|entry| is(entry, "manager", MANAGER) && is(entry, "operation", "Apply"))
+}
+
+/// Whether two states of an object say the same, whoever wrote it and when.
+pub fn same(one: &Value, other: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    bare(one) == bare(other)
+}

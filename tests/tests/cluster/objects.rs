@@ -1,0 +1,143 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use isthmus::kube::{Apply, Cluster, Id, Kind, is_ours, same};
+use isthmus::read::Project;
+use isthmus::rollout::{Options, to_directories};
+use isthmus_tests::cluster::Clusters;
+use isthmus_tests::repository;
+use kube::Client;
+use serde_json::Value;
+
+use super::{PATIENCE, cluster, namespace, plugin};
+
+/// The directories of all meshes that are examples or golden cases.
+fn meshes() -> Vec<PathBuf> {
+    let below = |room: &str| {
+        let entries = std::fs::read_dir(repository().join(room)).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
+    };
+    let mut meshes = [below("examples"), below("tests/golden")].concat();
+    meshes.retain(|path| path.join("mesh.yaml").is_file());
+    meshes.sort();
+    meshes
+}
+
+/// What a rollout renders for a mesh, for each of its clusters; nothing if the mesh has errors, as some cases have.
+fn rendered(mesh: &Path, upstream_check: bool) -> Vec<Value> {
+    let project = Project::read(Some(mesh), Path::new(".")).expect("readable files");
+    let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Vec::new() };
+    let out = tempfile::tempdir().expect("a directory");
+    let directories: BTreeMap<_, _> =
+        mesh.clusters().map(|c| (c.name.clone(), out.path().join(c.name.as_str()))).collect();
+    let url = "file:///etc/isthmus/isthmus.wasm".parse().expect("a URL");
+    let options = Options { url: &url, upstream_check, dry_run: false };
+    let changes = to_directories(mesh, plans, &directories, options).expect("directories");
+    let files: BTreeSet<String> = changes.into_iter().flat_map(|change| change.written).collect();
+    let read = |file: String| {
+        let text = std::fs::read_to_string(file).expect("a file");
+        serde_saphyr::from_str(&text).expect("an object is YAML")
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Applies an object twice; what the server makes of it, both times.
+async fn twice(client: &Client, cluster: &Cluster, object: &Value) -> [Value; 2] {
+    namespace(client, object["metadata"]["namespace"].as_str().expect("a namespace")).await;
+    let first = cluster.apply(object, Apply::default()).await;
+    let first = first.unwrap_or_else(|error| panic!("{error}\n{object:#}"));
+    let second = cluster.apply(object, Apply::default()).await.expect("it is as it was");
+    [first, second]
+}
+
+#[tokio::test]
+async fn a_server_takes_all_that_is_rendered_and_a_second_time_changes_nothing() {
+    let Some(clusters) = Clusters::start(&["cluster1"]).await else { return };
+    let client = clusters.client("cluster1").await;
+    let cluster = cluster(&clusters.kubeconfig(), "cluster1", PATIENCE).await;
+    let mut kinds = BTreeSet::new();
+    let mut count = 0;
+    for mesh in meshes() {
+        for object in [rendered(&mesh, false), rendered(&mesh, true)].concat() {
+            let [first, second] = twice(&client, &cluster, &object).await;
+            assert_eq!(first, second, "{}", mesh.display());
+            assert_eq!(first["spec"], object["spec"], "{}: nothing is added or lost", mesh.display());
+            assert!(is_ours(&first), "{first:#}");
+            kinds.insert(object["kind"].as_str().expect("a kind").to_owned());
+            count += 1;
+        }
+    }
+    let wanted = ["DestinationRule", "EnvoyFilter", "VirtualService", "WasmPlugin"];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
+    assert!(count > 200, "only {count} objects");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_would_be_and_keeps_nothing() {
+    let Some(clusters) = Clusters::shared().await else { return };
+    let cluster = cluster(&clusters.kubeconfig(), "cluster1", PATIENCE).await;
+    namespace(&clusters.client("cluster1").await, "dry").await;
+    let mut object = plugin("dry", "one");
+    let id = Id::of(&object).expect("a name");
+    let dry = Apply { dry_run: true, ..Apply::default() };
+    cluster.apply(&object, dry).await.expect("it would be taken");
+    assert_eq!(cluster.get(&id).await.expect("an answer"), None);
+
+    let before = cluster.apply(&object, Apply::default()).await.expect("taken");
+    assert!(same(&cluster.apply(&object, dry).await.expect("the same"), &before));
+    object["spec"]["priority"] = 7.into();
+    let after = cluster.apply(&object, dry).await.expect("it would be taken");
+    assert!(!same(&after, &before));
+    assert_eq!(after["spec"]["priority"], 7);
+    assert_eq!(cluster.get(&id).await.expect("an answer"), Some(before));
+}
+
+#[tokio::test]
+async fn what_is_left_out_of_an_object_goes_and_what_others_added_stays() {
+    let Some(clusters) = Clusters::shared().await else { return };
+    let client = clusters.client("cluster1").await;
+    let cluster = cluster(&clusters.kubeconfig(), "cluster1", PATIENCE).await;
+    namespace(&client, "shared-object").await;
+    let mut object = plugin("shared-object", "one");
+    object["spec"]["priority"] = 7.into();
+    cluster.apply(&object, Apply::default()).await.expect("taken");
+    let path = "/apis/extensions.istio.io/v1alpha1/namespaces/shared-object/wasmplugins/one";
+    let request = hyper::Request::patch(format!("{path}?fieldManager=kubectl"))
+        .header("content-type", "application/merge-patch+json")
+        .body(br#"{"metadata": {"annotations": {"team": "payments"}}}"#.to_vec())
+        .expect("a request");
+    client.request::<Value>(request).await.expect("the server agrees");
+    let object = plugin("shared-object", "one");
+    let after = cluster.apply(&object, Apply::default()).await.expect("taken");
+    assert_eq!(after["spec"], object["spec"]);
+    assert_eq!(after["metadata"]["annotations"]["team"], "payments");
+}
+
+#[tokio::test]
+async fn a_list_has_what_is_labelled_as_ours_over_all_pages_and_a_delete_takes_what_was_seen() {
+    let Some(clusters) = Clusters::start(&["listed"]).await else { return };
+    let client = clusters.client("listed").await;
+    let cluster = cluster(&clusters.kubeconfig(), "listed", PATIENCE).await;
+    for name in ["one", "two"] {
+        namespace(&client, name).await;
+    }
+    let mut foreign = plugin("one", "foreign");
+    foreign["metadata"]["labels"] = Value::Null;
+    cluster.apply(&foreign, Apply::default()).await.expect("taken");
+    // More than the server gives at a time.
+    for number in 0..501 {
+        let namespace = if number % 2 == 0 { "one" } else { "two" };
+        let object = plugin(namespace, &format!("p{number}"));
+        cluster.apply(&object, Apply::default()).await.expect("taken");
+    }
+    let kind = Kind::new("extensions.istio.io/v1alpha1", "WasmPlugin");
+    let seen = cluster.list(&kind).await.expect("a list");
+    assert_eq!(seen.len(), 501);
+    assert!(seen.iter().all(|object| object["kind"] == "WasmPlugin" && is_ours(object)));
+
+    assert!(cluster.delete(&seen[0], true).await.expect("it would go"));
+    assert_eq!(cluster.list(&kind).await.expect("a list").len(), 501, "a dry run deletes nothing");
+    assert!(cluster.delete(&seen[0], false).await.expect("it goes"));
+    assert!(!cluster.delete(&seen[0], false).await.expect("it is gone"));
+    assert_eq!(cluster.list(&kind).await.expect("a list").len(), 500);
+}
