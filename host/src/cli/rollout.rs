@@ -35,8 +35,8 @@ pub(super) struct Rollout {
     #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
     upstream_check: bool,
     /// Only say what would be written: `client` looks at what is there, `server` also has API servers check it
-    #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", default_value = "none", hide_default_value = true)]
-    dry_run: Where,
+    #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client")]
+    dry_run: Option<Where>,
     /// Take the fields of our objects that others own from them
     #[arg(long, env = "ISTHMUS_FORCE_CONFLICTS")]
     force_conflicts: bool,
@@ -46,8 +46,6 @@ pub(super) struct Rollout {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Where {
-    /// Nowhere: everything is done
-    None,
     /// Here
     Client,
     /// In the API servers
@@ -82,7 +80,7 @@ impl Rollout {
                 super::runtime()?.block_on(self.to_clusters(mesh, plans, places, &url))?
             }
         };
-        report(&outcomes, self.dry_run != Where::None, common.output, out);
+        report(&outcomes, self.dry_run.is_some(), common.output, out);
         Ok(exit(&outcomes))
     }
 
@@ -112,16 +110,16 @@ impl Rollout {
         let clusters = self.clusters.connect(places.contexts).await?;
         targets.extend(clusters.into_iter().map(|(name, cluster)| (name, cluster.map(Target::Cluster))));
         let dry_run = match self.dry_run {
-            Where::None => DryRun::No,
-            Where::Client => DryRun::Client,
-            Where::Server => DryRun::Server,
+            None => DryRun::No,
+            Some(Where::Client) => DryRun::Client,
+            Some(Where::Server) => DryRun::Server,
         };
         let how = How { dry_run, force: self.force_conflicts, parallel: self.clusters.parallel };
         Ok(rollout::roll_out(mesh, plans, targets, (self.options(url), how)).await?)
     }
 
     fn options<'o>(&self, url: &'o ModuleUrl) -> Options<'o> {
-        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run != Where::None }
+        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run.is_some() }
     }
 
     /// Where each cluster's objects go.

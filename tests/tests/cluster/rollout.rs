@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use isthmus::kube::Apply;
 use isthmus_tests::cluster::{Clusters, Fault, Faulty};
 use isthmus_tests::repository;
 use serde_json::{Value, json};
@@ -150,6 +151,11 @@ async fn what_is_wanted_no_more_goes_and_what_others_made_stays() {
     post(&client, rules, &rule("isthmus-orders", ours.clone())).await;
     post(&client, rules, &rule("orders", ours)).await;
     post(&client, rules, &rule("plain", json!({}))).await;
+    // What the mesh needs is ours too, and nothing of a rollout.
+    let mut of_mesh = rule("isthmus-ledger.payments", json!({"app.kubernetes.io/managed-by": "isthmus"}));
+    of_mesh["metadata"]["namespace"] = "istio-system".into();
+    let cluster = super::cluster(&ground.kubeconfig, "cluster1", PATIENCE).await;
+    cluster.apply(&of_mesh, Apply::default()).await.expect("taken");
     // And what somebody did to one of ours is put right.
     let broken = json!({"spec": {"url": "oci://elsewhere.example/x"}});
     let path = "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
@@ -169,7 +175,8 @@ async fn what_is_wanted_no_more_goes_and_what_others_made_stays() {
     assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
     assert_eq!(get(&client, path).await["spec"]["url"], URL);
     assert_eq!(ground.names("cluster2").await, ALL[..3]);
-    let theirs = ["sample/isthmus-orders", "sample/orders", "sample/plain"];
+    let theirs =
+        ["istio-system/isthmus-ledger.payments", "sample/isthmus-orders", "sample/orders", "sample/plain"];
     assert_eq!(ground.names("cluster1").await, [&ALL[..3], &theirs].concat());
 }
 
