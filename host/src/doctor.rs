@@ -10,6 +10,7 @@ mod code;
 mod control;
 mod gateways;
 mod inventory;
+mod look;
 mod networks;
 mod object;
 mod plugins;
@@ -29,6 +30,7 @@ use time::OffsetDateTime;
 
 pub use code::{Category, Code};
 pub use inventory::{Inventory, InventoryError, Kind, Seen};
+pub use look::look;
 pub use object::Object;
 
 /// A check of one cluster, and what came of it.
@@ -158,6 +160,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::Settings, control::settings),
     (Code::TrustDomain, control::trust_domain),
     (Code::WayToIstiod, control::way_to_istiod),
+    (Code::Definitions, control::definitions),
     (Code::CaSecret, authority::present),
     (Code::CaSound, authority::sound),
     (Code::CaLasting, authority::lasting),

@@ -1,6 +1,8 @@
 //! Against real API servers, several at once.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "cluster/doctor.rs"]
+mod doctor;
 #[path = "cluster/fixture.rs"]
 mod fixture;
 #[path = "cluster/objects.rs"]

@@ -80,6 +80,7 @@ codes! {
     Settings = 13, ControlPlane, "istiod knows the cluster, its network and its mesh by their names";
     TrustDomain = 14, ControlPlane, "the trust domain is that of mesh.yaml";
     WayToIstiod = 15, ControlPlane, "a remote cluster finds its istiod where the gateway is";
+    Definitions = 16, ControlPlane, "Istio's definitions are there";
     CaSecret = 20, Authority, "istiod signs with a CA of the mesh";
     CaSound = 21, Authority, "istiod can use that CA";
     CaLasting = 22, Authority, "it does not end soon";
