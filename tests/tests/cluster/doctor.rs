@@ -101,13 +101,11 @@ async fn a_server_that_has_what_files_have_is_told_the_same() {
     let more: Vec<_> = live.difference(&files).collect();
     assert!(more.iter().all(|item| item.contains(" \"ISD01") && item.contains("passed")), "{more:#?}");
 
-    little_may_be_read(&clusters).await;
-    some_are_broken(&mut clusters).await;
+    wrong_on_servers(&mut clusters).await;
 }
 
-/// What one is told who may read next to nothing.
-async fn little_may_be_read(clusters: &Clusters) {
-    // One who may read nothing but namespaces.
+/// The token of one who may read nothing but namespaces.
+async fn narrow(clusters: &Clusters) -> String {
     let token = account(&clusters.client("cluster3").await, "narrow").await;
     let client = clusters.client("cluster3").await;
     let rules = json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]}]);
@@ -121,6 +119,17 @@ async fn little_may_be_read(clusters: &Clusters) {
         "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": "narrow"}],
     });
     put(&client, &binding).await;
+    token
+}
+
+/// What only servers can get wrong.
+async fn wrong_on_servers(clusters: &mut Clusters) {
+    let kubeconfig = clusters.kubeconfig();
+    let client = clusters.client("cluster2").await;
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
+    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
+    let token = narrow(clusters).await;
     let narrow = clusters.kubeconfig_of("cluster3", &clusters.server("cluster3").url(), &token);
     let shown = String::from_utf8(doctor(&narrow, &["-o", "short"]).await.stdout).expect("text");
     let may_not = "cluster3: warning[ISD002]: no Secret could be looked at: system:serviceaccount:narrow:narrow may not list secrets \
@@ -129,15 +138,7 @@ async fn little_may_be_read(clusters: &Clusters) {
     assert!(!shown.contains("no Namespace could be looked at"), "{shown}");
     let unknown = "cluster1: error[ISD001]: nothing was seen of it: the kubeconfig has no such context; it has cluster3";
     assert!(shown.lines().any(|line| line == unknown), "{shown}");
-}
 
-/// One has lost a definition, and another does not answer.
-async fn some_are_broken(clusters: &mut Clusters) {
-    let client = clusters.client("cluster2").await;
-    let definition =
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
-    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
-    let kubeconfig = clusters.kubeconfig();
     clusters.server_mut("cluster1").stop();
     let shown = String::from_utf8(doctor(&kubeconfig, &["-o", "short", "--timeout", "5"]).await.stdout)
         .expect("text");
