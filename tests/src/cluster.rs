@@ -5,7 +5,7 @@
 //! owner, no namespace has a service account `default`, and no pod ever runs.
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that fails fails its test")]
 
-mod crds;
+pub mod definitions;
 mod faults;
 mod server;
 
@@ -55,7 +55,7 @@ impl Clusters {
         });
         std::fs::write(clusters.kubeconfig(), kubeconfig.to_string()).expect("a kubeconfig");
         for server in &clusters.servers {
-            crds::install(&clusters.client(server.name()).await).await;
+            definitions::install(&clusters.client(server.name()).await, ".ci/istio-crds").await;
         }
         Some(clusters)
     }

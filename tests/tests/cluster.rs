@@ -3,6 +3,8 @@
 
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/mesh.rs"]
+mod mesh;
 #[path = "cluster/objects.rs"]
 mod objects;
 #[path = "cluster/problems.rs"]

@@ -11,7 +11,11 @@ const SUPPORTED: &[(u16, (u32, u32))] =
 
 pub(super) fn kubernetes(visit: &Visit<'_>) -> Found {
     let server = visit.inventory.server.as_deref().ok_or_else(|| Skip::idle("files have no server"))?;
-    let istio = visit.mesh().installation().version.ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
+    let istio = visit
+        .mesh()
+        .installation()
+        .version
+        .ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
     let minor = minor(server).ok_or_else(|| Skip::unseen(format!("{server} is no version that is known")))?;
     let known = SUPPORTED.iter().find(|(version, _)| (1, *version) == (istio.major(), istio.minor()));
     let Some((_, (oldest, newest))) = known else {
@@ -61,7 +65,11 @@ pub(super) fn control_plane(visit: &Visit<'_>) -> Found {
 }
 
 pub(super) fn istio_version(visit: &Visit<'_>) -> Found {
-    let wanted = visit.mesh().installation().version.ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
+    let wanted = visit
+        .mesh()
+        .installation()
+        .version
+        .ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
     let mut failures = Vec::new();
     for istiod in istiods(visit)? {
         let Some(found) = version(istiod) else { continue };

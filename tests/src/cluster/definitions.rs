@@ -1,4 +1,4 @@
-//! Istio's own CustomResourceDefinitions, as it installs them.
+//! CustomResourceDefinitions of those who make them: Istio's own, and the Gateway API's.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Installs them, and waits until the server serves each.
-pub(super) async fn install(client: &Client) {
-    let path = super::path_from(".ci/istio-crds").unwrap_or_else(|why| panic!("no definitions: {why}"));
+/// Installs those that a script of the repository finds or fetches, and waits until the server serves each.
+pub async fn install(client: &Client, script: &str) {
+    let path = super::path_from(script).unwrap_or_else(|why| panic!("no definitions: {why}"));
     let text = std::fs::read_to_string(path).expect("definitions");
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
@@ -19,7 +19,7 @@ pub(super) async fn install(client: &Client) {
     for document in text.split("\n---\n").filter(|document| document.contains("kind: ")) {
         let definition: Value = serde_saphyr::from_str(document).expect("a definition is YAML");
         let name = definition.pointer("/metadata/name").and_then(Value::as_str).expect("a name").to_owned();
-        let how = PatchParams::apply("istio");
+        let how = PatchParams::apply("definitions");
         api.patch(&name, &how, &Patch::Apply(&definition)).await.expect("the server takes it");
         names.push(name);
     }
