@@ -26,6 +26,6 @@ pub use hierarchy::{Hierarchy, Options, Report, RootFiles};
 pub use key::CaKey;
 pub use rotate::{LEAF_LIFETIME, Rotation, Signing};
 pub use rotation::{Ask, Level, Refusal, Standing, step};
-pub use secret::{Form, secret, write_secret};
+pub use secret::{Form, from_secret, missing_in, secret, write_secret};
 pub use token::TokenKey;
 pub use trust::{Cell, Distrust, Side, judge, matrix};

@@ -3,6 +3,7 @@
 mod build;
 mod certs;
 mod check;
+mod clusters;
 mod demo;
 mod doctor;
 mod explain;
@@ -39,6 +40,8 @@ enum Exit {
     Usage = 2,
     /// The environment failed: a toolchain, an Envoy, a cluster.
     Environment = 3,
+    /// Some clusters are done, and some are not.
+    Partly = 4,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -144,7 +147,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, files).\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();

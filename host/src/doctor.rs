@@ -5,10 +5,12 @@
 //! looked at has not passed.
 
 mod access;
+mod authority;
 mod code;
 mod control;
 mod gateways;
 mod inventory;
+mod look;
 mod networks;
 mod object;
 mod plugins;
@@ -28,6 +30,7 @@ use time::OffsetDateTime;
 
 pub use code::{Category, Code};
 pub use inventory::{Inventory, InventoryError, Kind, Seen};
+pub use look::look;
 pub use object::Object;
 
 /// A check of one cluster, and what came of it.
@@ -157,6 +160,13 @@ const TESTS: &[(Code, Test)] = &[
     (Code::Settings, control::settings),
     (Code::TrustDomain, control::trust_domain),
     (Code::WayToIstiod, control::way_to_istiod),
+    (Code::Definitions, control::definitions),
+    (Code::CaSecret, authority::present),
+    (Code::CaSound, authority::sound),
+    (Code::CaLasting, authority::lasting),
+    (Code::CaTelling, authority::telling),
+    (Code::CaTrusted, authority::trusted),
+    (Code::CaSpread, authority::spread),
     (Code::RemoteSecret, secrets::present),
     (Code::RemoteSecretName, secrets::named),
     (Code::RemoteSecretServer, secrets::server),

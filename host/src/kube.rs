@@ -104,11 +104,39 @@ impl Cluster {
         self.all(kind).await.map_err(|problem| self.error(Deed::list(&kind.to_string()), problem))
     }
 
+    /// All objects of a kind, whosever they are: of one namespace or of all, of one name or of every.
+    pub async fn survey(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<Vec<Value>, ClusterError> {
+        let selector = name.map_or_else(String::new, |name| format!("fieldSelector=metadata.name={name}&"));
+        let listed = self.pages(kind, namespace, &selector).await;
+        listed.map_err(|problem| self.error(Deed::list(&kind.to_string()), problem))
+    }
+
+    /// The version of Kubernetes that it says it is, such as `v1.34.2`.
+    pub async fn version(&self) -> Result<String, ClusterError> {
+        let version = self.call(&Call::get("/version".to_owned())).await;
+        let version = version.map_err(|problem| self.error(Deed::get("its version"), problem))?;
+        Ok(version.get("gitVersion").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
     async fn all(&self, kind: &Kind) -> Result<Vec<Value>, Problem> {
-        let path = self.kinds.resource(self, kind).await?.path(kind, None);
+        self.pages(kind, None, &format!("labelSelector={OURS}&")).await
+    }
+
+    async fn pages(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        selector: &str,
+    ) -> Result<Vec<Value>, Problem> {
+        let path = self.kinds.resource(self, kind).await?.path(kind, namespace);
         let (mut objects, mut rest) = (Vec::new(), String::new());
         loop {
-            let query = format!("labelSelector={OURS}&limit={PAGE}{rest}");
+            let query = format!("{selector}limit={PAGE}{rest}");
             let mut list = self.call(&Call::get(format!("{path}?{query}"))).await?;
             if let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) {
                 objects.extend(items.drain(..).map(|item| kind.named_in(item)));

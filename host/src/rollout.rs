@@ -1,22 +1,28 @@
-//! Bringing plans to clusters that are directories: what GitOps, or the lab, applies from there.
+//! Bringing plans to clusters: through their API servers, and into directories that GitOps, or the lab, applies from.
+//!
+//! ```text
+//! plans ── rendered ──> parts ─┬─ steps ──> what to do, by phase ──> directory | live
+//!          what is there ──────┘                     └─ waves of all clusters: run
+//! ```
 
+mod directory;
+mod live;
+mod rendered;
+mod run;
 mod steps;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-use policy::compile::{ClusterPlans, Plans};
-use policy::name::{ClusterName, Namespace, Service};
-use policy::plan::{PlanError, Role};
-use policy::{Mesh, Plan};
-use serde_json::Value;
+use policy::Mesh;
+use policy::compile::Plans;
+use policy::name::ClusterName;
+use policy::plan::PlanError;
 
-use crate::digest::sha256;
-use crate::native::upstream::{Behind, Module};
-use crate::native::{self, Kind};
-use crate::plugin::{self, Deployed, ModuleUrl, Reach};
-use steps::{Step, Wanted};
+use crate::plugin::ModuleUrl;
+pub use run::{DryRun, How, Outcome, Target, Trouble, roll_out};
+use steps::{Phase, Step};
 
 /// Why a cluster did not get its objects. What was there before still is.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +65,32 @@ pub struct Change {
     pub cluster: ClusterName,
     /// A digest over those of its plans.
     pub digest: String,
-    /// The files that are new or differ.
-    pub written: Vec<PathBuf>,
-    /// The files of what there is no more.
-    pub removed: Vec<PathBuf>,
-    /// How many files are as they should be already.
+    /// What is new or differs: files by their paths, objects by kind, namespace and name.
+    pub written: Vec<String>,
+    /// What is there no more.
+    pub removed: Vec<String>,
+    /// What could be narrowed or removed, and stays until every cluster is done.
+    pub left: Vec<String>,
+    /// How many files or objects are as they should be already.
     pub unchanged: usize,
+}
+
+impl Change {
+    fn new(cluster: &ClusterName, digest: String) -> Self {
+        let (written, removed, left) = (Vec::new(), Vec::new(), Vec::new());
+        Self { cluster: cluster.clone(), digest, written, removed, left, unchanged: 0 }
+    }
+
+    /// Notes what a step has done to something of this name, which counts once however often it is written on the way.
+    fn note(&mut self, step: &Step, name: String) {
+        let names = match step {
+            Step::Write(..) => &mut self.written,
+            Step::Remove(_) => &mut self.removed,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
 }
 
 /// How to roll out.
@@ -89,147 +115,22 @@ pub fn to_directories(
     directories: &BTreeMap<ClusterName, PathBuf>,
     options: Options<'_>,
 ) -> Result<Vec<Change>, RolloutError> {
-    let mut objects = native::objects(mesh, plans);
-    let module = Deployed { url: options.url.clone(), on_failure: mesh.on_failure() };
     let (mut changes, mut all) = (Vec::new(), Vec::new());
-    for (cluster, plans) in plans {
-        let Some(directory) = directories.get(cluster) else { continue };
-        let (digest, mut plugins) = plugins(cluster, plans, mesh.root_namespace(), &module)?;
-        plugins.extend(upstream(mesh, cluster, plans, options)?);
-        let plugins = plugins.into_iter().map(|(name, object)| (directory.join(name), object)).collect();
-        let objects = objects.remove(cluster).unwrap_or_default().into_iter();
-        let file = |((kind, service), object): ((Kind, Service), Value)| {
-            let name = format!("{}{NAMESPACE}{}.{}.yaml", steps::stem(kind), service.namespace, service.name);
-            (kind, directory.join(name), object)
-        };
-        let (steps, unchanged) =
-            steps::steps(directory, Wanted { objects: objects.map(file).collect(), plugins })?;
-        let mut change =
-            Change { cluster: cluster.clone(), digest, written: Vec::new(), removed: Vec::new(), unchanged };
+    for (cluster, rendered) in rendered::render(mesh, plans, options)? {
+        let Some(directory) = directories.get(&cluster) else { continue };
+        let there = directory::there(directory, &rendered.parts)?;
+        let (steps, unchanged) = steps::steps(&there, rendered.parts, |there, wanted| there == wanted);
+        let mut change = Change::new(&cluster, rendered.digest);
+        change.unchanged = unchanged;
         for (_, step) in &steps {
-            change.note(step);
+            change.note(step, directory.join(step.file()).display().to_string());
         }
         changes.push(change);
-        all.extend(steps);
+        all.extend(steps.into_iter().map(|(phase, step)| (phase, directory, step)));
     }
-    all.sort_by_key(|(phase, _)| *phase);
+    all.sort_by_key(|(phase, ..): &(Phase, _, _)| *phase);
     if !options.dry_run {
-        all.iter().try_for_each(|(_, step)| step.run())?;
+        all.iter().try_for_each(|(_, directory, step)| directory::take(directory, step))?;
     }
     Ok(changes)
-}
-
-impl Change {
-    /// Notes a step; a file that is written twice on the way counts once.
-    fn note(&mut self, step: &Step) {
-        let (paths, path) = match step {
-            Step::Write(path, _) => (&mut self.written, path),
-            Step::Remove(path) => (&mut self.removed, path),
-        };
-        if !paths.contains(path) {
-            paths.push(path.clone());
-        }
-    }
-}
-
-impl Step {
-    fn run(&self) -> Result<(), RolloutError> {
-        match self {
-            Self::Write(path, text) => replace(path, text),
-            Self::Remove(path) => std::fs::remove_file(path)
-                .map_err(|source| RolloutError::Write { path: path.clone(), source }),
-        }
-    }
-}
-
-/// The plugins of a cluster by file, those of single namespaces first, and a digest over all their plans.
-fn plugins(
-    cluster: &ClusterName,
-    plans: &ClusterPlans,
-    root: &Namespace,
-    module: &Deployed,
-) -> Result<(String, Vec<(String, String)>), RolloutError> {
-    let plan_error = |source| RolloutError::Plan { cluster: cluster.clone(), source };
-    let mut digests = String::new();
-    let mut files = Vec::new();
-    for (role, namespace, plan) in plans.parts() {
-        let reach = namespace.map_or(Reach::Cluster(root.as_str()), |own| Reach::Namespace(own.as_str()));
-        let object = plugin::wasm_plugin(role, &plan, reach, module).map_err(plan_error)?;
-        let place = namespace.map_or_else(String::new, |namespace| format!("{NAMESPACE}{namespace}"));
-        let name = format!("{}{place}.yaml", plugin::name(role));
-        let text = yaml(&object, Path::new(&name))?;
-        files.push((namespace.is_none(), (name, text)));
-        digests += &plugin::digest(&plan).map_err(plan_error)?;
-    }
-    files.sort();
-    Ok((sha256(digests), files.into_iter().map(|(_, file)| file).collect()))
-}
-
-/// The file of the filter's place behind the load balancer.
-fn upstream_file() -> String {
-    format!("{}.yaml", plugin::name(Role::Upstream))
-}
-
-/// What holds boundaries behind the load balancer, by file, where it is wanted and there is a boundary.
-fn upstream(
-    mesh: &Mesh,
-    cluster: &ClusterName,
-    plans: &ClusterPlans,
-    options: Options<'_>,
-) -> Result<Option<(String, String)>, RolloutError> {
-    let services = native::bounded(mesh, &plans.outbound);
-    if !options.upstream_check || services.is_empty() {
-        return Ok(None);
-    }
-    let file = options.url.file().ok_or(RolloutError::NoFile)?;
-    let module = Module { file, on_failure: mesh.on_failure() };
-    let place = |service: Service| {
-        let plan = Plan::Outbound(plans.outbound.only(&service));
-        let configuration = serde_json::to_value(plugin::configuration(Role::Upstream, &plan)?)?;
-        Ok(Behind { service, configuration })
-    };
-    let places = services
-        .into_iter()
-        .map(place)
-        .collect::<Result<Vec<Behind>, PlanError>>()
-        .map_err(|source| RolloutError::Plan { cluster: cluster.clone(), source })?;
-    let name = plugin::name(Role::Upstream);
-    let object = native::upstream::envoy_filter(mesh.root_namespace(), &name, &module, &places);
-    let text = yaml(&object, Path::new(&upstream_file()))?;
-    Ok(Some((upstream_file(), text)))
-}
-
-/// What stands between the name of a kind and the namespace in the name of a file; in neither of them can it be.
-const NAMESPACE: &str = "@";
-
-fn yaml(object: &Value, path: &Path) -> Result<String, RolloutError> {
-    serde_saphyr::to_string(object)
-        .map_err(|source| RolloutError::Yaml { path: path.to_owned(), source: Box::new(source) })
-}
-
-/// Writes a file so that a reader sees the old text or the new one, whole.
-fn replace(path: &Path, text: &str) -> Result<(), RolloutError> {
-    let write = || {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        set_readable(file.path())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source: io::Error| RolloutError::Write { path: path.to_owned(), source })
-}
-
-/// Temporary files are born private; what GitOps picks up is not.
-#[cfg(unix)]
-fn set_readable(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn set_readable(_path: &Path) -> io::Result<()> {
-    Ok(())
 }

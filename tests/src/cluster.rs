@@ -95,14 +95,22 @@ impl Clusters {
 
     /// A kubeconfig whose one context leads to a server at `url` as the holder of a token.
     pub fn kubeconfig_of(&self, name: &str, url: &str, token: &str) -> PathBuf {
-        let mut cluster = self.server(name).entry_of_cluster();
-        if let Some(server) = cluster.pointer_mut("/cluster/server") {
-            *server = url.into();
-        }
+        self.kubeconfig_with(&[(name, url, token)])
+    }
+
+    /// A kubeconfig with a context for each of these clusters: its name, where it is reached, and with which token.
+    pub fn kubeconfig_with(&self, entries: &[(&str, &str, &str)]) -> PathBuf {
+        let cluster = |(name, url, _): &(&str, &str, &str)| {
+            let mut cluster = self.server(name).entry_of_cluster();
+            if let Some(server) = cluster.pointer_mut("/cluster/server") {
+                *server = (*url).into();
+            }
+            cluster
+        };
         let kubeconfig = json!({
-            "clusters": [cluster],
-            "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [self.server(name).entry_of_context()],
+            "clusters": entries.iter().map(cluster).collect::<Vec<_>>(),
+            "users": entries.iter().map(|(name, _, token)| json!({"name": name, "user": {"token": token}})).collect::<Vec<_>>(),
+            "contexts": entries.iter().map(|(name, ..)| self.server(name).entry_of_context()).collect::<Vec<_>>(),
         });
         let digest = isthmus::digest::sha256(kubeconfig.to_string());
         let path = self.directory.path().join(format!("kubeconfig-{digest}"));

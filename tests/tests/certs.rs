@@ -94,6 +94,20 @@ fn leaf(hierarchy: &Hierarchy, cluster: &str, now: OffsetDateTime) -> String {
     params.signed_by(&own, &issuer).expect("a leaf").pem() + &read("cert-chain.pem")
 }
 
+/// Runs the binary that was built beside this test: its exit code, its results and its talk.
+fn isthmus(arguments: &[&str]) -> (i32, String, String) {
+    let test = std::env::current_exe().expect("a test binary");
+    let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
+    assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
+    let output = Command::new(binary)
+        .args(arguments)
+        .current_dir(isthmus_tests::repository())
+        .output()
+        .expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+}
+
 /// Every file below a directory with its bytes.
 fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();

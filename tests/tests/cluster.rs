@@ -1,6 +1,8 @@
 //! Against real API servers, several at once.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "cluster/doctor.rs"]
+mod doctor;
 #[path = "cluster/fixture.rs"]
 mod fixture;
 #[path = "cluster/mesh.rs"]
@@ -9,6 +11,8 @@ mod mesh;
 mod objects;
 #[path = "cluster/problems.rs"]
 mod problems;
+#[path = "cluster/rollout.rs"]
+mod rollout;
 
 use std::path::Path;
 use std::time::Duration;

@@ -18,6 +18,8 @@ mod listeners;
 mod older;
 #[path = "lab/paths.rs"]
 mod paths;
+#[path = "lab/roots.rs"]
+mod roots;
 #[path = "lab/routes.rs"]
 mod routes;
 #[path = "lab/tokens.rs"]

@@ -11,6 +11,8 @@
 mod compare;
 #[path = "probe/envoy.rs"]
 mod envoy;
+#[path = "probe/foreign.rs"]
+mod foreign;
 #[path = "probe/keys.rs"]
 mod keys;
 #[path = "probe/module.rs"]
@@ -99,6 +101,9 @@ fn a_module_sees_in_the_sandbox_what_it_sees_in_envoy() {
     let binary = Envoy::fetch(&workspace, FETCHED, &mut |_what| ()).expect("an Envoy");
     let only = std::env::var("SCENARIO").ok();
     let mut scenarios = scenarios();
+    let (others, missed) = foreign::scenarios();
+    missed.iter().for_each(|missed| println!("NOT RUN: {missed}"));
+    scenarios.extend(others);
     scenarios.retain(|scenario| only.as_ref().is_none_or(|only| scenario.name.starts_with(only)));
     let dir = tempfile::tempdir().expect("dir");
     let mut envoy = envoy::Envoy::start(&binary, dir.path(), &scenarios);

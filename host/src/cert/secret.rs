@@ -8,10 +8,13 @@ use zeroize::Zeroizing;
 
 use super::bundle::{CERTIFICATE, CHAIN, KEY, ROOT};
 use super::store::{self, Mode};
-use super::{Bundle, CertError, Certificate};
+use super::{Bundle, CaKey, CertError, Certificate};
 
 /// The name of the Secret that istiod reads its CA from.
 const NAME: &str = "cacerts";
+
+/// The keys of the form that Kubernetes has for TLS.
+const TLS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
 /// The forms of the Secret that istiod reads; where `tls.crt` is there, it looks at no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub fn secret(bundle: &Bundle, namespace: &str, form: Form) -> Result<Value, Cer
         ),
         Form::Tls => (
             "kubernetes.io/tls",
-            json!({"tls.crt": encoded(&below_root(bundle)?), "tls.key": key, "ca.crt": encoded(bundle.root())}),
+            json!({TLS[0]: encoded(&below_root(bundle)?), TLS[1]: key, TLS[2]: encoded(bundle.root())}),
         ),
     };
     Ok(json!({
@@ -48,6 +51,23 @@ pub fn secret(bundle: &Bundle, namespace: &str, form: Form) -> Result<Value, Cer
         "type": kind,
         "data": data,
     }))
+}
+
+/// What a Secret with these keys lacks, of the form that istiod takes it for.
+pub fn missing_in(keys: &[&str]) -> Vec<&'static str> {
+    let form: &[&'static str] = if keys.contains(&TLS[0]) { &TLS } else { &[CERTIFICATE, KEY, ROOT, CHAIN] };
+    form.iter().filter(|key| !keys.contains(key)).copied().collect()
+}
+
+/// The bundle of a Secret, of either form, from what it has under each key; none where something is missing.
+pub fn from_secret(data: impl Fn(&str) -> Option<String>) -> Option<Bundle> {
+    let [certificate, key, root] = TLS;
+    let Some(shown) = data(certificate) else {
+        return Some(Bundle::new(data(CERTIFICATE)?, CaKey::new(data(KEY)?), data(ROOT)?, data(CHAIN)?));
+    };
+    let root = data(root)?;
+    let chain = format!("{}\n{root}", shown.trim_end());
+    Some(Bundle::new(shown, CaKey::new(data(key)?), root, chain))
 }
 
 /// The chain up to the root: istiod puts `ca.crt` behind it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::CertError;
@@ -20,11 +20,10 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), CertError> {
     fs::create_dir_all(dir).map_err(|source| CertError::Write { path: dir.to_owned(), source })
 }
 
-/// A directory that holds keys.
+/// A directory that holds keys: one that is made here is its owner's alone.
 pub(super) fn make_private_dir(dir: &Path) -> Result<(), CertError> {
-    make_dir(dir)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-        .map_err(|source| CertError::Write { path: dir.to_owned(), source })
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| CertError::Write { path: dir.to_owned(), source })
 }
 
 pub(super) fn read(path: &Path) -> Result<String, CertError> {

@@ -1,28 +1,36 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use policy::Mesh;
+use policy::mesh::Target;
 use policy::name::ClusterName;
 
+use super::clusters::Clusters;
 use super::{Common, Exit, Out, Output};
-use crate::doctor::{Examined, Inventory, InventoryError, Seen, examine, report};
+use crate::doctor::{Examined, Inventory, InventoryError, Seen, examine, look, report};
+use crate::kube::many;
 
 /// `isthmus doctor`
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// Where the objects of the clusters are: a directory with one for each cluster, by its name, of what `kubectl get -o
+    /// Look at files instead of clusters: a directory with one for each cluster, by its name, of what `kubectl get -o
     /// yaml` or GitOps has
     #[arg(long, env = "ISTHMUS_FROM", value_name = "DIR")]
-    from: PathBuf,
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    clusters: Clusters,
 }
 
 impl Doctor {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
-        let seen = self.look(mesh)?;
+        let seen = match &self.from {
+            Some(from) => read(mesh, from)?,
+            None => super::runtime()?.block_on(self.look(mesh))?,
+        };
         let all = Examined { mesh, plans, seen: &seen, now: super::now() };
         let checks = examine(all);
         let tally = report::Tally::of(&checks);
@@ -37,16 +45,48 @@ impl Doctor {
         Ok(if tally.errors == 0 { Exit::Yes } else { Exit::No })
     }
 
-    fn look(&self, mesh: &Mesh) -> anyhow::Result<BTreeMap<ClusterName, Seen>> {
+    /// Looks at every cluster at once.
+    async fn look(&self, mesh: &Mesh) -> anyhow::Result<BTreeMap<ClusterName, Seen>> {
         let mut seen = BTreeMap::new();
+        let mut contexts = BTreeMap::new();
         for cluster in mesh.clusters() {
-            let found = match Inventory::read(&self.from.join(cluster.name.as_str())) {
-                Ok(inventory) => Seen::Objects(inventory),
-                Err(missing @ InventoryError::Missing { .. }) => Seen::Nothing(missing.to_string()),
-                Err(why) => return Err(why).context("cannot see what the clusters have"),
-            };
-            seen.insert(cluster.name.clone(), found);
+            match &cluster.target {
+                Some(Target::Context(context)) => {
+                    contexts.insert(cluster.name.clone(), context.clone());
+                }
+                Some(Target::Directory(_)) | None => {
+                    let why =
+                        "mesh.yaml gives it no context: name a directory of manifests by --from".to_owned();
+                    seen.insert(cluster.name.clone(), Seen::Nothing(why));
+                }
+            }
         }
+        let root = mesh.root_namespace();
+        let looking = self.clusters.connect(contexts).await?.into_iter().map(|(name, cluster)| {
+            let root = root.clone();
+            async move {
+                let found = match cluster {
+                    Ok(cluster) => look(&cluster, root.as_str()).await,
+                    Err(error) => Seen::Nothing(error.problem.to_string()),
+                };
+                (name, found)
+            }
+        });
+        seen.extend(many::bounded(looking, self.clusters.parallel).await);
         Ok(seen)
     }
+}
+
+/// What the directories of the clusters have.
+fn read(mesh: &Mesh, from: &Path) -> anyhow::Result<BTreeMap<ClusterName, Seen>> {
+    let mut seen = BTreeMap::new();
+    for cluster in mesh.clusters() {
+        let found = match Inventory::read(&from.join(cluster.name.as_str())) {
+            Ok(inventory) => Seen::Objects(inventory),
+            Err(missing @ InventoryError::Missing { .. }) => Seen::Nothing(missing.to_string()),
+            Err(why) => return Err(why).context("cannot see what the clusters have"),
+        };
+        seen.insert(cluster.name.clone(), found);
+    }
+    Ok(seen)
 }

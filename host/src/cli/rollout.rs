@@ -1,16 +1,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use policy::mesh::Target;
+use clap::{Args, ValueEnum};
+use policy::Mesh;
+use policy::compile::Plans;
+use policy::mesh;
 use policy::name::ClusterName;
 use serde_json::{Value, json};
 
+use super::clusters::Clusters;
 use super::lab::Standing;
 use super::{Common, Exit, Out, Output};
 use crate::plugin::ModuleUrl;
 use crate::read::Project;
-use crate::rollout::{self, Change, Options};
+use crate::rollout::{self, DryRun, How, Options, Outcome, Target};
 use crate::stage;
 
 /// `isthmus rollout`
@@ -31,115 +34,198 @@ pub(super) struct Rollout {
     /// Also hold boundaries where the endpoint of a request is known, by an `EnvoyFilter`; needs a --url of file://
     #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
     upstream_check: bool,
-    /// Only say what would be written
-    #[arg(long, env = "ISTHMUS_DRY_RUN")]
-    dry_run: bool,
+    /// Only say what would be written: `client` looks at what is there, `server` also has API servers check it
+    #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", default_value = "none", hide_default_value = true)]
+    dry_run: Where,
+    /// Take the fields of our objects that others own from them
+    #[arg(long, env = "ISTHMUS_FORCE_CONFLICTS")]
+    force_conflicts: bool,
+    #[command(flatten)]
+    clusters: Clusters,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Where {
+    /// Nowhere: everything is done
+    None,
+    /// Here
+    Client,
+    /// In the API servers
+    Server,
 }
 
 impl Rollout {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
-        let changes = if let Some(lab) = &self.lab {
+        let outcomes = if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
             let (plans, findings) = policy::compile(&mesh, &project.policies);
             let Some(plans) = plans else { anyhow::bail!("the policies do not fit the lab: {findings:?}") };
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
-            let directories = standing.directories(lab);
-            rollout::to_directories(&mesh, &plans, &directories, self.options(&url))?
+            self.to_directories(&mesh, &plans, &standing.directories(lab), &url)?
         } else {
-            let (directories, without) = self.directories(&project);
-            if !without.is_empty() {
-                let names: Vec<&str> = without.iter().map(ClusterName::as_str).collect();
+            let places = self.places(&project);
+            if !places.without.is_empty() {
+                let names: Vec<&str> = places.without.iter().map(ClusterName::as_str).collect();
                 anyhow::bail!(
-                    "no directory is known for {}: say directory: in mesh.yaml, or --output-dir",
+                    "nothing says where {} is: say context: or directory: in mesh.yaml, or --output-dir",
                     names.join(", ")
                 );
             }
-            let url = self.module_url(&directories)?;
-            rollout::to_directories(mesh, plans, &directories, self.options(&url))?
+            let url = self.module_url(&places)?;
+            if places.contexts.is_empty() {
+                self.to_directories(mesh, plans, &places.directories, &url)?
+            } else {
+                super::runtime()?.block_on(self.to_clusters(mesh, plans, places, &url))?
+            }
         };
-        report(&changes, self.dry_run, common.output, out);
-        Ok(Exit::Yes)
+        report(&outcomes, self.dry_run != Where::None, common.output, out);
+        Ok(exit(&outcomes))
+    }
+
+    fn to_directories(
+        &self,
+        mesh: &Mesh,
+        plans: &Plans,
+        directories: &BTreeMap<ClusterName, PathBuf>,
+        url: &ModuleUrl,
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let changes = rollout::to_directories(mesh, plans, directories, self.options(url))?;
+        Ok(changes.into_iter().map(|change| Outcome { change, trouble: None }).collect())
+    }
+
+    async fn to_clusters(
+        &self,
+        mesh: &Mesh,
+        plans: &Plans,
+        places: Places,
+        url: &ModuleUrl,
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let mut targets: BTreeMap<_, _> = places
+            .directories
+            .into_iter()
+            .map(|(cluster, directory)| (cluster, Ok(Target::Directory(directory))))
+            .collect();
+        let clusters = self.clusters.connect(places.contexts).await?;
+        targets.extend(clusters.into_iter().map(|(name, cluster)| (name, cluster.map(Target::Cluster))));
+        let dry_run = match self.dry_run {
+            Where::None => DryRun::No,
+            Where::Client => DryRun::Client,
+            Where::Server => DryRun::Server,
+        };
+        let how = How { dry_run, force: self.force_conflicts, parallel: self.clusters.parallel };
+        Ok(rollout::roll_out(mesh, plans, targets, (self.options(url), how)).await?)
     }
 
     fn options<'o>(&self, url: &'o ModuleUrl) -> Options<'o> {
-        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run }
+        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run != Where::None }
     }
 
-    /// Where each cluster's objects go, and the clusters for which nothing says it.
-    fn directories(&self, project: &Project) -> (BTreeMap<ClusterName, PathBuf>, Vec<ClusterName>) {
+    /// Where each cluster's objects go.
+    fn places(&self, project: &Project) -> Places {
         let base = project.file.parent().unwrap_or(Path::new("."));
-        let mut directories = BTreeMap::new();
-        let mut without = Vec::new();
-        for cluster in project.mesh.iter().flat_map(policy::Mesh::clusters) {
+        let mut places = Places::default();
+        for cluster in project.mesh.iter().flat_map(Mesh::clusters) {
+            let name = cluster.name.clone();
             match (&self.output_dir, &cluster.target) {
                 (Some(directory), _) => {
-                    directories.insert(cluster.name.clone(), directory.join(cluster.name.as_str()));
+                    places.directories.insert(name, directory.join(cluster.name.as_str()));
                 }
-                (None, Some(Target::Directory(directory))) => {
-                    directories.insert(cluster.name.clone(), base.join(directory));
+                (None, Some(mesh::Target::Directory(directory))) => {
+                    places.directories.insert(name, base.join(directory));
                 }
-                (None, Some(Target::Context(_)) | None) => without.push(cluster.name.clone()),
+                (None, Some(mesh::Target::Context(context))) => {
+                    places.contexts.insert(name, context.clone());
+                }
+                (None, None) => places.without.push(name),
             }
         }
-        (directories, without)
+        places
     }
 
     /// The URL that was said; without one, a copy of the module beside the first cluster's objects.
-    fn module_url(&self, directories: &BTreeMap<ClusterName, PathBuf>) -> anyhow::Result<ModuleUrl> {
+    fn module_url(&self, places: &Places) -> anyhow::Result<ModuleUrl> {
         if let Some(url) = &self.url {
             return Ok(url.clone());
         }
+        if !places.contexts.is_empty() {
+            anyhow::bail!(
+                "the proxies of a cluster cannot get the module from here: say with --url where they can"
+            );
+        }
         let module = super::module(self.module.clone())?;
-        let beside =
-            directories.values().next().and_then(|directory| directory.parent()).unwrap_or(Path::new("."));
+        let beside = places
+            .directories
+            .values()
+            .next()
+            .and_then(|directory| directory.parent())
+            .unwrap_or(Path::new("."));
         Ok(stage::place_module(&module, beside)?)
     }
 }
 
-fn report(changes: &[Change], dry_run: bool, output: Output, out: &mut Out) {
-    let shown =
-        |paths: &[PathBuf]| -> Vec<String> { paths.iter().map(|path| path.display().to_string()).collect() };
+/// Where the objects of the clusters go.
+#[derive(Default)]
+struct Places {
+    directories: BTreeMap<ClusterName, PathBuf>,
+    contexts: BTreeMap<ClusterName, String>,
+    /// Those of which nothing says it.
+    without: Vec<ClusterName>,
+}
+
+fn exit(outcomes: &[Outcome]) -> Exit {
+    match outcomes.iter().filter(|outcome| outcome.trouble.is_some()).count() {
+        0 => Exit::Yes,
+        failed if failed < outcomes.len() => Exit::Partly,
+        _ => Exit::Environment,
+    }
+}
+
+fn report(outcomes: &[Outcome], dry_run: bool, output: Output, out: &mut Out) {
     if output == Output::Json {
-        let items: Vec<Value> = changes
-            .iter()
-            .map(|change| {
-                json!({
-                    "cluster": change.cluster.as_str(),
-                    "digest": change.digest,
-                    "written": shown(&change.written),
-                    "removed": shown(&change.removed),
-                    "unchanged": change.unchanged,
-                })
-            })
-            .collect();
+        let items: Vec<Value> = outcomes.iter().map(json).collect();
         out.json(
             &json!({"apiVersion": policy::API_VERSION, "kind": "Rollout", "dryRun": dry_run, "items": items}),
         );
         return;
     }
-    for change in changes {
+    let would = if dry_run { "would be " } else { "" };
+    for Outcome { change, trouble } in outcomes {
         let short = change.digest.get(..12).unwrap_or_default();
-        let would = if dry_run { "would be " } else { "" };
-        let removed = match change.removed.len() {
+        let counted = |items: &[String], what: &str| match items.len() {
             0 => String::new(),
-            count => format!(", {count} {would}removed"),
+            count => format!(", {count} {what}"),
         };
+        let removed = counted(&change.removed, &format!("{would}removed"));
+        let left = counted(&change.left, "left until every cluster is done");
+        let failed = if trouble.is_some() { ", not done" } else { "" };
         out.print(&format!(
-            "{}: plan {short}, {} {would}written, {} unchanged{removed}",
+            "{}: plan {short}, {} {would}written, {} unchanged{removed}{left}{failed}",
             change.cluster,
             change.written.len(),
             change.unchanged
         ));
         if dry_run {
-            let marked = |sign: &str, paths: &[PathBuf]| -> Vec<String> {
-                shown(paths).iter().map(|path| format!("  {sign} {path}")).collect()
-            };
-            let lines = [marked("+", &change.written), marked("-", &change.removed)].concat();
-            lines.iter().for_each(|line| out.print(line));
+            change.written.iter().for_each(|name| out.print(&format!("  + {name}")));
+            change.removed.iter().for_each(|name| out.print(&format!("  - {name}")));
         }
     }
+    for trouble in outcomes.iter().filter_map(|outcome| outcome.trouble.as_ref()) {
+        out.say(&format!("error: {trouble}"));
+    }
+}
+
+fn json(Outcome { change, trouble }: &Outcome) -> Value {
+    json!({
+        "cluster": change.cluster.as_str(),
+        "digest": change.digest,
+        "written": change.written,
+        "removed": change.removed,
+        "left": change.left,
+        "unchanged": change.unchanged,
+        "error": trouble.as_ref().map(ToString::to_string),
+    })
 }

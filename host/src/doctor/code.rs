@@ -9,6 +9,8 @@ pub enum Category {
     Access,
     /// The control planes and their settings.
     ControlPlane,
+    /// The CAs, and who trusts whom.
+    Authority,
     /// How control planes reach the API servers of other clusters.
     RemoteSecrets,
     /// Networks and the addresses on them.
@@ -29,6 +31,7 @@ impl Category {
         match self {
             Self::Access => "access",
             Self::ControlPlane => "control planes",
+            Self::Authority => "certificates",
             Self::RemoteSecrets => "remote secrets",
             Self::Networks => "networks",
             Self::Gateways => "east-west gateways",
@@ -77,6 +80,13 @@ codes! {
     Settings = 13, ControlPlane, "istiod knows the cluster, its network and its mesh by their names";
     TrustDomain = 14, ControlPlane, "the trust domain is that of mesh.yaml";
     WayToIstiod = 15, ControlPlane, "a remote cluster finds its istiod where the gateway is";
+    Definitions = 16, ControlPlane, "Istio's definitions are there";
+    CaSecret = 20, Authority, "istiod signs with a CA of the mesh";
+    CaSound = 21, Authority, "istiod can use that CA";
+    CaLasting = 22, Authority, "it does not end soon";
+    CaTelling = 23, Authority, "what it signs says which cluster it is of";
+    CaTrusted = 24, Authority, "workloads of the other clusters are accepted";
+    CaSpread = 25, Authority, "workloads trust the roots that istiod has";
     RemoteSecret = 30, RemoteSecrets, "there is a remote secret for each cluster whose endpoints istiod needs";
     RemoteSecretName = 31, RemoteSecrets, "remote secrets are of clusters of the mesh, each of one";
     RemoteSecretServer = 32, RemoteSecrets, "remote secrets lead to the API servers of mesh.yaml";

@@ -180,6 +180,21 @@ pub(super) fn way_to_istiod(visit: &Visit<'_>) -> Found {
     Ok((!found.contains(&gateway.address.as_str())).then(failure).into_iter().collect())
 }
 
+pub(super) fn definitions(visit: &Visit<'_>) -> Found {
+    if visit.inventory.server.is_none() {
+        return Err(Skip::idle("files have no server"));
+    }
+    let failure = |kind: &Kind| {
+        let (name, group, version, _) = kind.names();
+        Failure::error(
+            format!("it knows no {name} of {group}/{version}: nothing of that kind can be there"),
+            "install Istio's definitions: the chart `base` or `istioctl install`; of Istio the release channel `stable` \
+             leaves WasmPlugin out",
+        )
+    };
+    Ok(visit.inventory.unknown.iter().map(failure).collect())
+}
+
 /// The objects of a kind in Istio's namespace.
 pub(super) fn root_objects<'v>(
     visit: &Visit<'v>,

@@ -70,6 +70,8 @@ pub struct Inventory {
     objects: BTreeMap<Kind, Result<Vec<Object>, String>>,
     /// The version of Kubernetes, where there is a server to ask.
     pub server: Option<String>,
+    /// The kinds that the server does not know.
+    pub unknown: Vec<Kind>,
 }
 
 /// Why a directory is not what was seen of a cluster.
@@ -95,6 +97,11 @@ pub enum InventoryError {
 }
 
 impl Inventory {
+    /// Nothing yet of a cluster whose Kubernetes is of this version.
+    pub(super) fn of_server(version: String) -> Self {
+        Self { server: Some(version), ..Self::default() }
+    }
+
     /// The objects of a kind, or why they were not seen.
     pub fn note(&mut self, kind: Kind, objects: Result<Vec<Object>, String>) {
         self.objects.insert(kind, objects);

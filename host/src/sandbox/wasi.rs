@@ -197,12 +197,13 @@ fn entries(call: &Call<'_>) -> Vec<String> {
     call.state().environment.iter().map(|(name, value)| format!("{name}={value}\0")).collect()
 }
 
-/// Envoy tells the time of day whether it is asked for that or for a clock that never goes back.
+/// Envoy tells the time of day whether it is asked for that or for a clock that never goes back. No clock says 0, and
+/// Go does not start on one that does.
 fn time(call: &mut Call<'_>, clock: u32, ret: u32) -> Errno {
     if clock > 1 {
         return Err(NOT_SUPPORTED);
     }
-    let now = u64::try_from(call.state().now.as_nanos()).unwrap_or(u64::MAX);
+    let now = u64::try_from(call.state().now.as_nanos()).unwrap_or(u64::MAX).max(1);
     fault(call.write_u64(ret, now))
 }
 

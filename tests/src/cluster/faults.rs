@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -17,6 +18,8 @@ use tokio::task::JoinSet;
 /// What happens to a request instead of reaching the server.
 #[derive(Debug, Clone)]
 pub enum Fault {
+    /// None: the server answers.
+    Pass,
     /// This answer, with a `Retry-After` of so many seconds.
     Answer(StatusCode, Option<u64>, &'static str),
     /// No answer, as long as the client waits.
@@ -39,8 +42,9 @@ pub struct Faulty {
 
 #[derive(Debug, Default)]
 struct State {
+    hang_at: Mutex<Option<String>>,
     faults: Mutex<VecDeque<Fault>>,
-    seen: Mutex<Vec<String>>,
+    seen: Mutex<Vec<(Instant, String)>>,
 }
 
 impl Faulty {
@@ -64,8 +68,13 @@ impl Faulty {
         self.state.faults.lock().expect("a queue").extend(faults);
     }
 
-    /// The methods and paths that were asked for since this was asked last, whatever became of them.
-    pub fn seen(&self) -> Vec<String> {
+    /// The next request whose method and path contain this gets no answer.
+    pub fn hang_at(&self, what: &str) {
+        *self.state.hang_at.lock().expect("a word") = Some(what.to_owned());
+    }
+
+    /// When which methods and paths were asked for since this was asked last, whatever became of them.
+    pub fn seen(&self) -> Vec<(Instant, String)> {
         std::mem::take(&mut self.state.seen.lock().expect("a list"))
     }
 }
@@ -91,8 +100,9 @@ async fn answer(
     state: &State,
 ) -> Result<Response<Full<Bytes>>, &'static str> {
     let line = format!("{} {}", request.method(), request.uri());
-    state.seen.lock().expect("a list").push(line);
-    let fault = state.faults.lock().expect("a queue").pop_front();
+    let hang = state.hang_at.lock().expect("a word").take_if(|what| line.contains(&**what)).is_some();
+    state.seen.lock().expect("a list").push((Instant::now(), line));
+    let fault = if hang { Some(Fault::Hang) } else { state.faults.lock().expect("a queue").pop_front() };
     match fault {
         Some(Fault::Cut) => Err("cut"),
         Some(Fault::Hang) => std::future::pending().await,
@@ -108,7 +118,7 @@ async fn answer(
             forward(request, &client).await;
             Err("cut")
         }
-        None => Ok(forward(request, &client).await),
+        Some(Fault::Pass) | None => Ok(forward(request, &client).await),
     }
 }
 

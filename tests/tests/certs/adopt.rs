@@ -191,6 +191,28 @@ fn what_istios_own_tool_made_is_read_as_it_is_and_a_cluster_is_added_to_it() {
 }
 
 #[test]
+fn with_the_roots_key_off_line_all_is_kept_and_a_new_cluster_asks_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let hierarchy = Hierarchy::at(dir.path().join("certs"));
+    hierarchy.ensure(&["cluster1"], quick(), NOW).expect("a hierarchy");
+    let off_line = dir.path().join("off-line.pem");
+    fs::rename(dir.path().join("certs/root-key.pem"), &off_line).expect("moved");
+    let before = files(&dir.path().join("certs"));
+    hierarchy.ensure(&["cluster1"], quick(), NOW).expect("nothing is to be signed");
+    let more = ["cluster1", "cluster2"];
+    let said = told(&hierarchy.ensure(&more, quick(), NOW).expect_err("no key"));
+    assert!(said.contains("root-key.pem is not there") && said.contains("--root-key"), "{said}");
+    let said = told(&hierarchy.rotate_intermediate("cluster1", None, quick(), NOW).expect_err("no key"));
+    assert!(said.contains("--root-key"), "{said}");
+    assert_eq!(files(&dir.path().join("certs")), before);
+    let with_key = RootFiles { certificate: None, key: Some(&off_line) };
+    let report = hierarchy.ensure_under(with_key, &more, quick(), NOW).expect("the key is named");
+    assert_eq!(report.made, ["cluster2"]);
+    hierarchy.rotate_intermediate("cluster1", Some(&off_line), quick(), NOW).expect("the key is named");
+    assert!(!dir.path().join("certs/root-key.pem").exists());
+}
+
+#[test]
 fn what_was_left_half_written_is_told_and_never_used() {
     let four = ["ca-key.pem", "ca-cert.pem", "root-cert.pem", "cert-chain.pem"];
     // What a run that was cut short may leave: any of the four, in any number.

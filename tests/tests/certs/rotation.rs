@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use time::{Duration, OffsetDateTime};
 
-use super::{NOW, accepts, files, leaf, makes, openssl, quick, told};
+use super::{NOW, accepts, files, isthmus, leaf, makes, openssl, quick, told};
 
 const NAMES: [&str; 3] = ["cluster1", "cluster2", "cluster3"];
 
@@ -218,6 +218,106 @@ fn a_change_that_was_cut_short_is_told_and_ended_by_the_same_command() {
     hierarchy.rotate_intermediate("cluster1", None, quick(), NOW).expect("a new one");
     assert!(!half.exists());
     all_accepted(&hierarchy, &[hold(&hierarchy, "cluster1", NOW)], NOW).expect("accepted");
+}
+
+#[test]
+fn a_cluster_that_comes_during_a_rotation_waits_until_it_has_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (hierarchy, _) = begun(dir.path());
+    let before = files(dir.path());
+    hierarchy.ensure(&NAMES, quick(), NOW).expect("the others are as they were");
+    let more = [&NAMES[..], &["cluster4"]].concat();
+    let said = told(&hierarchy.ensure(&more, quick(), NOW).expect_err("it waits"));
+    assert!(said.contains("cluster4 has no intermediate") && said.contains("--status"), "{said}");
+    assert_eq!(files(dir.path()), before);
+}
+
+/// The example's CA in a directory, and the command line on it.
+struct Example(tempfile::TempDir);
+
+impl Example {
+    fn run(&self, verb: &[&str]) -> (i32, String, String) {
+        let certs = self.0.path().display().to_string();
+        isthmus(&[verb, &["-f", "examples/two-clusters", "--certs", &certs]].concat())
+    }
+
+    fn rotate(&self, more: &[&str]) -> (i32, String, String) {
+        self.run(&[&["mesh", "rotate", "root", "--key", "p256"], more].concat())
+    }
+
+    /// Takes a step, after which everybody accepts everybody; what it wrote.
+    fn goes(&self, more: &[&str]) -> String {
+        let (code, wrote, said) = self.rotate(more);
+        assert_eq!(code, 0, "{more:?}: {said}");
+        let (code, matrix, _) = self.run(&["mesh", "trust"]);
+        assert_eq!((code, matrix.matches("yes").count()), (0, 4), "{matrix}");
+        wrote
+    }
+
+    /// A step that is not taken, for this reason.
+    fn stays(&self, more: &[&str], wanted: &str) {
+        let (code, wrote, said) = self.rotate(more);
+        assert!(code == 1 && wrote.is_empty() && said.contains(wanted), "{more:?}: {code} {wrote} {said}");
+    }
+}
+
+#[test]
+fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry() {
+    let mesh = Example(tempfile::tempdir().expect("a directory"));
+    assert_eq!(mesh.run(&["mesh", "certs", "--key", "p256"]).0, 0);
+    assert_eq!(mesh.goes(&["--status"]), "no rotation of the root is under way\n");
+    let wrote = mesh.goes(&["--cluster", "cluster2"]);
+    assert_eq!(
+        wrote,
+        "new root: O=Istio, CN=Root CA 2\ncluster2 trusts both roots, signs under the old root\n"
+    );
+    mesh.stays(&["--cluster", "cluster2", "--applied"], "as cluster1 would refuse its workloads");
+    assert_eq!(mesh.goes(&[]), "cluster1 trusts both roots, signs under the old root\n");
+    mesh.stays(&[], "then say --applied");
+    mesh.goes(&["--applied"]);
+    let status: serde_json::Value =
+        serde_json::from_str(&mesh.goes(&["--status", "-o", "json"])).expect("JSON");
+    let cluster1 =
+        serde_json::json!({"name": "cluster1", "trustsOld": true, "trustsNew": true, "signsUnder": "new"});
+    assert_eq!((&status["kind"], &status["clusters"][0]), (&"RootRotation".into(), &cluster1));
+    mesh.stays(&["--applied"], "workloads may hold certificates under the old root until");
+    assert_eq!(mesh.rotate(&["--applied", "--leaf-lifetime", "soon"]).0, 2);
+    let wrote = mesh.goes(&["--applied", "--leaf-lifetime", "0s"]);
+    assert!(wrote.ends_with("O=Istio, CN=Root CA 2 is the root\n"), "{wrote}");
+    assert!(mesh.0.path().join("root.old/root-key.pem").exists());
+    assert_eq!(mesh.goes(&["--drop"]), "removed the root before this one\n");
+    assert_eq!(mesh.rotate(&["--drop"]).0, 1);
+    let (_, wrote, _) = mesh.run(&["mesh", "certs", "--key", "p256"]);
+    assert!(wrote.starts_with("kept root of mesh1\nkept intermediate of cluster1"), "{wrote}");
+}
+
+#[test]
+fn a_rotation_can_be_turned_back_before_its_last_step() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (hierarchy, mut rotation) = begun(dir.path());
+    let mut held: Vec<Held> = NAMES.iter().map(|name| hold(&hierarchy, name, NOW)).collect();
+    for (level, name) in
+        [Level::Both, Level::Signed].into_iter().flat_map(|level| NAMES.map(|name| (level, name)))
+    {
+        hierarchy.advance(&mut rotation, (name, level), signing(NOW)).expect("a step");
+        held.push(hold(&hierarchy, name, NOW));
+    }
+    for name in NAMES {
+        fs::remove_dir_all(hierarchy.cluster(name)).expect("removed");
+        fs::rename(dir.path().join(format!("{name}.old")), hierarchy.cluster(name)).expect("put back");
+        held.push(hold(&hierarchy, name, NOW));
+        all_accepted(&hierarchy, &held, NOW).expect("everybody");
+    }
+    assert!(under_way(&hierarchy).standing().clusters.values().all(|level| *level == Level::Both));
+    let later = NOW + LEAF_LIFETIME;
+    let old = fs::read_to_string(dir.path().join("root-cert.pem")).expect("a root");
+    held = NAMES.iter().map(|name| hold(&hierarchy, name, later)).collect();
+    for name in NAMES {
+        fs::write(hierarchy.cluster(name).join("root-cert.pem"), &old).expect("a file");
+        all_accepted(&hierarchy, &held, later).expect("everybody");
+    }
+    fs::remove_dir_all(dir.path().join("root.new")).expect("removed");
+    hierarchy.ensure(&NAMES, quick(), later).expect("as it was");
 }
 
 /// What the last step moves, in its order.

@@ -9,7 +9,7 @@ use base64ct::{Base64, Encoding as _};
 use isthmus::cert::{Form, Hierarchy, secret};
 use serde_json::Value;
 
-use super::{NOW, accepts, leaf, makes, openssl, quick, told};
+use super::{NOW, accepts, isthmus, leaf, makes, openssl, quick, told};
 
 /// What istiod finds where the Secret is mounted.
 fn mounted(secret: &Value) -> BTreeMap<String, String> {
@@ -126,20 +126,6 @@ fn a_bundle_that_ended_is_refused_and_openssl_says_so_too() {
         let (yes, said) = accepts(dir.path(), &roots, &leaf(&hierarchy, "cluster1", at), at);
         assert_eq!((result.is_ok(), yes), (holds, holds), "{result:?} {said}");
     }
-}
-
-/// The binary that was built beside this test.
-fn isthmus(arguments: &[&str]) -> (i32, String, String) {
-    let test = std::env::current_exe().expect("a test binary");
-    let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
-    assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
-    let output = std::process::Command::new(binary)
-        .args(arguments)
-        .current_dir(isthmus_tests::repository())
-        .output()
-        .expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
-use isthmus::doctor::{Check, Code, Examined, Inventory, Outcome, Seen, examine};
+use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use isthmus::cert::{self, Form, Hierarchy, KeyKind};
+use isthmus::doctor::{Category, Check, Code, Examined, Inventory, Outcome, Seen, examine};
 use isthmus::read::Project;
 use isthmus::rollout::{self, Options};
 use isthmus_tests::repository;
@@ -30,7 +31,48 @@ impl Mesh {
         assert_eq!(project.findings, []);
         let mesh = Self { dir, project };
         mesh.roll_out();
+        let authority = mesh.authority("ca");
+        mesh.sign_with(&authority, "cluster1", "cluster1", Form::Files);
+        mesh.sign_with(&authority, "cluster2", "cluster2", Form::Tls);
         mesh
+    }
+
+    /// A root, and an intermediate for each cluster that holds for a hundred days.
+    fn authority(&self, name: &str) -> Hierarchy {
+        let authority = Hierarchy::at(self.file(name));
+        let options = cert::Options {
+            key: KeyKind::P256,
+            intermediate_lifetime: time::Duration::days(100),
+            ..cert::Options::default()
+        };
+        authority.ensure(&["cluster1", "cluster2"], options, now()).expect("a hierarchy");
+        authority
+    }
+
+    /// Gives a cluster the CA of one, and its workloads the root.
+    fn sign_with(&self, authority: &Hierarchy, cluster: &str, of: &str, form: Form) {
+        let bundle = authority.bundle(of).expect("a bundle");
+        let secret = cert::secret(&bundle, "istio-system", form).expect("a Secret");
+        let roots = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "istio-ca-root-cert", "namespace": "shop"},
+            "data": {"root-cert.pem": bundle.root()},
+        });
+        self.write(&format!("{cluster}/cacerts.yaml"), &secret);
+        self.write(&format!("{cluster}/roots.yaml"), &roots);
+    }
+
+    fn write(&self, file: &str, object: &Value) {
+        std::fs::write(self.file(file), object.to_string()).expect("a file");
+    }
+
+    /// Changes the cluster's Secret cacerts.
+    fn spoil(&self, cluster: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+        let path = self.file(&format!("{cluster}/cacerts.yaml"));
+        let mut secret: Value = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
+        change(secret.get_mut("data").and_then(Value::as_object_mut).expect("data"));
+        std::fs::write(path, secret.to_string()).expect("a file");
     }
 
     fn roll_out(&self) {
@@ -49,8 +91,12 @@ impl Mesh {
 
     /// Everything that is wrong, as `cluster code: message`.
     fn wrong(&self) -> Vec<String> {
+        self.wrong_at(now())
+    }
+
+    fn wrong_at(&self, now: time::OffsetDateTime) -> Vec<String> {
         let mut wrong = Vec::new();
-        for Check { code, cluster, outcome } in self.checks() {
+        for Check { code, cluster, outcome } in self.checks(now) {
             if let Outcome::Failed(failures) = outcome {
                 wrong.extend(failures.into_iter().map(|one| format!("{cluster} {code}: {}", one.message)));
             }
@@ -58,7 +104,7 @@ impl Mesh {
         wrong
     }
 
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self, now: time::OffsetDateTime) -> Vec<Check> {
         let (mesh, plans) = (self.project.mesh.as_ref(), self.project.plans.as_ref());
         let (mesh, plans) = (mesh.expect("a mesh"), plans.expect("plans"));
         let seen: BTreeMap<_, _> = mesh
@@ -68,13 +114,16 @@ impl Mesh {
                 Err(why) => (cluster.name.clone(), Seen::Nothing(why.to_string())),
             })
             .collect();
-        let now = time::OffsetDateTime::from_unix_timestamp(NOW).expect("a time");
         examine(Examined { mesh, plans, seen: &seen, now })
     }
 }
 
 /// 2026-11-21.
 const NOW: i64 = 1_795_219_200;
+
+fn now() -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(NOW).expect("a time")
+}
 
 /// One thing to spoil: in a file, each text by the other; and what is wrong then, and nothing else.
 struct Fault {
@@ -391,6 +440,86 @@ fn each_fault_is_found_and_nothing_else_is() {
 }
 
 #[test]
+fn a_ca_that_no_other_cluster_trusts_is_told() {
+    let mesh = Mesh::healthy();
+    std::fs::remove_file(mesh.file("cluster2/cacerts.yaml")).expect("a file");
+    let none = "cluster2 ISD020: no Secret istio-system/cacerts: istiod makes a CA of its own, which no other cluster trusts";
+    assert_eq!(mesh.wrong(), [none]);
+    let mesh = Mesh::healthy();
+    mesh.sign_with(&mesh.authority("other"), "cluster2", "cluster2", Form::Files);
+    let name = "what it leads to has the name of a trusted CA and another key";
+    let lone = |from: &str, to: &str| format!("{to} ISD024: it does not accept workloads of {from}: {name}");
+    assert_eq!(mesh.wrong(), [lone("cluster2", "cluster1"), lone("cluster1", "cluster2")]);
+}
+
+#[test]
+fn a_ca_that_istiod_cannot_use_is_told() {
+    let mesh = Mesh::healthy();
+    mesh.spoil("cluster1", |data| drop(data.remove("root-cert.pem")));
+    mesh.spoil("cluster2", |data| drop(data.remove("tls.key")));
+    let lacks = |cluster: &str, key: &str| {
+        format!("{cluster} ISD020: Secret istio-system/cacerts has no {key}: istiod does not start with it")
+    };
+    assert_eq!(mesh.wrong(), [lacks("cluster1", "root-cert.pem"), lacks("cluster2", "tls.key")]);
+    let mesh = Mesh::healthy();
+    let other = mesh.authority("other").bundle("cluster1").expect("a bundle");
+    let other = cert::secret(&other, "istio-system", Form::Files).expect("a Secret");
+    let key = other["data"]["ca-key.pem"].clone();
+    mesh.spoil("cluster1", |data| drop(data.insert("ca-key.pem".to_owned(), key.clone())));
+    let wrong = mesh.wrong();
+    let told = wrong
+        .iter()
+        .find(|wrong| wrong.starts_with("cluster1 ISD021: istiod cannot sign with Secret cacerts: "));
+    assert!(told.is_some(), "{wrong:#?}");
+    let secret = key.as_str().map(|key| Base64::decode_vec(key).expect("base64")).expect("a key");
+    let secret = String::from_utf8(secret).expect("PEM");
+    let secret = secret.lines().nth(1).expect("a line");
+    assert!(wrong.iter().all(|wrong| !wrong.contains(secret)), "no key is ever told");
+}
+
+#[test]
+fn a_ca_that_soon_ends_is_told_in_time() {
+    let mesh = Mesh::healthy();
+    let at = |days: i64| mesh.wrong_at(now() + time::Duration::days(days));
+    assert_eq!(at(69), Vec::<String>::new());
+    let wrong = at(80);
+    let told = |wrong: &String, cluster: &str| {
+        wrong.starts_with(&format!("{cluster} ISD022: ")) && wrong.contains(" ends in 20 days, on 2027-03-01")
+    };
+    assert!(wrong.len() == 2 && told(&wrong[0], "cluster1") && told(&wrong[1], "cluster2"), "{wrong:#?}");
+    let over = at(101);
+    assert!(
+        over.iter()
+            .any(|wrong| wrong.starts_with("cluster1 ISD022: ") && wrong.contains("ended on 2027-03-01")),
+        "{over:#?}"
+    );
+    assert!(over.iter().any(|wrong| wrong.starts_with("cluster1 ISD024: ")), "{over:#?}");
+}
+
+#[test]
+fn a_ca_that_says_another_cluster_is_told() {
+    let mesh = Mesh::healthy();
+    mesh.sign_with(&Hierarchy::at(mesh.file("ca")), "cluster2", "cluster1", Form::Files);
+    let wrong = "cluster2 ISD023: its workloads' certificates are issued by \"L=cluster1,CN=Intermediate CA,O=Istio\", and mesh.yaml \
+                 says \"L=cluster2,CN=Intermediate CA,O=Istio\"";
+    assert_eq!(mesh.wrong(), [wrong]);
+}
+
+#[test]
+fn workloads_that_trust_an_old_root_are_told() {
+    let mesh = Mesh::healthy();
+    let old = mesh.authority("old").bundle("cluster1").expect("a bundle");
+    let path = mesh.file("cluster1/roots.yaml");
+    let mut roots: Value = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
+    roots["data"]["root-cert.pem"] = old.root().into();
+    mesh.write("cluster1/roots.yaml", &roots);
+    assert_eq!(
+        mesh.wrong(),
+        ["cluster1 ISD025: workloads of shop trust other roots than Secret cacerts has"]
+    );
+}
+
+#[test]
 fn a_token_that_has_ended_or_soon_will_is_told() {
     for (left, wrong) in [
         (-3_600, Some("ended 1 hours ago: cluster1 refuses it")),
@@ -443,8 +572,9 @@ fn every_check_that_files_can_fail_does_so_in_some_test() {
         .filter_map(|wrong| wrong.split([' ', ':']).nth(1))
         .collect();
     // What only a server can answer, and what only some meshes have.
-    let elsewhere = [Code::Reachable, Code::Readable, Code::Kubernetes, Code::GlobalDns];
-    for code in Code::ALL.iter().filter(|code| !elsewhere.contains(code)) {
+    let elsewhere = [Code::Reachable, Code::Readable, Code::Kubernetes, Code::Definitions, Code::GlobalDns];
+    let certificates = |code: &&Code| code.category() == Category::Authority;
+    for code in Code::ALL.iter().filter(|code| !elsewhere.contains(code) && !certificates(code)) {
         assert!(shown.contains(code.to_string().as_str()), "{code} ({}) has no fault", code.title());
     }
 }

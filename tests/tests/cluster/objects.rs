@@ -33,8 +33,8 @@ fn rendered(mesh: &Path, upstream_check: bool) -> Vec<Value> {
     let url = "file:///etc/isthmus/isthmus.wasm".parse().expect("a URL");
     let options = Options { url: &url, upstream_check, dry_run: false };
     let changes = to_directories(mesh, plans, &directories, options).expect("directories");
-    let files: BTreeSet<PathBuf> = changes.into_iter().flat_map(|change| change.written).collect();
-    let read = |file: PathBuf| {
+    let files: BTreeSet<String> = changes.into_iter().flat_map(|change| change.written).collect();
+    let read = |file: String| {
         let text = std::fs::read_to_string(file).expect("a file");
         serde_saphyr::from_str(&text).expect("an object is YAML")
     };

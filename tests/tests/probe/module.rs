@@ -130,8 +130,16 @@ const PRELUDE: &str = r#"
 (func $blank (call $byte (i32.const 32)))
 "#;
 
+/// The module of a scenario.
+pub(super) fn bytes(scenario: &Scenario) -> Vec<u8> {
+    scenario.module.clone().unwrap_or_else(|| {
+        let text = text(scenario);
+        wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", scenario.name))
+    })
+}
+
 /// The module of a scenario, in text.
-pub(super) fn text(scenario: &Scenario) -> String {
+fn text(scenario: &Scenario) -> String {
     let mut module = Module { data: String::new(), next: DATA, kept: BTreeSet::new() };
     let imports = imports(scenario);
     let mut body = String::new();

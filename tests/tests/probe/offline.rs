@@ -12,8 +12,8 @@ use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
 
 /// Plays the traffic of a scenario, and collects what its probe logged.
 pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) -> Vec<String> {
-    let wasm = wat::parse_str(module::text(scenario)).expect("a module");
-    let compiled = Module::compile(&wasm).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
+    let compiled = Module::compile(&module::bytes(scenario))
+        .unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
     let node = super::node();
     let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
     let node = Node {

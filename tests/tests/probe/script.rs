@@ -18,6 +18,8 @@ pub(super) struct Scenario {
     pub(super) tls: Option<bool>,
     /// Its connections stay open for ever.
     pub(super) stays: bool,
+    /// A module of another language, in place of one that is made of the script.
+    pub(super) module: Option<Vec<u8>>,
 }
 
 impl Scenario {
@@ -29,6 +31,11 @@ impl Scenario {
     /// Whether its timer fires, or a queue is filled.
     pub(super) fn waits_for(&self) -> impl Iterator<Item = &str> {
         ["tick", "queue_ready"].into_iter().filter(|name| self.callbacks.contains_key(*name))
+    }
+
+    /// What the log says when a stream is over.
+    pub(super) fn last_words(&self) -> &'static str {
+        if self.module.is_some() { ": end\n" } else { ": delete: " }
     }
 
     /// Whether its allocator says something, which Envoy logs for the VM and for no plugin.

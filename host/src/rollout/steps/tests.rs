@@ -1,6 +1,9 @@
+use std::path::Path;
+
 use serde_json::json;
 
 use super::*;
+use crate::rollout::directory;
 
 fn rule(subsets: &[&str]) -> Value {
     let subsets: Vec<Value> = subsets.iter().map(|name| json!({"name": name})).collect();
@@ -14,29 +17,29 @@ fn service(values: &[&str]) -> Value {
     json!({"kind": "VirtualService", "spec": {"http": http}})
 }
 
-/// What is wanted of one service, if it is routed, and the text of the plugin.
-fn wanted(directory: &Path, routed: Option<&[&str]>, plugin: &str) -> Wanted {
-    let object = |values: &[&str]| {
+/// What is wanted of one service, if it is routed, and what its plugin says.
+fn wanted(routed: Option<&[&str]>, plugin: &str) -> Vec<Part> {
+    let part = |file: &str, sort: Sort, object: Value| Part { file: file.to_owned(), sort, object };
+    let natives = |values: &[&str]| {
         vec![
-            (Kind::DestinationRule, directory.join("isthmus-destination@shop.web.yaml"), rule(values)),
-            (Kind::VirtualService, directory.join("isthmus-route@shop.web.yaml"), service(values)),
+            part("isthmus-destination@shop.web.yaml", Sort::Native(Kind::DestinationRule), rule(values)),
+            part("isthmus-route@shop.web.yaml", Sort::Native(Kind::VirtualService), service(values)),
         ]
     };
-    Wanted {
-        objects: routed.map(object).unwrap_or_default(),
-        plugins: vec![(directory.join("isthmus-outbound.yaml"), plugin.to_owned())],
-    }
+    let mut parts = routed.map(natives).unwrap_or_default();
+    parts.push(part("isthmus-outbound.yaml", Sort::Plugin, json!({"says": plugin})));
+    parts
 }
 
 /// Takes the steps, each told in a line: what it does to which file, and the names that then stand there.
-fn take(directory: &Path, wanted: Wanted) -> Vec<String> {
-    let (steps, _) = steps(directory, wanted).unwrap();
+fn take(dir: &Path, wanted: Vec<Part>) -> Vec<String> {
+    let there = directory::there(dir, &wanted).unwrap();
+    let (steps, _) = steps(&there, wanted, |there, wanted| there == wanted);
     let told = steps.iter().map(|(_, step)| {
-        step.run().unwrap();
-        let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+        directory::take(dir, step).unwrap();
+        let name = step.file().trim_end_matches(".yaml");
         match step {
-            Step::Write(path, text) => {
-                let object: Value = serde_saphyr::from_str(text).unwrap();
+            Step::Write(_, object) => {
                 let list = ["/spec/subsets", "/spec/http"].iter().find_map(|list| object.pointer(list));
                 let names: Vec<&str> = list
                     .and_then(Value::as_array)
@@ -44,9 +47,9 @@ fn take(directory: &Path, wanted: Wanted) -> Vec<String> {
                     .flatten()
                     .filter_map(|item| item["name"].as_str())
                     .collect();
-                format!("{} {}", name(path), names.join(" "))
+                format!("{name} {}", names.join(" "))
             }
-            Step::Remove(path) => format!("{} goes", name(path)),
+            Step::Remove(_) => format!("{name} goes"),
         }
     });
     told.collect()
@@ -57,12 +60,12 @@ fn a_route_is_there_before_a_filter_asks_for_it_and_until_none_does() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     assert_eq!(
-        take(dir, wanted(dir, Some(&["a"]), "one")),
+        take(dir, wanted(Some(&["a"]), "one")),
         ["isthmus-destination@shop.web a", "isthmus-route@shop.web a last", "isthmus-outbound "]
     );
-    assert_eq!(take(dir, wanted(dir, Some(&["a"]), "one")), [""; 0], "nothing to do");
+    assert_eq!(take(dir, wanted(Some(&["a"]), "one")), [""; 0], "nothing to do");
     assert_eq!(
-        take(dir, wanted(dir, Some(&["b"]), "two")),
+        take(dir, wanted(Some(&["b"]), "two")),
         [
             "isthmus-destination@shop.web b a",
             "isthmus-route@shop.web b a last",
@@ -72,7 +75,7 @@ fn a_route_is_there_before_a_filter_asks_for_it_and_until_none_does() {
         ]
     );
     assert_eq!(
-        take(dir, wanted(dir, None, "three")),
+        take(dir, wanted(None, "three")),
         ["isthmus-outbound ", "isthmus-route@shop.web goes", "isthmus-destination@shop.web goes"]
     );
 }
@@ -92,7 +95,7 @@ fn only_files_of_ours_go() {
         std::fs::write(dir.join(name), "x").unwrap();
     }
     assert_eq!(
-        take(dir, wanted(dir, None, "one")),
+        take(dir, wanted(None, "one")),
         [
             "isthmus-outbound ",
             "isthmus-inbound@payments goes",
@@ -107,5 +110,5 @@ fn a_file_that_nobody_can_read_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     std::fs::write(dir.join("isthmus-route@shop.web.yaml"), "a: [").unwrap();
-    assert_eq!(take(dir, wanted(dir, Some(&["a"]), "one")).len(), 3);
+    assert_eq!(take(dir, wanted(Some(&["a"]), "one")).len(), 3);
 }

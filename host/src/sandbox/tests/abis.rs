@@ -193,3 +193,12 @@ fn the_clock_of_wasi_is_the_clock_of_the_vm() {
     vm.set_time(Duration::from_secs(5));
     vm.http(&connection(), Headers::new()).unwrap();
 }
+
+#[test]
+fn no_clock_says_that_it_is_nothing() {
+    let text = r#"(import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
+        (func (export "_initialize")
+          (drop (call $time (i32.const 1) (i64.const 0) (i32.const 0)))
+          (if (i64.eqz (i64.load (i32.const 0))) (then unreachable)))"#;
+    started(text, BTreeMap::new()).expect("a guest whose language asks for the time as it starts");
+}

@@ -1,0 +1,44 @@
+//! The flags of every verb that talks to API servers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use policy::name::ClusterName;
+
+use crate::kube::{Cluster, ClusterError, Kubeconfig, many};
+
+/// How clusters are reached.
+#[derive(Debug, Args)]
+pub(super) struct Clusters {
+    /// The kubeconfig that has the contexts; by default the files of KUBECONFIG, else ~/.kube/config
+    #[arg(long, env = "ISTHMUS_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// How many seconds each call to an API server may take, with all its tries
+    #[arg(long, env = "ISTHMUS_TIMEOUT", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// How many clusters are talked to at a time
+    #[arg(long, env = "ISTHMUS_PARALLEL", value_name = "N", default_value_t = 20)]
+    pub(super) parallel: usize,
+}
+
+impl Clusters {
+    /// The clusters that contexts lead to; one that cannot be had is an error of its own.
+    pub(super) async fn connect(
+        &self,
+        contexts: BTreeMap<ClusterName, String>,
+    ) -> anyhow::Result<BTreeMap<ClusterName, Result<Arc<Cluster>, ClusterError>>> {
+        let list = std::env::var_os("KUBECONFIG");
+        let home = std::env::var_os("HOME");
+        let named = self.kubeconfig.as_deref();
+        let kubeconfig = Arc::new(Kubeconfig::read(named, list.as_deref(), home.as_deref().map(Path::new))?);
+        let timeout = Duration::from_secs(self.timeout);
+        let connecting = contexts.into_iter().map(|(name, context)| {
+            let kubeconfig = Arc::clone(&kubeconfig);
+            async move { (name, kubeconfig.cluster(&context, timeout).await.map(Arc::new)) }
+        });
+        Ok(many::bounded(connecting, self.parallel).await.into_iter().collect())
+    }
+}

@@ -1,0 +1,3 @@
+module isthmus.dev/errand
+
+go 1.24
