@@ -53,6 +53,11 @@ fn addresses_stay_from_run_to_run_and_nothing_is_written_twice() {
     let before = addresses(dir.path());
     let again = render(dir.path(), &["a.x", "b.x", "c.x"]);
     assert!(stdout(&again).starts_with("0 files written"), "{}", stdout(&again));
+    let page = fs::read_to_string(dir.path().join("out/README.md")).expect("a page");
+    let (file, out) = (dir.path().display().to_string(), dir.path().join("out").display().to_string());
+    let one = run(&["mesh", "render", "-f", &file, "--output-dir", &out, "--cluster", "west"]);
+    assert_eq!(stdout(&one), format!("0 files written, 7 unchanged, 0 removed: {out}\n"));
+    assert_eq!(fs::read_to_string(dir.path().join("out/README.md")).expect("a page"), page);
     render(dir.path(), &["d.x", "c.x"]);
     let after = addresses(dir.path());
     for service in ["a.x", "b.x", "c.x"] {
