@@ -1,12 +1,14 @@
 //! East-west gateways: that they are there, have their address, and let the right things through.
 
-use policy::mesh::ControlPlane;
+use policy::mesh::{ControlPlane, Listing};
+use policy::name::Service;
 use serde_json::Value;
 
 use super::networks::{NETWORK, are_several};
 use super::plugins::selects;
 use super::services::ready_endpoints;
 use super::{Failure, Found, Kind, Object, Skip, Visit};
+use crate::manifest::shows;
 
 /// The Service of the cluster's gateway: what istiod takes for the way into its network.
 fn gateway<'v>(visit: &Visit<'v>) -> Result<Option<&'v Object>, Skip> {
@@ -155,7 +157,13 @@ pub(super) fn exposure(visit: &Visit<'_>) -> Found {
         return Err(Skip::idle("nothing is passed through at all"));
     }
     let here = &visit.cluster.name;
+    let plans = visit.all.plans.get(here);
+    // What policies hide from everyone is not meant to have a host.
+    let is_shown = |service: &Service, listing: &Listing| {
+        plans.is_none_or(|plans| visit.others().any(|other| shows(plans, service, listing, other)))
+    };
     let listed = visit.mesh().services().filter(|(_, listing)| listing.clusters.contains(here));
+    let listed = listed.filter(|(service, listing)| is_shown(service, listing));
     let missing = listed.filter(|(service, _)| !hosts.iter().any(|host| takes(host, &service.host())));
     let failure = |host: String| {
         Failure::warning(

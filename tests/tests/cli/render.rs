@@ -134,13 +134,10 @@ fn the_doctor_finds_the_gateways_that_are_rendered_open_whatever_port_others_rea
         fs::write(dir.path().join(cluster).join("made.yaml"), service).expect("a write");
     }
     let found = || stdout(&run(&["doctor", "-f", "examples/branches", "--from", &out, "-o", "short"]));
-    let gateways = |found: &str| found.lines().filter(|line| line.contains("[ISD05")).count();
-    let hidden = "no Gateway has the host ledger.office.svc.cluster.local";
-    assert!(found().lines().all(|line| !line.contains("[ISD05") || line.contains(hidden)), "{}", found());
-    let before = gateways(&found());
+    assert!(!found().contains("[ISD05"), "{}", found());
     fs::remove_file(dir.path().join("head/50-services.yaml")).expect("it is there");
     let closed = found().lines().filter(|line| line.contains("no Gateway passes mTLS through")).count();
-    assert_eq!((closed, before), (3, 1), "the primary's is that of its remotes: {}", found());
+    assert_eq!(closed, 3, "the primary's is that of its remotes: {}", found());
 }
 
 #[test]
