@@ -77,7 +77,8 @@ pub(super) struct Place {
     mesh: Option<MeshName>,
 }
 
-/// The CA of a mesh: its files, and the clusters below its root.
+/// The CA of a mesh: its files, and the clusters below its root that have one of their own. A remote cluster has not: the
+/// istiod of its primary signs for it.
 #[derive(Debug)]
 pub(super) struct Ca<'m> {
     pub(super) hierarchy: Hierarchy,
@@ -107,7 +108,7 @@ impl<'m> Ca<'m> {
         let hierarchy = if is_home { Hierarchy::at(directory) } else { Hierarchy::of_root(directory, root) };
         let below =
             |cluster: &&Cluster| mesh.meshes().any(|mesh| mesh.name == cluster.mesh && mesh.root == *root);
-        Self { hierarchy, clusters: mesh.clusters().filter(below).collect() }
+        Self { hierarchy, clusters: mesh.signers().filter(below).collect() }
     }
 
     /// Every CA of a mesh and of those that it is federated with.
