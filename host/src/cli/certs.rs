@@ -149,13 +149,7 @@ impl Certs {
         let issuers = issuers(&ca, now)?;
         tell(&ca, &report, &issuers, out);
         self.give_secrets(mesh, &ca, out)?;
-        for other in mesh.clusters().filter(|cluster| ca.clusters.iter().all(|own| own.name != cluster.name))
-        {
-            out.say(&format!(
-                "{} is of mesh {}, which has a root of its own: --mesh {}",
-                other.name, other.mesh, other.mesh
-            ));
-        }
+        left_out(mesh, &ca, out);
         for key in ca.hierarchy.exposed_keys(&ca.names())? {
             out.say(&format!("warning: others may read {}: chmod 600 it", key.display()));
         }
@@ -208,6 +202,21 @@ fn issuers(ca: &Ca<'_>, now: OffsetDateTime) -> anyhow::Result<Vec<String>> {
         Ok(issuer)
     };
     ca.clusters.iter().map(of).collect()
+}
+
+/// Says of the clusters that no CA was made for why that is.
+fn left_out(mesh: &Mesh, ca: &Ca<'_>, out: &mut Out) {
+    for other in mesh.clusters().filter(|cluster| ca.clusters.iter().all(|own| own.name != cluster.name)) {
+        let (name, signer) = (&other.name, &mesh.signer(other).name);
+        if signer == name {
+            out.say(&format!(
+                "{name} is of mesh {}, which has a root of its own: --mesh {}",
+                other.mesh, other.mesh
+            ));
+        } else {
+            out.say(&format!("{name} has no CA of its own: the istiod of {signer} signs for it"));
+        }
+    }
 }
 
 fn tell(ca: &Ca<'_>, report: &Report, issuers: &[String], out: &mut Out) {

@@ -235,3 +235,20 @@ fn federated_meshes_have_a_root_each_and_openssl_accepts_neither_below_the_other
     let (code, _, talk) = run(&["mesh", "certs", "--mesh", "nobody"]);
     assert!(code != 0 && talk.contains("it has home, partner"), "{talk}");
 }
+
+#[test]
+fn a_remote_cluster_gets_no_ca_since_its_primary_signs_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certs = dir.path().display().to_string();
+    let mesh =
+        repository().join("tests/golden/model-primary-remote-networks/mesh.yaml").display().to_string();
+    let (code, said, talk) =
+        isthmus(&["mesh", "certs", "-f", &mesh, "--key", "p256", "--secrets", "--certs", &certs]);
+    assert_eq!(code, 0, "{talk}");
+    assert!(talk.contains("has no CA of its own: the istiod of "), "{talk}");
+    assert_eq!(
+        (said.matches("made intermediate of").count(), said.matches("wrote Secret").count()),
+        (1, 1),
+        "{said}"
+    );
+}
