@@ -24,6 +24,8 @@ mod script;
 #[path = "probe/tls.rs"]
 mod tls;
 
+use std::time::Duration;
+
 use isthmus::envoy::{Envoy, FETCHED};
 use isthmus::workspace::Workspace;
 use isthmus_tests::repository;
@@ -32,6 +34,9 @@ use serde_json::{Value, json};
 
 const VM_CONFIGURATION: &str = "for the vm";
 const PLUGIN_CONFIGURATION: &str = "for the plugin";
+
+/// How long ago a guest was made that Envoy makes anew, at least.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The fewest observations that count as a comparison.
 const FEWEST: usize = 300;

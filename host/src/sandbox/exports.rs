@@ -28,6 +28,38 @@ impl<P: WasmParams, R: WasmResults> Export<P, R> {
     }
 }
 
+/// The parameters of a callback, the first of which is a context.
+pub(crate) trait Parameters: WasmParams {
+    /// The same as a guest numbers contexts that came after `before` others.
+    fn after(self, before: u32) -> Self;
+}
+
+impl Parameters for () {
+    fn after(self, _before: u32) -> Self {}
+}
+
+impl Parameters for u32 {
+    fn after(self, before: u32) -> Self {
+        self.saturating_sub(before)
+    }
+}
+
+macro_rules! parameters {
+    ($($rest:ident)*) => {
+        impl Parameters for (u32, $(parameters!(@ $rest)),*) {
+            fn after(self, before: u32) -> Self {
+                let (context, $($rest),*) = self;
+                (context.after(before), $($rest),*)
+            }
+        }
+    };
+    (@ $rest:ident) => { u32 };
+}
+
+parameters!(one);
+parameters!(one two);
+parameters!(one two three four);
+
 macro_rules! exports {
     ($($field:ident($params:ty) -> $result:ty = $name:literal $(since $since:ident)? $(until $until:ident)?;)*) => {
         /// The callbacks this host makes. One that is not exported is not called.

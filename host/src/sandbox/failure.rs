@@ -15,8 +15,10 @@ pub enum FailurePolicy {
     /// The test is told: whatever it asks of the VM from then on is answered with the trap. Envoy has no such policy.
     #[default]
     Report,
-    /// The filter is passed over: `FAIL_OPEN`.
+    /// Streams that come later pass the filter over: `FAIL_OPEN`. Those under way are ended, as by `Closed`.
     Open,
+    /// The filter is passed over by streams under way too: Envoy's older switch `fail_open`.
+    OpenThroughout,
     /// Requests are answered with 503, connections are closed: `FAIL_CLOSED`, which is Envoy's default.
     Closed,
     /// The same for the streams under way; a new stream brings a new guest, if the last was made long enough ago:
@@ -43,14 +45,23 @@ impl Instance {
     pub(crate) fn fail(&mut self, id: u32, trapped: Trapped) -> Result<u32, Trapped> {
         match self.policy(id) {
             FailurePolicy::Report => Err(trapped),
-            FailurePolicy::Open => Ok(0),
-            FailurePolicy::Closed | FailurePolicy::Reload { .. } => self.fail_stream(id),
+            FailurePolicy::OpenThroughout => Ok(0),
+            FailurePolicy::Open | FailurePolicy::Closed | FailurePolicy::Reload { .. } => {
+                self.fail_stream(id)
+            }
         }
     }
 
     /// What can be asked of a guest that has trapped: nothing, if its traps are told to the test.
     pub(crate) fn usable(&self) -> Result<(), Trapped> {
         if self.reports { self.alive() } else { Ok(()) }
+    }
+
+    /// The same for a stream of `root` that begins now.
+    pub(crate) fn policy_of_a_new_stream(&self, root: u32) -> FailurePolicy {
+        let policy = self.policy(root);
+        let comes_after = policy == FailurePolicy::Open && self.alive().is_err();
+        if comes_after { FailurePolicy::OpenThroughout } else { policy }
     }
 
     /// What becomes of the context `id` when the guest has trapped.

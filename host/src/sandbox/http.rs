@@ -38,14 +38,15 @@ impl<'vm> HttpStream<'vm> {
             let now = guest.state().now;
             let http = Box::new(Http::new(std::mem::take(&mut request.headers)));
             let stream = Stream::new(root, connection, now, Protocol::Http(http));
-            let policy = guest.policy(root);
+            let policy = guest.policy_of_a_new_stream(root);
             guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
         };
         // From here on the stream ends by being dropped, whatever happens.
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
-        guest.callback(id, create, (id, root))?;
+        let parent = root.saturating_sub(guest.state().before);
+        guest.callback(id, create, (id, parent))?;
         if let Some(http) = guest.state_mut().http_mut(id) {
             http.request.held = Held::Filter;
         }

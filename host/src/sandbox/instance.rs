@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmtime::{FrameInfo, Store, StoreLimitsBuilder, WasmBacktrace, WasmParams, WasmResults};
+use wasmtime::{FrameInfo, Store, StoreLimitsBuilder, WasmBacktrace, WasmResults};
 
 use super::abi::Restriction;
 use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
-use super::exports::{Export, Exports};
+use super::exports::{Export, Exports, Parameters};
 use super::failure::FailurePolicy;
 use super::http::Held;
 use super::log::LogLine;
@@ -145,7 +145,7 @@ impl Instance {
 
     /// Runs a callback that answers with an action, and does what hostcalls asked for meanwhile. Without the
     /// callback the answer is 0, continue; after a local reply it is beyond every action, the strongest stop.
-    pub(crate) fn answer<P: WasmParams>(
+    pub(crate) fn answer<P: Parameters>(
         &mut self,
         id: u32,
         export: Export<P, u32>,
@@ -165,7 +165,7 @@ impl Instance {
     }
 
     /// Runs a callback, and does what hostcalls asked for meanwhile.
-    pub(crate) fn callback<P: WasmParams, R: WasmResults>(
+    pub(crate) fn callback<P: Parameters, R: WasmResults>(
         &mut self,
         id: u32,
         export: Export<P, R>,
@@ -180,7 +180,7 @@ impl Instance {
     }
 
     /// Runs a callback for the context `id`, if the guest exports it. A trap is the end of this guest.
-    pub(crate) fn call<P: WasmParams, R: WasmResults>(
+    pub(crate) fn call<P: Parameters, R: WasmResults>(
         &mut self,
         id: u32,
         export: Export<P, R>,
@@ -194,7 +194,8 @@ impl Instance {
         let Some(func) = export.func else { return Ok(None) };
         let before = (state.current, state.effective);
         (state.current, state.effective) = (id, 0);
-        state.record(|recorder| recorder.enter(export.name, id));
+        let params = params.after(state.before);
+        state.record(|recorder| recorder.enter(export.name, id.after(state.before)));
         let result = self.store.set_fuel(self.fuel).and_then(|()| func.call(&mut self.store, params));
         let state = self.state_mut();
         let fallen = state.fallen.take();

@@ -34,13 +34,14 @@ impl<'vm> L4Stream<'vm> {
             guest.usable()?;
             let now = guest.state().now;
             let stream = Stream::new(root, connection, now, Protocol::L4(L4::default()));
-            let policy = guest.policy(root);
+            let policy = guest.policy_of_a_new_stream(root);
             guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
         };
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
         let create = guest.exports.on_context_create.clone();
-        guest.callback(id, create, (id, root))?;
+        let parent = root.saturating_sub(guest.state().before);
+        guest.callback(id, create, (id, parent))?;
         if let Some(l4) = guest.state_mut().l4_mut(id) {
             l4.unread = Some((Vec::new(), false));
             l4.paused = true;

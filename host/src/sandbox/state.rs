@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) callouts_made: [u32; 3],
     pub(crate) contexts: BTreeMap<u32, Context>,
     last_context: u32,
+    /// How many contexts there were before this guest, which numbers its own from 1.
+    pub(crate) before: u32,
     /// The streams of a guest that trapped, and whose place another has taken.
     pub(crate) dead: BTreeSet<u32>,
     /// What the test lets the guest call by name.
@@ -147,6 +149,7 @@ impl State {
             callouts_made: [0; 3],
             contexts: BTreeMap::new(),
             last_context: 0,
+            before: 0,
             dead: BTreeSet::new(),
             functions: Functions::default(),
             capabilities: plugin.capabilities.clone(),
@@ -173,9 +176,10 @@ impl State {
         name.starts_with("proxy_") && !self.capabilities.is_empty() && !self.capabilities.contains(name)
     }
 
-    /// Numbers contexts on from those of `before`.
+    /// Numbers contexts on from those of `before`, which the guest does not learn.
     pub(crate) fn number_after(&mut self, before: &Self) {
         self.last_context = before.last_context;
+        self.before = before.last_context;
     }
 
     /// Registers `context` under the next id.

@@ -1,5 +1,6 @@
 //! A stream context: an HTTP stream or a TCP connection.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -26,6 +27,8 @@ pub(crate) struct Stream {
     pub(crate) protocol: Protocol,
     pub(crate) phase: Phase,
     pub(crate) shown: Shown,
+    /// The version of TLS was asked for before the handshake.
+    pub(crate) asked_early: Cell<bool>,
 }
 
 /// How far a stream has come, where attributes depend on it.
@@ -115,6 +118,7 @@ impl Stream {
             protocol,
             phase: Phase::Request,
             shown: Shown::Nothing,
+            asked_early: Cell::new(false),
         }
     }
 

@@ -120,28 +120,21 @@ impl Envoy {
         let mut seen = Seen::default();
         let mut outside = Vec::new();
         for exchange in &scenario.exchanges {
-            self.read();
-            let begun = self.log.len();
-            let stream = TcpStream::connect(listener).expect("a connection");
-            seen.ends.push(Ends { client: stream.local_addr().expect("an address"), listener, upstream });
-            outside.extend(match (&exchange.connection, &self.stages[index].upstream) {
-                (Some(moves), Upstream::Tcp(listener)) => connected(stream, listener, moves),
-                (_, Upstream::Http(server)) => {
-                    let patience = if scenario.hangs { SILENCE } else { PATIENCE };
-                    stream
-                        .set_nodelay(true)
-                        .and_then(|()| stream.set_read_timeout(Some(patience)))
-                        .expect("a stream");
-                    let socket = stream.try_clone().expect("a stream");
-                    match scenario.tls {
-                        Some(certified) => {
-                            exchanged(self.identities.over(stream, certified), &socket, server, exchange)
-                        }
-                        None => exchanged(stream, &socket, server, exchange),
-                    }
+            let deadline = Instant::now() + PATIENCE;
+            let mut begun;
+            let told = loop {
+                self.read();
+                begun = self.log.len();
+                let stream = TcpStream::connect(listener).expect("a connection");
+                let client = stream.local_addr().expect("an address");
+                let told = self.met(stream, &self.stages[index].upstream, (scenario, exchange));
+                let refused = told.iter().any(|line| line.starts_with("client: 503"));
+                if !(exchange.eventually && refused && Instant::now() < deadline) {
+                    seen.ends.push(Ends { client, listener, upstream });
+                    break told;
                 }
-                (None, Upstream::Tcp(_)) => panic!("{}: a request to a filter of connections", scenario.name),
-            });
+            };
+            outside.extend(told);
             if scenario.traps || scenario.stays {
                 std::thread::sleep(SILENCE);
             } else {
@@ -157,6 +150,36 @@ impl Envoy {
         let served = lines(&self.log, scenario, false).map(str::to_owned);
         seen.lines = tried.chain(served).chain(outside).collect();
         seen
+    }
+
+    /// What both ends of an exchange see.
+    fn met(
+        &self,
+        stream: TcpStream,
+        upstream: &Upstream,
+        (scenario, exchange): (&Scenario, &Exchange),
+    ) -> Vec<String> {
+        let socket = stream.try_clone().expect("a stream");
+        match (&exchange.connection, upstream, scenario.tls) {
+            (Some(moves), Upstream::Tcp(listener), Some(certified)) => {
+                connected(self.identities.over(stream, certified), &socket, listener, moves)
+            }
+            (Some(moves), Upstream::Tcp(listener), None) => connected(stream, &socket, listener, moves),
+            (_, Upstream::Http(server), tls) => {
+                let patience = if scenario.hangs { SILENCE } else { PATIENCE };
+                socket
+                    .set_nodelay(true)
+                    .and_then(|()| socket.set_read_timeout(Some(patience)))
+                    .expect("a stream");
+                match tls {
+                    Some(certified) => {
+                        exchanged(self.identities.over(stream, certified), &socket, server, exchange)
+                    }
+                    None => exchanged(stream, &socket, server, exchange),
+                }
+            }
+            (None, Upstream::Tcp(_), _) => panic!("{}: a request to a filter of connections", scenario.name),
+        }
     }
 
     pub(super) fn identities(&self) -> &Identities {
@@ -199,30 +222,71 @@ fn exchanged(
 }
 
 /// Plays both ends of a connection; the answer is what each of them got.
-fn connected(client: TcpStream, listener: &TcpListener, moves: &[Move]) -> Vec<String> {
-    let upstream = dialled(listener);
+fn connected(
+    mut client: impl Read + Write,
+    socket: &TcpStream,
+    listener: &TcpListener,
+    moves: &[Move],
+) -> Vec<String> {
+    // TLS says hello first; what reads the name in that hello lets nothing happen before.
+    client.flush().expect("a handshake");
+    let mut upstream = dialled(listener);
     for step in moves {
-        let from = if step.from_client { Some(&client) } else { upstream.as_ref() };
         // A filter may have closed the connection before.
-        let _sent = from.map(|mut from| match &step.bytes {
-            Some(bytes) => from.write_all(bytes).map(|()| await_reader(from)),
-            None => from.shutdown(Shutdown::Write).map(|()| std::thread::sleep(APART)),
-        });
+        let _sent = match (step.from_client, &mut upstream) {
+            (true, upstream) => {
+                let sent = moved(&mut client, socket, step);
+                let _arrived = upstream.as_ref().map(await_bytes);
+                sent
+            }
+            (false, Some(upstream)) => upstream.try_clone().and_then(|socket| moved(upstream, &socket, step)),
+            (false, None) => Ok(()),
+        };
     }
-    let got = |mut stream: &TcpStream| {
-        stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(APART))).expect("a stream");
-        let mut bytes = Vec::new();
-        let closed = stream.read_to_end(&mut bytes).is_ok();
-        super::shown_bytes(&bytes, closed)
+    let reached = match &mut upstream {
+        Some(upstream) => upstream.try_clone().map(|socket| got(upstream, &socket)).expect("a stream"),
+        None => "nobody".to_owned(),
     };
-    let reached = upstream.as_ref().map_or_else(|| "nobody".to_owned(), got);
-    let answered = got(&client);
+    let answered = got(&mut client, socket);
     drop(client);
+    let _gone = socket.shutdown(Shutdown::Both);
     std::thread::sleep(APART);
     // What it has not read would end the connection as a reset does.
-    let _rest = upstream.as_ref().map(got);
+    let _rest = upstream.as_mut().map(|upstream| upstream.try_clone().map(|socket| got(upstream, &socket)));
     drop(upstream);
     vec![format!("upstream: {reached}"), format!("client: {answered}")]
+}
+
+/// Sends what an end sends next, or its end.
+fn moved(from: &mut impl Write, socket: &TcpStream, step: &Move) -> std::io::Result<()> {
+    match &step.bytes {
+        Some(bytes) => {
+            from.write_all(bytes)?;
+            from.flush()?;
+            await_reader(socket);
+        }
+        None => {
+            socket.shutdown(Shutdown::Write)?;
+            std::thread::sleep(APART);
+        }
+    }
+    Ok(())
+}
+
+/// Waits for bytes, which a filter may hold back: what was encrypted is not read when it is taken from the socket.
+fn await_bytes(stream: &TcpStream) {
+    let deadline = Instant::now() + APART;
+    while !has_answer(stream) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What an end has got.
+fn got(stream: &mut impl Read, socket: &TcpStream) -> String {
+    socket.set_nonblocking(false).and_then(|()| socket.set_read_timeout(Some(APART))).expect("a stream");
+    let mut bytes = Vec::new();
+    let closed = stream.read_to_end(&mut bytes).is_ok();
+    super::shown_bytes(&bytes, closed)
 }
 
 /// Envoy's connection to the upstream, if it makes one.
@@ -302,7 +366,7 @@ fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
     let layer = if scenario.is_tcp() { "network" } else { "http" };
     let string =
         |text: &str| json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
-    let wasm = json!({
+    let mut wasm = json!({
         "name": "wasm",
         "typed_config": {
             "@type": kind(&format!("{layer}.wasm.v3.Wasm")),
@@ -319,6 +383,15 @@ fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
             },
         },
     });
+    if let Some(policy) = &scenario.policy {
+        let interval = format!("{}s", super::RELOAD_INTERVAL.as_secs_f32());
+        let config = &mut wasm["typed_config"]["config"];
+        match policy.as_str() {
+            "fail_open" => config["fail_open"] = true.into(),
+            policy => config["failure_policy"] = format!("FAIL_{}", policy.to_uppercase()).into(),
+        }
+        config["reload_config"] = json!({"backoff": {"base_interval": interval}});
+    }
     let filters = if scenario.is_tcp() {
         let proxy = json!({
             "@type": kind("network.tcp_proxy.v3.TcpProxy"), "stat_prefix": name, "cluster": name,
@@ -327,12 +400,16 @@ fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
     } else {
         json!([{"name": "http", "typed_config": manager(name, &wasm)}])
     };
-    json!({
+    let mut listener = json!({
         "name": name,
         "traffic_direction": "INBOUND",
         "address": address(at),
         "filter_chains": [{"filters": filters}],
-    })
+    });
+    if let Some(limit) = scenario.limit {
+        listener["per_connection_buffer_limit_bytes"] = limit.into();
+    }
+    listener
 }
 
 /// What reads the name that a client asks for: without it, Envoy does not show it.
@@ -400,7 +477,19 @@ fn send(
         stream.write_all(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())?;
     }
     await_reader(socket);
+    // Who has answered already reads no more.
+    if request && has_answer(socket) {
+        return Ok(());
+    }
     stream.write_all(format!("0\r\n{}\r\n", fields(&message.trailers)).as_bytes())
+}
+
+/// Whether something has come that nobody has read.
+fn has_answer(socket: &TcpStream) -> bool {
+    socket.set_nonblocking(true).expect("a socket");
+    let answered = socket.peek(&mut [0]).is_ok_and(|count| count > 0);
+    socket.set_nonblocking(false).expect("a socket");
+    answered
 }
 
 /// The headers and the body that come, as one line; headers that say when and by whom are left out.

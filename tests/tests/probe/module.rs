@@ -160,6 +160,10 @@ fn text(scenario: &Scenario) -> String {
     )
 }
 
+fn trap_if(status: i32) -> String {
+    format!("(if (i32.eq (global.get $status) (i32.const {status})) (then (unreachable)))\n")
+}
+
 fn parameters_of(name: &str) -> &'static str {
     HOSTCALLS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no hostcall {name}")).1
 }
@@ -168,7 +172,7 @@ fn parameters_of(name: &str) -> &'static str {
 fn imports(scenario: &Scenario) -> String {
     let calls = scenario.callbacks.values().flatten().filter_map(|step| match step {
         Step::Call(call) => Some(call.name.as_str()),
-        Step::Return(_) | Step::Trap => None,
+        Step::Return(_) | Step::Trap | Step::TrapIf(_) => None,
     });
     let import = |name: &str| {
         let parameters: Vec<&str> = parameters_of(name)
@@ -221,6 +225,7 @@ impl Module {
             match step {
                 Step::Call(call) => code.push_str(&self.call(name, call)),
                 Step::Trap => code.push_str("(unreachable)\n"),
+                Step::TrapIf(status) => code.push_str(&trap_if(*status)),
                 Step::Return(value) => last = Some(*value),
             }
         }
@@ -256,6 +261,7 @@ impl Module {
             Step::Call(call) => format!("(drop (call ${} {}))", call.name, self.operands(call).0),
             Step::Return(_) => String::new(),
             Step::Trap => "(unreachable)".to_owned(),
+            Step::TrapIf(status) => trap_if(*status),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The same probes in the sandbox, on connections with the same ends.
 
 use isthmus::sandbox::{
-    self, Action, Clusters, Connection, Direction, Headers, HttpOutcome, Level, LogLine, Module, Node,
-    Passed, Plugin, Route, Vm,
+    self, Action, Clusters, Connection, Direction, FailurePolicy, Headers, HttpOutcome, Level, LogLine,
+    Module, Node, Passed, Plugin, Route, Vm,
 };
 
 use super::envoy::Ends;
@@ -30,6 +30,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
         vm_id: scenario.name.clone(),
         vm_configuration: VM_CONFIGURATION.into(),
         configuration: PLUGIN_CONFIGURATION.into(),
+        failure_policy: policy(scenario),
         ..Plugin::default()
     };
     let vm = match compiled.start(&node, plugin) {
@@ -39,8 +40,14 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
     let mut lines: Vec<String> = vm.take_logs().iter().filter_map(said).collect();
     let mut outside = Vec::new();
     for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
+        if exchange.eventually {
+            vm.advance(super::RELOAD_INTERVAL).expect("nothing that traps");
+        }
         outside.extend(match &exchange.connection {
-            Some(moves) => connected(&vm, scenario, moves, *ends),
+            Some(moves) => {
+                let connection = secured(connection(scenario, *ends), scenario, identities);
+                connected(&vm, scenario, moves, &connection)
+            }
             None => exchanged(
                 &vm,
                 scenario,
@@ -59,8 +66,8 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
 }
 
 /// Plays both ends of a connection; the answer is what each of them got.
-fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<String> {
-    let stream = vm.connect(&connection(scenario, ends)).expect("a connection");
+fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], connection: &Connection) -> Vec<String> {
+    let stream = vm.connect(connection).expect("a connection");
     let mut dialled = !stream.outcome().closed && stream.outcome().action == Action::Continue;
     let (mut ended, mut closed) = (false, false);
     for step in moves {
@@ -88,13 +95,28 @@ fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], ends: Ends) -> Vec<St
     vec![format!("upstream: {upstream}"), format!("client: {client}")]
 }
 
+/// Where nothing is said it is Envoy's, but that a trap is told.
+fn policy(scenario: &Scenario) -> FailurePolicy {
+    match scenario.policy.as_deref() {
+        None => FailurePolicy::Report,
+        Some("open") => FailurePolicy::Open,
+        Some("fail_open") => FailurePolicy::OpenThroughout,
+        Some("closed") => FailurePolicy::Closed,
+        Some("reload") => FailurePolicy::Reload { interval: super::RELOAD_INTERVAL },
+        Some(other) => panic!("{}: no policy {other}", scenario.name),
+    }
+}
+
 fn connection(scenario: &Scenario, ends: Ends) -> Connection {
     let mut connection = Connection::new(ends.client, ends.listener)
         .with_upstream_cluster(scenario.name.as_str())
         .with_route(Route { name: "first".to_owned(), virtual_host: "all".to_owned(), ..Route::default() })
         .with_upstream_host_metadata(super::upstream_host_metadata());
     connection.upstream = Some(ends.upstream);
-    connection
+    match scenario.limit {
+        Some(limit) => connection.with_buffer_limit(usize::try_from(limit).expect("a size")),
+        None => connection,
+    }
 }
 
 /// The same connection, over TLS where the scenario has it so.

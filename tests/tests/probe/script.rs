@@ -18,6 +18,10 @@ pub(super) struct Scenario {
     pub(super) tls: Option<bool>,
     /// Its connections stay open for ever.
     pub(super) stays: bool,
+    /// How many bytes of a body Envoy buffers.
+    pub(super) limit: Option<u32>,
+    /// What becomes of streams when the module traps: `OPEN`, `CLOSED` or `RELOAD`.
+    pub(super) policy: Option<String>,
     /// A module of another language, in place of one that is made of the script.
     pub(super) module: Option<Vec<u8>>,
 }
@@ -52,6 +56,8 @@ pub(super) struct Exchange {
     pub(super) response: Message,
     /// What the module's own requests are answered meanwhile.
     pub(super) callouts: Vec<Message>,
+    /// It is sent again until it is not answered with 503.
+    pub(super) eventually: bool,
     /// Instead of all this: what the two ends of a TCP connection send.
     pub(super) connection: Option<Vec<Move>>,
 }
@@ -107,6 +113,8 @@ pub(super) enum Step {
     Call(Call),
     Return(i32),
     Trap,
+    /// Traps if the call before gave this status.
+    TrapIf(i32),
 }
 
 /// A hostcall with its arguments.
@@ -210,6 +218,9 @@ impl Reader {
             "hangs" => scenario.hangs = true,
             "tls" => scenario.tls = Some(rest == "certificate"),
             "stays" => scenario.stays = true,
+            "limit" => scenario.limit = Some(rest.parse().ok()?),
+            "policy" => scenario.policy = Some(rest.to_owned()),
+            "eventually" => scenario.exchanges.last_mut()?.eventually = true,
             _ => return None,
         }
         Some(())
@@ -251,6 +262,9 @@ fn expanded(line: &str) -> Vec<String> {
 fn step(line: &str) -> Option<Step> {
     if line == "trap" {
         return Some(Step::Trap);
+    }
+    if let Some(status) = line.strip_prefix("trap if ") {
+        return Some(Step::TrapIf(status.parse().ok()?));
     }
     if let Some(value) = line.strip_prefix("return ") {
         return Some(Step::Return(value.parse().ok()?));

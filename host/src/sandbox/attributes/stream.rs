@@ -26,13 +26,19 @@ pub(super) fn connection<'a>(stream: &'a Stream, name: &str, envoy: EnvoyVersion
             let peer = connection.tls.as_ref().filter(|_| shaken).and_then(|tls| tls.peer.as_ref());
             Some(Value::Bool(peer.is_some_and(|peer| peer.valid)))
         }
-        name => session(connection.tls.as_ref().filter(|_| shaken)?, name, envoy),
+        "tls_version" if connection.tls.is_some() => {
+            // Envoy remembers what it said first: before the handshake, a version that is then not agreed on.
+            let early = stream.asked_early.get() || !shaken;
+            stream.asked_early.set(early);
+            if early { Some(text("TLSv1.2")) } else { session(connection.tls.as_ref()?, shaken, name, envoy) }
+        }
+        name => session(connection.tls.as_ref()?, shaken, name, envoy),
     }
 }
 
-/// What a TLS session shows of itself and of both its certificates.
-fn session<'a>(tls: &'a Tls, name: &str, envoy: EnvoyVersion) -> Found<'a> {
-    let peer = tls.peer.as_ref();
+/// What a TLS session shows of itself and of both its certificates; of the peer's only once hands were shaken.
+fn session<'a>(tls: &'a Tls, shaken: bool, name: &str, envoy: EnvoyVersion) -> Found<'a> {
+    let peer = tls.peer.as_ref().filter(|_| shaken);
     match name {
         "tls_version" => Some(text(&tls.version)),
         "subject_local_certificate" => Some(text(&tls.subject_local_certificate)),
@@ -63,7 +69,7 @@ pub(super) fn upstream<'a>(stream: &'a Stream, rest: &[&str], envoy: EnvoyVersio
         }
         // An upstream filter knows the host, but the connection is made only after it.
         name if stream.phase > Phase::Request => {
-            leaf(rest, session(connection.upstream_tls.as_ref()?, name, envoy)?)
+            leaf(rest, session(connection.upstream_tls.as_ref()?, true, name, envoy)?)
         }
         _ => None,
     }

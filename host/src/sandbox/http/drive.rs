@@ -80,13 +80,17 @@ impl Instance {
 
     /// The filter's body callback, and what its answer does to the chunk.
     fn show_data(&mut self, id: u32, side: Side, chunk: Vec<u8>, end: bool) -> Result<(), Trapped> {
+        let mut held = 0;
         let Some(flow) = self.flow(id, side) else { return Ok(()) };
         flow.chunk = chunk;
         if flow.buffering {
-            // Envoy adds the chunk to the buffer first, so that the filter sees all of it at once.
+            // Envoy adds the chunk to the buffer first, so that the filter sees all of it at once. A request beyond the limit
+            // is shown once more; a response has ended by then.
             let chunk = std::mem::take(&mut flow.chunk);
-            let held = flow.hold(&chunk);
-            self.check_limit(id, side, held)?;
+            held = flow.hold(&chunk);
+            if side == Side::Response {
+                self.check_limit(id, side, held)?;
+            }
             if self.over(id, side) {
                 return Ok(());
             }
@@ -100,6 +104,7 @@ impl Instance {
             Side::Response => &self.exports.on_response_body,
         };
         let answer = self.answer(id, export.clone(), (id, size, u32::from(end)))?;
+        self.check_limit(id, side, held)?;
         let over = self.over(id, side);
         let Some(flow) = self.flow(id, side) else { return Ok(()) };
         let chunk = std::mem::take(&mut flow.chunk);

@@ -64,6 +64,7 @@ pub(super) fn close_stream(call: &mut Call<'_>, stream: u32) -> Answer {
 
 pub(super) fn set_effective_context(call: &mut Call<'_>, id: u32) -> Answer {
     let state = call.state_mut();
+    let id = if id == 0 { 0 } else { id.saturating_add(state.before) };
     if id != 0 && !state.contexts.contains_key(&id) {
         return Err(Status::BadArgument);
     }

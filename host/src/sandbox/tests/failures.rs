@@ -67,10 +67,23 @@ fn a_client_that_speaks_grpc_is_told_that_the_service_is_unavailable() {
 }
 
 #[test]
-fn an_open_filter_is_passed_over() {
+fn an_open_filter_is_passed_over_by_the_streams_that_come_after_the_trap() {
     let mut guest = Guest::default();
     fragile(&mut guest);
     let vm = under(&guest, FailurePolicy::Open);
+    let before = vm.http(&connection(), harmless()).unwrap();
+    assert_eq!(status(&vm.http(&connection(), deadly()).unwrap().request()), FAILED);
+    assert_eq!(status(&before.respond(Headers::new()).unwrap()), FAILED, "it was under way");
+    let after = vm.http(&connection(), deadly()).unwrap();
+    assert_eq!(after.request(), HttpOutcome::Continue(deadly()));
+    assert!(!vm.connect(&connection()).unwrap().outcome().closed);
+}
+
+#[test]
+fn a_filter_that_is_open_throughout_is_passed_over_by_every_stream() {
+    let mut guest = Guest::default();
+    fragile(&mut guest);
+    let vm = under(&guest, FailurePolicy::OpenThroughout);
     let trapped = vm.http(&connection(), Message::new(deadly()).with_body("ab")).unwrap();
     assert_eq!(trapped.to_upstream().body, b"ab");
     assert_eq!(trapped.respond(harmless()).unwrap(), HttpOutcome::Continue(harmless()));
