@@ -109,6 +109,21 @@ pub fn is_ours(object: &Value) -> bool {
         .any(|entry| is(entry, "manager", MANAGER) && is(entry, "operation", "Apply"))
 }
 
+/// Whether something that was said to be empty is kept as null.
+pub(super) fn is_nulled(said: &Value, kept: &Value) -> bool {
+    match (said, kept) {
+        (Value::Object(said), Value::Null) => said.is_empty(),
+        (Value::Array(said), Value::Null) => said.is_empty(),
+        (Value::Object(said), Value::Object(kept)) => {
+            said.iter().any(|(name, said)| kept.get(name).is_some_and(|kept| is_nulled(said, kept)))
+        }
+        (Value::Array(said), Value::Array(kept)) => {
+            said.iter().zip(kept).any(|(said, kept)| is_nulled(said, kept))
+        }
+        _ => false,
+    }
+}
+
 /// Whether two states of an object say the same, whoever wrote it and when.
 pub fn same(one: &Value, other: &Value) -> bool {
     let bare = |object: &Value| {

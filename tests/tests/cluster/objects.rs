@@ -8,7 +8,7 @@ use isthmus::rollout::{Options, to_directories};
 use isthmus_tests::cluster::{Clusters, ISTIO};
 use isthmus_tests::repository;
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{PATIENCE, cluster, namespace, plugin};
 
@@ -160,6 +160,19 @@ async fn a_dry_run_shows_what_would_be_and_keeps_nothing() {
     assert!(!same(&after, &before));
     assert_eq!(after["spec"]["priority"], 7);
     assert_eq!(cluster.get(&id).await.expect("an answer"), Some(before));
+}
+
+#[tokio::test]
+async fn a_map_that_has_nothing_left_is_empty_and_not_null() {
+    let Some(clusters) = Clusters::shared().await else { return };
+    let cluster = cluster(&clusters.kubeconfig(), "cluster1", PATIENCE).await;
+    namespace(&clusters.client("cluster1").await, "emptied").await;
+    let mut object = plugin("emptied", "one");
+    object["spec"]["pluginConfig"] = json!({"rules": {"a": 1}, "names": ["a"]});
+    cluster.apply(&object, Apply::default()).await.expect("taken");
+    object["spec"]["pluginConfig"] = json!({"rules": {}, "names": []});
+    let after = cluster.apply(&object, Apply::default()).await.expect("taken");
+    assert_eq!(after["spec"], object["spec"]);
 }
 
 #[tokio::test]
