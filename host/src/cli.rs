@@ -5,6 +5,7 @@ mod certs;
 mod check;
 mod clusters;
 mod demo;
+mod diff;
 mod doctor;
 mod explain;
 mod lab;
@@ -94,6 +95,8 @@ enum Verb {
     Mesh(MeshVerb),
     /// Say what is wrong in a mesh that exists
     Doctor(doctor::Doctor),
+    /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
+    Diff(diff::Diff),
     /// Bring the plans to every cluster
     Rollout(rollout::Rollout),
     /// Real Envoys on this machine that play the clusters
@@ -188,6 +191,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
+        Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),

@@ -344,7 +344,7 @@ fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTim
     hierarchy.ensure(&names, options, now).map_err(certificates)?;
     let root = hierarchy.root().map_err(certificates)?;
     for own in workloads {
-        let intermediate = hierarchy.intermediate(&own.cluster.name).map_err(certificates)?;
+        let intermediate = hierarchy.intermediate(&own.cluster.signer).map_err(certificates)?;
         let leaf =
             intermediate.leaf(&own.spiffe_id(), Validity::from(now, LIFETIME)).map_err(certificates)?;
         let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())

@@ -5,6 +5,7 @@
 //!          what is there ──────┘                     └─ waves of all clusters: run
 //! ```
 
+mod compare;
 mod directory;
 mod live;
 mod rendered;
@@ -21,6 +22,7 @@ use policy::name::ClusterName;
 use policy::plan::PlanError;
 
 use crate::plugin::ModuleUrl;
+pub use compare::{Compared, Difference, compare};
 pub use run::{DryRun, How, Outcome, Target, Trouble, roll_out};
 use steps::{Phase, Step};
 

@@ -68,6 +68,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
                 network: cluster.network.to_string(),
                 region: cluster.region.as_ref().map(ToString::to_string),
                 trust_domain: cluster.trust_domain.to_string(),
+                signer: mesh.signer(cluster).name.to_string(),
             })
             .collect(),
         services: mesh

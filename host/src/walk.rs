@@ -234,9 +234,15 @@ impl Journey<'_> {
             peer,
             issuer: issuer.filter(|_| level == Level::Verified),
             identity: Some(&self.identity).filter(|_| peer),
-            token: (level == Level::Token && !self.source.token_keys.is_empty()).then_some(own),
+            token: self.is_signed().then_some(own),
             tag: Some(own),
         }
+    }
+
+    /// Whether the request carries a token. A sidecar that has a key signs whatever it sends; what is known by less carries
+    /// none.
+    fn is_signed(&self) -> bool {
+        matches!(self.call.level, Level::Verified | Level::Token) && !self.source.token_keys.is_empty()
     }
 
     /// An address that the request may come from, where the mesh says its cluster's.

@@ -5,6 +5,7 @@ mod life;
 mod listing;
 mod model;
 mod read;
+mod signing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -77,7 +78,8 @@ pub struct Cluster {
     pub gateway: Option<Gateway>,
     /// The addresses of its pods.
     pub pod_cidr: Option<Cidr>,
-    /// The names of the intermediate CAs that sign its workloads' certificates; never empty.
+    /// The names of the intermediate CAs that sign its workloads' certificates; never empty. Those of a remote cluster are
+    /// its primary's, whose istiod signs for it, unless it says others.
     pub issuers: BTreeSet<IssuerName>,
     /// The public keys of the tokens that its sidecars sign.
     pub token_keys: BTreeMap<KeyId, PublicKey>,
@@ -343,16 +345,6 @@ impl Mesh {
             Boundary::Mesh => true,
         };
         self.clusters().filter(together).map(|other| other.name.clone()).collect()
-    }
-
-    /// The same mesh with the CA that `isthmus mesh certs` makes: how sandbox and lab play it, which have no key of
-    /// any other.
-    #[must_use]
-    pub fn with_own_ca(mut self) -> Self {
-        for cluster in self.clusters.values_mut() {
-            cluster.issuers = BTreeSet::from([IssuerName::of_intermediate(&cluster.name)]);
-        }
-        self
     }
 
     /// The same mesh with other keys for its tokens: how it is played where no one has the secrets of its own.

@@ -25,6 +25,9 @@ pub use faults::{Fault, Faulty};
 use server::Programs;
 pub use server::Server;
 
+/// The oldest and the newest Istio whose definitions can be had, of those that isthmus is for.
+pub const ISTIO: [&str; 2] = ["1.29.0", "1.31.1"];
+
 /// Several clusters, with Istio's definitions in each. They end with this value, or with the process that holds it.
 #[derive(Debug)]
 pub struct Clusters {
@@ -35,10 +38,17 @@ pub struct Clusters {
 impl Clusters {
     /// Starts a cluster of each name at once; `None` where no API server can be had, which is said aloud.
     pub async fn start(names: &[&str]) -> Option<Self> {
+        let [_, newest] = ISTIO;
+        let names: Vec<_> = names.iter().map(|name| (*name, newest)).collect();
+        Self::with_istio(&names).await
+    }
+
+    /// Starts a cluster of each name, with the definitions of a version of Istio.
+    pub async fn with_istio(names: &[(&str, &str)]) -> Option<Self> {
         let programs = Programs::find().map_err(|why| tell(&why)).ok()?;
         let directory = TempDir::new().expect("a directory");
         let mut starting = JoinSet::new();
-        for (number, name) in names.iter().enumerate() {
+        for (number, (name, _)) in names.iter().enumerate() {
             let (programs, name) = (programs.clone(), (*name).to_owned());
             let directory = directory.path().join(&name);
             starting.spawn(async move { (number, Server::start(&programs, &name, &directory).await) });
@@ -54,8 +64,8 @@ impl Clusters {
             "contexts": clusters.each(Server::entry_of_context),
         });
         std::fs::write(clusters.kubeconfig(), kubeconfig.to_string()).expect("a kubeconfig");
-        for server in &clusters.servers {
-            crds::install(&clusters.client(server.name()).await).await;
+        for (name, version) in names {
+            crds::install(&clusters.client(name).await, version).await;
         }
         Some(clusters)
     }
@@ -138,8 +148,8 @@ fn tell(why: &str) {
 }
 
 /// What a script of the repository prints, which is a path; why not, otherwise.
-fn path_from(script: &str) -> Result<PathBuf, String> {
-    let output = Command::new(crate::repository().join(script)).output().expect("bash runs");
+fn path_from(script: &str, arguments: &[&str]) -> Result<PathBuf, String> {
+    let output = Command::new(crate::repository().join(script)).args(arguments).output().expect("bash runs");
     let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(printed.trim().into()) } else { Err(format!("{script}: {said}")) }
 }

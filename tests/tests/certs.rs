@@ -10,6 +10,8 @@
 
 #[path = "certs/adopt.rs"]
 mod adopt;
+#[path = "certs/istiod.rs"]
+mod istiod;
 #[path = "certs/rotation.rs"]
 mod rotation;
 #[path = "certs/secrets.rs"]
@@ -49,31 +51,23 @@ fn makes(dir: &Path, arguments: &[&str]) -> String {
 
 /// Whether openssl accepts the first certificate of `chain`, with the rest beside it, both of a client and a server.
 fn accepts(dir: &Path, roots: &Path, chain: &str, at: OffsetDateTime) -> (bool, String) {
-    fs::write(dir.join("shown.pem"), chain).expect("a file");
-    let (roots, at) = (roots.display().to_string(), at.unix_timestamp().to_string());
-    let judge = |purpose| {
-        openssl(
-            dir,
-            &[
-                "verify",
-                "-no-CApath",
-                "-no-CAstore",
-                "-CAfile",
-                &roots,
-                "-attime",
-                &at,
-                "-purpose",
-                purpose,
-                "-untrusted",
-                "shown.pem",
-                "shown.pem",
-            ],
-        )
-    };
-    match judge("sslclient") {
-        (true, _) => judge("sslserver"),
+    match accepts_for("sslclient", dir, roots, (chain, at)) {
+        (true, _) => accepts_for("sslserver", dir, roots, (chain, at)),
         no => no,
     }
+}
+
+/// The same for one purpose.
+fn accepts_for(
+    purpose: &str,
+    dir: &Path,
+    roots: &Path,
+    (chain, at): (&str, OffsetDateTime),
+) -> (bool, String) {
+    fs::write(dir.join("shown.pem"), chain).expect("a file");
+    let (roots, at) = (roots.display().to_string(), at.unix_timestamp().to_string());
+    let only = ["verify", "-no-CApath", "-no-CAstore", "-CAfile", &roots, "-attime", &at];
+    openssl(dir, &[&only[..], &["-purpose", purpose, "-untrusted", "shown.pem", "shown.pem"]].concat())
 }
 
 /// A leaf of a cluster as its istiod would sign it, with its chain.

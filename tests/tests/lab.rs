@@ -74,6 +74,7 @@ fn blueprint() -> Blueprint {
         network: format!("network{n}"),
         region: Some(format!("region{n}")),
         trust_domain: "cluster.local".to_owned(),
+        signer: format!("cluster{n}"),
     };
     let service = |name: &str, clusters: &[&str]| LabService {
         name: name.to_owned(),

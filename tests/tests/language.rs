@@ -232,7 +232,9 @@ impl<'l> Line<'l> {
             peer,
             issuer: issuer.filter(|_| peer && !self.is("claimed")),
             identity,
-            token: None,
+            // A sidecar that has a key signs whatever it sends.
+            token: (peer && !self.is("claimed") && !source.token_keys.is_empty())
+                .then_some(source.name.as_str()),
             tag: Some(self.headers.get("x-source-cluster").copied().unwrap_or(source.name.as_str())),
         };
         let arrival = Arrival {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use policy::name::RootName;
 use time::{Duration, OffsetDateTime};
 
 use super::store::{self, is_there};
@@ -12,10 +13,12 @@ use super::{Bundle, CaKey, CertError, Certificate, Flaw, Intermediate, KeyKind, 
 ///
 /// `root-cert.pem` and `root-key.pem` lie on top; each cluster has a directory with the four files that become
 /// its `cacerts` Secret: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`. What a change makes or
-/// keeps lies beside, under names that no cluster has: `CLUSTER.new`, `CLUSTER.old`, `root.new`, `root.old`.
+/// keeps lies beside, under names that no cluster has: `CLUSTER.new`, `CLUSTER.old`, `root.new`, `root.old`. Where
+/// meshes are federated, another root lies in `NAME.root`, and the clusters below it beside the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     dir: PathBuf,
+    root: PathBuf,
 }
 
 /// What new authorities are made of; `Default` is what Istio's own tool makes.
@@ -60,7 +63,15 @@ impl Hierarchy {
     /// The hierarchy in `dir`, which need not exist yet.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        let dir = dir.into();
+        Self { root: dir.clone(), dir }
+    }
+
+    /// The hierarchy in `dir` below the root of another mesh, by the name of that root.
+    #[must_use]
+    pub fn of_root(dir: impl Into<PathBuf>, name: &RootName) -> Self {
+        let dir = dir.into();
+        Self { root: dir.join(format!("{name}.root")), dir }
     }
 
     /// Makes what is missing and keeps what is there; the second call changes no byte.
@@ -82,7 +93,7 @@ impl Hierarchy {
         now: OffsetDateTime,
     ) -> Result<Report, CertError> {
         clusters.iter().try_for_each(|name| check_name(name))?;
-        store::make_dir(&self.dir)?;
+        store::make_dir(&self.root)?;
         let root_made = match root.certificate {
             Some(path) => self.adopt(path, root.key, now)?,
             None => self.ensure_root(clusters, options, now)?,
@@ -125,19 +136,36 @@ impl Hierarchy {
         Bundle::read(&self.cluster(cluster))
     }
 
+    /// The keys that others than their owner may read, as a tool that is not ours may have left them.
+    pub fn exposed_keys(&self, clusters: &[&str]) -> Result<Vec<PathBuf>, CertError> {
+        let of_clusters = clusters.iter().map(|cluster| self.cluster(cluster).join("ca-key.pem"));
+        let mut exposed = Vec::new();
+        for key in std::iter::once(self.root_key()).chain(of_clusters) {
+            if is_there(&key)? && store::others_may_read(&key)? {
+                exposed.push(key);
+            }
+        }
+        Ok(exposed)
+    }
+
     /// The root that signs intermediates; while a new one comes, the old one.
     #[must_use]
     pub fn root_certificate(&self) -> PathBuf {
-        self.dir.join("root-cert.pem")
+        self.root.join("root-cert.pem")
     }
 
     pub(super) fn root_key(&self) -> PathBuf {
-        self.dir.join("root-key.pem")
+        self.root.join("root-key.pem")
+    }
+
+    /// Where the root is that comes (`new`), that went (`old`), or that is being made (`half`).
+    pub(super) fn other_root(&self, which: &str) -> PathBuf {
+        self.root.join(format!("root.{which}"))
     }
 
     /// The root that comes, while a rotation is under way.
     pub(super) fn new_root(&self) -> PathBuf {
-        self.beside("root", "new").join("root-cert.pem")
+        self.other_root("new").join("root-cert.pem")
     }
 
     pub(super) fn in_rotation(&self) -> Result<bool, CertError> {

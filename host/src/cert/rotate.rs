@@ -95,7 +95,7 @@ impl Hierarchy {
         let read = |path: &Path| Certificate::read(&store::read(path)?, path);
         // A rotation whose last step was cut short has moved the old root already.
         let own = self.root_certificate();
-        let old = if is_there(&own)? { own } else { self.beside("root", "old").join("root-cert.pem") };
+        let old = if is_there(&own)? { own } else { self.other_root("old").join("root-cert.pem") };
         let (old, new) = (read(&old)?, read(&path)?);
         let mut bundles = BTreeMap::new();
         let mut standing = Standing { clusters: BTreeMap::new(), signed: None };
@@ -120,7 +120,7 @@ impl Hierarchy {
         options: Options,
         now: OffsetDateTime,
     ) -> Result<(), CertError> {
-        let old = self.beside("root", "old");
+        let old = self.other_root("old");
         if is_there(&old)? {
             return Err(CertError::Kept { path: old });
         }
@@ -134,7 +134,7 @@ impl Hierarchy {
                 return Err(CertError::OffTrack { path: self.cluster(cluster) });
             }
         }
-        let half = self.beside("root", "half");
+        let half = self.other_root("half");
         if is_there(&half)? {
             store::remove_dir(&half)?; // nothing has trusted or used it
         }
@@ -149,7 +149,7 @@ impl Hierarchy {
             }
         };
         store::write(&half.join("root-cert.pem"), &text)?;
-        store::rename(&half, &self.beside("root", "new"))
+        store::rename(&half, &self.other_root("new"))
     }
 
     /// Brings one cluster to its next level, after all pairs of clusters were found to accept each other then.
@@ -193,7 +193,7 @@ impl Hierarchy {
     /// Puts the new root in the place of the old one, once every cluster is through; the old one is kept beside.
     /// It can be cut short anywhere and called again.
     pub fn finish_rotation(&self) -> Result<(), CertError> {
-        let (new, old) = (self.beside("root", "new"), self.beside("root", "old"));
+        let (new, old) = (self.other_root("new"), self.other_root("old"));
         store::make_private_dir(&old)?;
         let (own, kept) = (self.root_certificate(), old.join("root-cert.pem"));
         let gone = if is_there(&kept)? { &kept } else { &own };
@@ -215,7 +215,7 @@ impl Hierarchy {
 
     /// Removes the root before with its key, and every intermediate that it signed; whether there was one.
     pub fn drop_root(&self, clusters: &[&str]) -> Result<bool, CertError> {
-        let old = self.beside("root", "old");
+        let old = self.other_root("old");
         if !is_there(&old)? || self.in_rotation()? {
             return Ok(false);
         }

@@ -34,6 +34,12 @@ pub(super) fn is_there(path: &Path) -> Result<bool, CertError> {
     path.try_exists().map_err(|source| CertError::Read { path: path.to_owned(), source })
 }
 
+/// Whether somebody other than its owner may read a file.
+pub(super) fn others_may_read(path: &Path) -> Result<bool, CertError> {
+    let found = fs::metadata(path).map_err(|source| CertError::Read { path: path.to_owned(), source })?;
+    Ok(found.permissions().mode() & 0o077 != 0)
+}
+
 pub(super) fn write(path: &Path, content: &str) -> Result<(), CertError> {
     create(path, content, Mode::Public)
 }

@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use policy::Mesh;
 use policy::mesh::{Cluster, IssuerName};
+use policy::name::{MeshName, RootName};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -14,9 +16,8 @@ use crate::read::Project;
 /// `isthmus mesh certs`
 #[derive(Debug, Args)]
 pub(super) struct Certs {
-    /// Where the CA lies; by default certs/ beside mesh.yaml
-    #[arg(long, visible_alias = "certs", env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
-    output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// The kind of the keys
     #[arg(long, env = "ISTHMUS_KEY", default_value = "rsa4096")]
     key: Key,
@@ -65,14 +66,67 @@ impl Key {
     }
 }
 
-/// Where the CA of a mesh lies.
-pub(super) fn directory(project: &Project, named: Option<PathBuf>) -> PathBuf {
-    named.unwrap_or_else(|| project.file.parent().unwrap_or(Path::new(".")).join("certs"))
+/// Which CA, and where it lies.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// Where the CA lies; by default certs/ beside mesh.yaml
+    #[arg(long, alias = "output-dir", env = "ISTHMUS_CERTS", value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// Of federated meshes, the one whose CA is meant; by default that of mesh.yaml
+    #[arg(long, env = "ISTHMUS_MESH", value_name = "NAME")]
+    mesh: Option<MeshName>,
 }
 
-/// The names of a mesh's clusters.
-pub(super) fn names(mesh: &Mesh) -> Vec<&str> {
-    mesh.clusters().map(|cluster| cluster.name.as_str()).collect()
+/// The CA of a mesh: its files, and the clusters below its root that have one of their own. A remote cluster has not: the
+/// istiod of its primary signs for it.
+#[derive(Debug)]
+pub(super) struct Ca<'m> {
+    pub(super) hierarchy: Hierarchy,
+    pub(super) clusters: Vec<&'m Cluster>,
+}
+
+impl Place {
+    /// The CA that is meant.
+    pub(super) fn of<'m>(&self, project: &Project, mesh: &'m Mesh) -> anyhow::Result<Ca<'m>> {
+        let directory = directory(project, self.certs.clone());
+        let meant = match &self.mesh {
+            Some(name) => mesh.meshes().find(|mesh| mesh.name == *name),
+            None => mesh.meshes().next(),
+        };
+        let meant = meant.with_context(|| {
+            let names: Vec<&str> = mesh.meshes().map(|mesh| mesh.name.as_str()).collect();
+            format!("there is no such mesh in mesh.yaml: it has {}", names.join(", "))
+        })?;
+        Ok(Ca::below(mesh, &meant.root, &directory))
+    }
+}
+
+impl<'m> Ca<'m> {
+    /// The CA below a root: that of the mesh itself lies on top, others in directories of their own.
+    fn below(mesh: &'m Mesh, root: &RootName, directory: &Path) -> Self {
+        let is_home = mesh.meshes().next().is_some_and(|home| home.root == *root);
+        let hierarchy = if is_home { Hierarchy::at(directory) } else { Hierarchy::of_root(directory, root) };
+        let below =
+            |cluster: &&Cluster| mesh.meshes().any(|mesh| mesh.name == cluster.mesh && mesh.root == *root);
+        Self { hierarchy, clusters: mesh.signers().filter(below).collect() }
+    }
+
+    /// Every CA of a mesh and of those that it is federated with.
+    pub(super) fn all(mesh: &'m Mesh, directory: &Path) -> Vec<Self> {
+        let roots: BTreeSet<&RootName> = mesh.meshes().map(|mesh| &mesh.root).collect();
+        roots.into_iter().map(|root| Self::below(mesh, root, directory)).collect()
+    }
+}
+
+impl Ca<'_> {
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.clusters.iter().map(|cluster| cluster.name.as_str()).collect()
+    }
+}
+
+/// Where the CAs of a mesh lie.
+pub(super) fn directory(project: &Project, named: Option<PathBuf>) -> PathBuf {
+    named.unwrap_or_else(|| project.file.parent().unwrap_or(Path::new(".")).join("certs"))
 }
 
 impl Certs {
@@ -80,10 +134,9 @@ impl Certs {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
         let now = super::now();
-        let directory = directory(&project, self.output_dir.clone());
-        let hierarchy = Hierarchy::at(&directory);
-        for cluster in mesh.clusters() {
-            let there = hierarchy.cluster(cluster.name.as_str()).join("ca-cert.pem").exists();
+        let ca = self.place.of(&project, mesh)?;
+        for cluster in &ca.clusters {
+            let there = ca.hierarchy.cluster(cluster.name.as_str()).join("ca-cert.pem").exists();
             ensure!(
                 there || cluster.issuers.contains(&IssuerName::of_intermediate(&cluster.name)),
                 "mesh.yaml says that {} has a CA of its own: take issuers away there, or add {:?} to them",
@@ -92,15 +145,25 @@ impl Certs {
             );
         }
         let root = RootFiles { certificate: self.root_cert.as_deref(), key: self.root_key.as_deref() };
-        let report = hierarchy.ensure_under(root, &names(mesh), self.key.options(), now)?;
-        let issuers = issuers(mesh, &hierarchy, now)?;
-        tell(mesh, &report, &issuers, out);
-        self.give_secrets(mesh, &hierarchy, out)?;
+        let report = ca.hierarchy.ensure_under(root, &ca.names(), self.key.options(), now)?;
+        let issuers = issuers(&ca, now)?;
+        tell(&ca, &report, &issuers, out);
+        self.give_secrets(mesh, &ca, out)?;
+        for other in mesh.clusters().filter(|cluster| ca.clusters.iter().all(|own| own.name != cluster.name))
+        {
+            out.say(&format!(
+                "{} is of mesh {}, which has a root of its own: --mesh {}",
+                other.name, other.mesh, other.mesh
+            ));
+        }
+        for key in ca.hierarchy.exposed_keys(&ca.names())? {
+            out.say(&format!("warning: others may read {}: chmod 600 it", key.display()));
+        }
         out.say("the root's key is not needed by any cluster: keep it off line");
         Ok(Exit::Yes)
     }
 
-    fn give_secrets(&self, mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<()> {
+    fn give_secrets(&self, mesh: &Mesh, ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<()> {
         if self.secrets.is_none() && !self.show_secrets {
             return Ok(());
         }
@@ -108,7 +171,8 @@ impl Certs {
             SecretForm::Files => Form::Files,
             SecretForm::Tls => Form::Tls,
         };
-        for name in names(mesh) {
+        let hierarchy = &ca.hierarchy;
+        for name in ca.names() {
             let bundle = hierarchy.bundle(name)?;
             bundle.check(&hierarchy.cluster(name), super::now())?;
             let secret = cert::secret(&bundle, mesh.root_namespace().as_str(), form)?;
@@ -128,8 +192,9 @@ impl Certs {
 }
 
 /// The issuer that each cluster's leaves name, as the filter reads it: one that `mesh.yaml` gives to that cluster.
-fn issuers(mesh: &Mesh, hierarchy: &Hierarchy, now: OffsetDateTime) -> anyhow::Result<Vec<String>> {
-    let of = |cluster: &Cluster| {
+fn issuers(ca: &Ca<'_>, now: OffsetDateTime) -> anyhow::Result<Vec<String>> {
+    let hierarchy = &ca.hierarchy;
+    let of = |cluster: &&Cluster| {
         let name = cluster.name.as_str();
         let side = Side::of(name, cluster.trust_domain.as_str(), &hierarchy.bundle(name)?, now)?;
         let issuer =
@@ -142,13 +207,13 @@ fn issuers(mesh: &Mesh, hierarchy: &Hierarchy, now: OffsetDateTime) -> anyhow::R
         );
         Ok(issuer)
     };
-    mesh.clusters().map(of).collect()
+    ca.clusters.iter().map(of).collect()
 }
 
-fn tell(mesh: &Mesh, report: &Report, issuers: &[String], out: &mut Out) {
+fn tell(ca: &Ca<'_>, report: &Report, issuers: &[String], out: &mut Out) {
     let word = |made: bool| if made { "made" } else { "kept" };
-    out.print(&format!("{} root of {}", word(report.root_made), mesh.name()));
-    for (cluster, issuer) in mesh.clusters().zip(issuers) {
+    out.print(&format!("{} root in {}", word(report.root_made), ca.hierarchy.root_certificate().display()));
+    for (cluster, issuer) in ca.clusters.iter().zip(issuers) {
         let made = report.made.iter().any(|name| name == cluster.name.as_str());
         out.print(&format!("{} intermediate of {}: {issuer}", word(made), cluster.name));
     }

@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::{Common, Exit, Out, Output, certs};
-use crate::cert::{CertError, Expiry, Hierarchy, Life, expiries};
+use super::certs::{self, Ca};
+use super::{Common, Exit, Out, Output};
+use crate::cert::{CertError, Expiry, Life, expiries};
 use crate::read::Project;
 use crate::render;
 
@@ -68,7 +69,10 @@ impl Check {
             return Ok(Vec::new());
         };
         let warning = Duration::days(self.expiry_warning.into());
-        let all = expiries(&Hierarchy::at(directory), &certs::names(mesh), super::now(), warning)?;
+        let mut all = Vec::new();
+        for ca in Ca::all(mesh, &directory) {
+            all.extend(expiries(&ca.hierarchy, &ca.names(), super::now(), warning)?);
+        }
         Ok(all.into_iter().filter(|expiry| expiry.life != Life::Holds).collect())
     }
 }

@@ -64,7 +64,7 @@ impl MeshRender {
                     }));
                 } else {
                     let told = format!("{written} files written, {unchanged} unchanged, {removed} removed");
-                    out.print(&format!("{told}: {}", directory.join("README.md").display()));
+                    out.print(&format!("{told}: {}", directory.display()));
                 }
             }
             None if common.output == Output::Json => out.json(&listed(&manifest)),

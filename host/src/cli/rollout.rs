@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::clusters::Clusters;
 use super::lab::Standing;
 use super::{Common, Exit, Out, Output};
+use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
 use crate::read::Project;
 use crate::rollout::{self, DryRun, How, Options, Outcome, Target};
@@ -19,24 +20,31 @@ use crate::stage;
 /// `isthmus rollout`
 #[derive(Debug, Args)]
 pub(super) struct Rollout {
-    /// Where proxies get the module from, such as oci://registry/isthmus:v1
-    #[arg(long, env = "ISTHMUS_URL")]
-    url: Option<ModuleUrl>,
+    #[command(flatten)]
+    destination: Destination,
     /// The module to put into the directories when there is no --url; by default wasm/isthmus.wasm
     #[arg(long, env = "ISTHMUS_MODULE", value_name = "FILE")]
     module: Option<PathBuf>,
-    /// Put each cluster's objects into DIR/CLUSTER, whatever mesh.yaml says of the cluster
-    #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR", conflicts_with = "lab")]
-    output_dir: Option<PathBuf>,
     /// Roll out into the lab that is up
-    #[arg(long, env = "ISTHMUS_LAB", value_name = "DIR", num_args = 0..=1, default_missing_value = ".isthmus/lab")]
+    #[arg(long, env = "ISTHMUS_LAB", value_name = "DIR", conflicts_with = "output_dir", num_args = 0..=1, default_missing_value = ".isthmus/lab")]
     lab: Option<PathBuf>,
+    /// Only say what would be written: `client` looks at what is there, `server` also has API servers check it
+    #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client")]
+    dry_run: Option<Where>,
+}
+
+/// What is brought to the clusters, and how they are reached.
+#[derive(Debug, Args)]
+pub(super) struct Destination {
+    /// Where proxies get the module from, such as oci://registry/isthmus:v1
+    #[arg(long, env = "ISTHMUS_URL")]
+    pub(super) url: Option<ModuleUrl>,
+    /// Put each cluster's objects into DIR/CLUSTER, whatever mesh.yaml says of the cluster
+    #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
+    output_dir: Option<PathBuf>,
     /// Also hold boundaries where the endpoint of a request is known, by an `EnvoyFilter`; needs a --url of file://
     #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
     upstream_check: bool,
-    /// Only say what would be written: `client` looks at what is there, `server` also has API servers check it
-    #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", default_value = "none", hide_default_value = true)]
-    dry_run: Where,
     /// Take the fields of our objects that others own from them
     #[arg(long, env = "ISTHMUS_FORCE_CONFLICTS")]
     force_conflicts: bool,
@@ -46,8 +54,6 @@ pub(super) struct Rollout {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Where {
-    /// Nowhere: everything is done
-    None,
     /// Here
     Client,
     /// In the API servers
@@ -67,14 +73,7 @@ impl Rollout {
             let url = stage::place_module(&module, lab)?;
             self.to_directories(&mesh, &plans, &standing.directories(lab), &url)?
         } else {
-            let places = self.places(&project);
-            if !places.without.is_empty() {
-                let names: Vec<&str> = places.without.iter().map(ClusterName::as_str).collect();
-                anyhow::bail!(
-                    "nothing says where {} is: say context: or directory: in mesh.yaml, or --output-dir",
-                    names.join(", ")
-                );
-            }
+            let places = self.destination.places(&project)?;
             let url = self.module_url(&places)?;
             if places.contexts.is_empty() {
                 self.to_directories(mesh, plans, &places.directories, &url)?
@@ -82,7 +81,7 @@ impl Rollout {
                 super::runtime()?.block_on(self.to_clusters(mesh, plans, places, &url))?
             }
         };
-        report(&outcomes, self.dry_run != Where::None, common.output, out);
+        report(&outcomes, self.dry_run.is_some(), common.output, out);
         Ok(exit(&outcomes))
     }
 
@@ -104,51 +103,23 @@ impl Rollout {
         places: Places,
         url: &ModuleUrl,
     ) -> anyhow::Result<Vec<Outcome>> {
-        let mut targets: BTreeMap<_, _> = places
-            .directories
-            .into_iter()
-            .map(|(cluster, directory)| (cluster, Ok(Target::Directory(directory))))
-            .collect();
-        let clusters = self.clusters.connect(places.contexts).await?;
-        targets.extend(clusters.into_iter().map(|(name, cluster)| (name, cluster.map(Target::Cluster))));
+        let targets = self.destination.targets(places).await?;
         let dry_run = match self.dry_run {
-            Where::None => DryRun::No,
-            Where::Client => DryRun::Client,
-            Where::Server => DryRun::Server,
+            None => DryRun::No,
+            Some(Where::Client) => DryRun::Client,
+            Some(Where::Server) => DryRun::Server,
         };
-        let how = How { dry_run, force: self.force_conflicts, parallel: self.clusters.parallel };
+        let how = self.destination.how(dry_run);
         Ok(rollout::roll_out(mesh, plans, targets, (self.options(url), how)).await?)
     }
 
     fn options<'o>(&self, url: &'o ModuleUrl) -> Options<'o> {
-        Options { url, upstream_check: self.upstream_check, dry_run: self.dry_run != Where::None }
-    }
-
-    /// Where each cluster's objects go.
-    fn places(&self, project: &Project) -> Places {
-        let base = project.file.parent().unwrap_or(Path::new("."));
-        let mut places = Places::default();
-        for cluster in project.mesh.iter().flat_map(Mesh::clusters) {
-            let name = cluster.name.clone();
-            match (&self.output_dir, &cluster.target) {
-                (Some(directory), _) => {
-                    places.directories.insert(name, directory.join(cluster.name.as_str()));
-                }
-                (None, Some(mesh::Target::Directory(directory))) => {
-                    places.directories.insert(name, base.join(directory));
-                }
-                (None, Some(mesh::Target::Context(context))) => {
-                    places.contexts.insert(name, context.clone());
-                }
-                (None, None) => places.without.push(name),
-            }
-        }
-        places
+        self.destination.options(url, self.dry_run.is_some())
     }
 
     /// The URL that was said; without one, a copy of the module beside the first cluster's objects.
     fn module_url(&self, places: &Places) -> anyhow::Result<ModuleUrl> {
-        if let Some(url) = &self.url {
+        if let Some(url) = &self.destination.url {
             return Ok(url.clone());
         }
         if !places.contexts.is_empty() {
@@ -167,13 +138,65 @@ impl Rollout {
     }
 }
 
+impl Destination {
+    pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
+        Options { url, upstream_check: self.upstream_check, dry_run }
+    }
+
+    pub(super) fn how(&self, dry_run: DryRun) -> How {
+        How { dry_run, force: self.force_conflicts, parallel: self.clusters.parallel }
+    }
+
+    /// Where each cluster's objects go.
+    pub(super) fn places(&self, project: &Project) -> anyhow::Result<Places> {
+        let base = project.file.parent().unwrap_or(Path::new("."));
+        let mut places = Places::default();
+        let mut without = Vec::new();
+        for cluster in project.mesh.iter().flat_map(Mesh::clusters) {
+            let name = cluster.name.clone();
+            match (&self.output_dir, &cluster.target) {
+                (Some(directory), _) => {
+                    places.directories.insert(name, directory.join(cluster.name.as_str()));
+                }
+                (None, Some(mesh::Target::Directory(directory))) => {
+                    places.directories.insert(name, base.join(directory));
+                }
+                (None, Some(mesh::Target::Context(context))) => {
+                    places.contexts.insert(name, context.clone());
+                }
+                (None, None) => without.push(cluster.name.as_str()),
+            }
+        }
+        if !without.is_empty() {
+            anyhow::bail!(
+                "nothing says where {} is: say context: or directory: in mesh.yaml, or --output-dir",
+                without.join(", ")
+            );
+        }
+        Ok(places)
+    }
+
+    /// What is brought the objects: directories, and clusters as far as they can be had.
+    pub(super) async fn targets(
+        &self,
+        places: Places,
+    ) -> anyhow::Result<BTreeMap<ClusterName, Result<Target, ClusterError>>> {
+        let directories = places.directories.into_iter();
+        let mut targets: BTreeMap<_, _> =
+            directories.map(|(cluster, directory)| (cluster, Ok(Target::Directory(directory)))).collect();
+        if !places.contexts.is_empty() {
+            let clusters = self.clusters.connect(places.contexts).await?;
+            targets.extend(clusters.into_iter().map(|(name, cluster)| (name, cluster.map(Target::Cluster))));
+        }
+        Ok(targets)
+    }
+}
+
 /// Where the objects of the clusters go.
-#[derive(Default)]
-struct Places {
+#[derive(Debug, Default)]
+pub(super) struct Places {
     directories: BTreeMap<ClusterName, PathBuf>,
     contexts: BTreeMap<ClusterName, String>,
-    /// Those of which nothing says it.
-    without: Vec<ClusterName>,
 }
 
 fn exit(outcomes: &[Outcome]) -> Exit {

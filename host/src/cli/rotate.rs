@@ -1,12 +1,11 @@
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
-use policy::Mesh;
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::certs::{self, Key};
+use super::certs::{Ca, Key, Place};
 use super::{Common, Exit, Out, Output};
 use crate::cert::{Ask, Hierarchy, LEAF_LIFETIME, Level, RootFiles, Rotation, Signing, step};
 
@@ -25,7 +24,7 @@ pub(super) struct Intermediate {
     /// The cluster
     cluster: String,
     #[command(flatten)]
-    ca: Ca,
+    signer: Signer,
     /// Remove the intermediate before, which a rotation keeps beside the new one
     #[arg(long)]
     drop: bool,
@@ -35,7 +34,7 @@ pub(super) struct Intermediate {
 #[derive(Debug, Args)]
 pub(super) struct Root {
     #[command(flatten)]
-    ca: Ca,
+    signer: Signer,
     /// The new root, where it is made elsewhere; by default one is made
     #[arg(long, env = "ISTHMUS_ROOT_CERT", value_name = "FILE")]
     root_cert: Option<PathBuf>,
@@ -48,7 +47,7 @@ pub(super) struct Root {
     /// For how long a workload's certificate holds: before the old root goes, all under it must have ended
     #[arg(long, env = "ISTHMUS_LEAF_LIFETIME", value_name = "TIME", value_parser = lifetime, default_value = "24h")]
     leaf_lifetime: Duration,
-    /// Only say how far it is
+    /// Only say how far it is, and what the next step would do
     #[arg(long)]
     status: bool,
     /// Remove the root before with its key, which a rotation keeps at its end
@@ -57,10 +56,9 @@ pub(super) struct Root {
 }
 
 #[derive(Debug, Args)]
-struct Ca {
-    /// Where the CA lies; by default certs/ beside mesh.yaml
-    #[arg(long, env = "ISTHMUS_CERTS", value_name = "DIR")]
-    certs: Option<PathBuf>,
+struct Signer {
+    #[command(flatten)]
+    place: Place,
     /// The key of the root that signs, where it does not lie with the CA
     #[arg(long, env = "ISTHMUS_ROOT_KEY", value_name = "FILE")]
     root_key: Option<PathBuf>,
@@ -74,25 +72,24 @@ impl Rotate {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
         match self {
-            Self::Intermediate(mut verb) => {
-                let directory = certs::directory(&project, verb.ca.certs.take());
-                verb.run(mesh, &Hierarchy::at(directory), out)
+            Self::Intermediate(verb) => {
+                let ca = verb.signer.place.of(&project, mesh)?;
+                verb.run(&ca, out)
             }
-            Self::Root(mut verb) => {
-                let directory = certs::directory(&project, verb.ca.certs.take());
-                verb.run(mesh, &Hierarchy::at(directory), (common.output, out))
+            Self::Root(verb) => {
+                let ca = verb.signer.place.of(&project, mesh)?;
+                verb.run(&ca, (common.output, out))
             }
         }
     }
 }
 
 impl Intermediate {
-    fn run(self, mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Exit> {
-        let cluster = &self.cluster;
-        let names = certs::names(mesh);
+    fn run(self, ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<Exit> {
+        let (cluster, hierarchy, names) = (&self.cluster, &ca.hierarchy, ca.names());
         ensure!(
             names.contains(&cluster.as_str()),
-            "cluster {cluster} is not in mesh.yaml: it has {}",
+            "cluster {cluster} is not below this root: it has {}",
             names.join(", ")
         );
         if self.drop {
@@ -104,7 +101,7 @@ impl Intermediate {
             });
             return Ok(Exit::Yes);
         }
-        let (root_key, options) = (self.ca.root_key.as_deref(), self.ca.key.options());
+        let (root_key, options) = (self.signer.root_key.as_deref(), self.signer.key.options());
         hierarchy.rotate_intermediate(cluster, root_key, options, super::now())?;
         out.print(&format!(
             "made a new intermediate of {cluster} in {}",
@@ -120,13 +117,11 @@ impl Intermediate {
 }
 
 impl Root {
-    fn run(
-        self,
-        mesh: &Mesh,
-        hierarchy: &Hierarchy,
-        (output, out): (Output, &mut Out),
-    ) -> anyhow::Result<Exit> {
-        let names = certs::names(mesh);
+    fn run(self, ca: &Ca<'_>, (output, out): (Output, &mut Out)) -> anyhow::Result<Exit> {
+        let (hierarchy, names) = (&ca.hierarchy, ca.names());
+        if let Some(other) = self.clusters.iter().find(|name| !names.contains(&name.as_str())) {
+            bail!("cluster {other} is not below this root: it has {}", names.join(", "));
+        }
         if self.drop {
             let gone = hierarchy.drop_root(&names)?;
             out.print(if gone {
@@ -140,7 +135,7 @@ impl Root {
         if self.status {
             match output {
                 Output::Json => out.json(&as_json(under_way.as_ref())),
-                Output::Text | Output::Junit | Output::Short => tell(under_way.as_ref(), out),
+                Output::Text | Output::Junit | Output::Short => self.tell(under_way.as_ref(), out),
             }
             return Ok(Exit::Yes);
         }
@@ -158,9 +153,35 @@ impl Root {
         self.go_on(hierarchy, &mut rotation, out)
     }
 
+    /// How far it is, and what the next step would do.
+    fn tell(&self, rotation: Option<&Rotation>, out: &mut Out) {
+        let Some(rotation) = rotation else {
+            out.print("no rotation of the root is under way");
+            return;
+        };
+        for (what, root) in [("old", rotation.old()), ("new", rotation.new_root())] {
+            out.print(&format!("{what} root: {}, until {}", root.name(), root.not_after().date()));
+        }
+        for (cluster, level) in &rotation.standing().clusters {
+            out.print(&format!("{cluster} {}", level.says()));
+        }
+        match step(rotation.standing(), self.ask()) {
+            Ok(moves) => moves.iter().for_each(|(cluster, to)| {
+                out.print(&format!("next: {cluster} {}", to.says()));
+            }),
+            Err(refusal) => out.print(&format!("next: not now: {refusal}")),
+        }
+    }
+
+    fn ask(&self) -> Ask<'_> {
+        let (clusters, applied, leaf_lifetime) = (&self.clusters, self.applied, self.leaf_lifetime);
+        Ask { clusters, applied, leaf_lifetime, now: super::now() }
+    }
+
     fn begin(&self, names: &[&str], hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Rotation> {
-        let given = RootFiles { certificate: self.root_cert.as_deref(), key: self.ca.root_key.as_deref() };
-        hierarchy.begin_rotation(names, given, self.ca.key.options(), super::now())?;
+        let given =
+            RootFiles { certificate: self.root_cert.as_deref(), key: self.signer.root_key.as_deref() };
+        hierarchy.begin_rotation(names, given, self.signer.key.options(), super::now())?;
         let rotation = hierarchy.rotation(names)?;
         let rotation = rotation.ok_or_else(|| anyhow::anyhow!("the new root is not where it was put"))?;
         out.print(&format!("new root: {}", rotation.new_root().name()));
@@ -170,12 +191,7 @@ impl Root {
     fn go_on(self, hierarchy: &Hierarchy, rotation: &mut Rotation, out: &mut Out) -> anyhow::Result<Exit> {
         let through =
             |rotation: &Rotation| rotation.standing().clusters.values().all(|at| *at == Level::After);
-        let ask = Ask {
-            clusters: &self.clusters,
-            applied: self.applied,
-            leaf_lifetime: self.leaf_lifetime,
-            now: super::now(),
-        };
+        let ask = self.ask();
         if !through(rotation) {
             let moves = match step(rotation.standing(), ask) {
                 Ok(moves) => moves,
@@ -184,8 +200,8 @@ impl Root {
                     return Ok(Exit::No);
                 }
             };
-            let options = self.ca.key.options();
-            let signing = Signing { root_key: self.ca.root_key.as_deref(), options, now: ask.now };
+            let options = self.signer.key.options();
+            let signing = Signing { root_key: self.signer.root_key.as_deref(), options, now: ask.now };
             for (cluster, to) in moves {
                 hierarchy.advance(rotation, (&cluster, to), signing)?;
                 out.print(&format!("{cluster} {}", to.says()));
@@ -218,20 +234,6 @@ fn next(rotation: &Rotation) -> &'static str {
              mesh rotate root --drop"
         }
     }
-}
-
-fn tell(rotation: Option<&Rotation>, out: &mut Out) {
-    let Some(rotation) = rotation else {
-        out.print("no rotation of the root is under way");
-        return;
-    };
-    for (what, root) in [("old", rotation.old()), ("new", rotation.new_root())] {
-        out.print(&format!("{what} root: {}, until {}", root.name(), root.not_after().date()));
-    }
-    for (cluster, level) in &rotation.standing().clusters {
-        out.print(&format!("{cluster} {}", level.says()));
-    }
-    out.say(next(rotation));
 }
 
 fn as_json(rotation: Option<&Rotation>) -> Value {

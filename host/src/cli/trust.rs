@@ -1,32 +1,24 @@
-use std::path::PathBuf;
-
 use anyhow::ensure;
 use clap::Args;
-use policy::Mesh;
 use serde_json::{Value, json};
 
-use super::{Common, Exit, Out, Output, certs};
-use crate::cert::{Cell, Hierarchy, Side, matrix};
+use super::certs::{Ca, Place};
+use super::{Common, Exit, Out, Output};
+use crate::cert::{Cell, Side, matrix};
 
 /// `isthmus mesh trust`
 #[derive(Debug, Args)]
 pub(super) struct Trust {
-    /// Where the CA lies; by default certs/ beside mesh.yaml
-    #[arg(long, env = "ISTHMUS_CERTS", value_name = "DIR")]
-    certs: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 impl Trust {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
-        let directory = certs::directory(&project, self.certs);
-        let sides = sides(mesh, &Hierarchy::at(&directory), out)?;
-        ensure!(
-            !sides.is_empty(),
-            "no cluster's CA lies in {}: `isthmus mesh certs` makes it",
-            directory.display()
-        );
+        let sides = sides(&self.place.of(&project, mesh)?, out)?;
+        ensure!(!sides.is_empty(), "no cluster's CA is there: `isthmus mesh certs` makes it");
         let cells = matrix(&sides, super::now());
         match common.output {
             Output::Json => out.json(&as_json(&cells)),
@@ -36,9 +28,10 @@ impl Trust {
     }
 }
 
-fn sides(mesh: &Mesh, hierarchy: &Hierarchy, out: &mut Out) -> anyhow::Result<Vec<Side>> {
+fn sides(ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<Vec<Side>> {
     let mut sides = Vec::new();
-    for cluster in mesh.clusters() {
+    let hierarchy = &ca.hierarchy;
+    for cluster in &ca.clusters {
         let name = cluster.name.as_str();
         if hierarchy.cluster(name).join("ca-cert.pem").exists() {
             let bundle = hierarchy.bundle(name)?;

@@ -149,12 +149,14 @@ pub(super) fn way_to_istiod(visit: &Visit<'_>) -> Found {
     let ControlPlane::RemoteOf(primary) = &visit.cluster.control_plane else {
         return Err(Skip::idle("its istiod is its own"));
     };
-    let gateway = visit.mesh().cluster(primary).and_then(|cluster| cluster.gateway.as_ref());
-    let gateway = gateway.ok_or_else(|| Skip::idle(format!("mesh.yaml gives {primary} no gateway")))?;
-    let hint = format!(
-        "install it anew with remotePilotAddress {}, as `isthmus mesh render` writes it",
-        gateway.address
-    );
+    let leader = visit.mesh().cluster(primary);
+    let gateway = || Some(&leader?.gateway.as_ref()?.address);
+    let own = leader.and_then(|leader| leader.whereabouts.istiod.as_ref());
+    let place = if own.is_some() { "istiod" } else { "gateway" };
+    let address =
+        own.or_else(gateway).ok_or_else(|| Skip::idle(format!("mesh.yaml gives {primary} no gateway")))?;
+    let hint =
+        format!("install it anew with remotePilotAddress {address}, as `isthmus mesh render` writes it");
     let Some(service) = root_objects(visit, Kind::Service)?.find(|service| service.name() == "istiod") else {
         let message =
             format!("no Service {}/istiod: its sidecars do not find the istiod of {primary}", visit.root());
@@ -171,13 +173,12 @@ pub(super) fn way_to_istiod(visit: &Visit<'_>) -> Found {
     let failure = || {
         let shown = if found.is_empty() { "nowhere".to_owned() } else { format!("to {}", found.join(", ")) };
         let message = format!(
-            "Service {} leads {shown}, and the gateway of {primary} is at {}: sidecars get no configuration",
+            "Service {} leads {shown}, and the {place} of {primary} is at {address}: sidecars get no configuration",
             service.shown(),
-            gateway.address
         );
         Failure::error(message, hint.clone())
     };
-    Ok((!found.contains(&gateway.address.as_str())).then(failure).into_iter().collect())
+    Ok((!found.contains(&address.as_str())).then(failure).into_iter().collect())
 }
 
 pub(super) fn definitions(visit: &Visit<'_>) -> Found {

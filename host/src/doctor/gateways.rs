@@ -1,11 +1,14 @@
 //! East-west gateways: that they are there, have their address, and let the right things through.
 
+use policy::mesh::{ControlPlane, Listing};
+use policy::name::Service;
 use serde_json::Value;
 
 use super::networks::{NETWORK, are_several};
 use super::plugins::selects;
 use super::services::ready_endpoints;
 use super::{Failure, Found, Kind, Object, Skip, Visit};
+use crate::manifest::shows;
 
 /// The Service of the cluster's gateway: what istiod takes for the way into its network.
 fn gateway<'v>(visit: &Visit<'v>) -> Result<Option<&'v Object>, Skip> {
@@ -16,12 +19,20 @@ fn gateway<'v>(visit: &Visit<'v>) -> Result<Option<&'v Object>, Skip> {
         return Err(Skip::idle("mesh.yaml gives it no gateway"));
     };
     let listens = |service: &&Object| {
-        let mut ports = service.list("/spec/ports").iter();
-        ports.any(|port| port.get("port").and_then(Value::as_u64) == Some(u64::from(said.port)))
-            || service.label("networking.istio.io/gatewayPort").is_some()
+        !numbers(service, said.port).is_empty() || service.label("networking.istio.io/gatewayPort").is_some()
     };
     let mut services = visit.of(Kind::Service)?.iter().filter(|service| service.label(NETWORK).is_some());
     Ok(services.find(listens))
+}
+
+/// By which numbers a `Gateway` can say the port that other clusters reach at a Service: the Service's own, and that of
+/// the pods behind it. Others reach a port of the Service, or of the nodes.
+fn numbers(service: &Object, reached: u16) -> Vec<u64> {
+    let number = |port: &Value, key: &str| port.get(key).and_then(Value::as_u64);
+    let is_it =
+        |port: &&Value| ["port", "nodePort"].iter().any(|key| number(port, key) == Some(u64::from(reached)));
+    let ports = service.list("/spec/ports").iter().filter(is_it);
+    ports.flat_map(|port| ["port", "targetPort"].map(|key| number(port, key))).flatten().collect()
 }
 
 /// The same where there has to be one: what is missing is told once.
@@ -102,15 +113,28 @@ pub(super) fn ready(visit: &Visit<'_>) -> Found {
     Ok((ready == 0).then(failure).into_iter().collect())
 }
 
+/// What the gateway is told: a control plane reads the `Gateway` objects of its own cluster, for its remotes too.
+fn told<'v>(visit: &Visit<'v>) -> Result<&'v [Object], Skip> {
+    match &visit.cluster.control_plane {
+        ControlPlane::Primary => visit.of(Kind::Gateway),
+        ControlPlane::RemoteOf(primary) => {
+            let unseen = || Skip::unseen(format!("nothing was seen of {primary}, which tells it"));
+            visit.other(primary).ok_or_else(unseen)?.of(Kind::Gateway)
+        }
+    }
+}
+
 /// The hosts that the gateway passes through.
 fn hosts<'v>(visit: &Visit<'v>) -> Result<Vec<&'v str>, Skip> {
     let service = there(visit)?;
     let port = visit.cluster.gateway.as_ref().map_or(policy::mesh::GATEWAY_PORT, |gateway| gateway.port);
+    let numbers = numbers(service, port);
     let passes = |server: &&Value| {
+        let number = server.pointer("/port/number").and_then(Value::as_u64);
         server.pointer("/tls/mode").and_then(Value::as_str) == Some("AUTO_PASSTHROUGH")
-            && server.pointer("/port/number").and_then(Value::as_u64) == Some(u64::from(port))
+            && number.is_some_and(|number| numbers.contains(&number))
     };
-    let gateways = visit.of(Kind::Gateway)?.iter();
+    let gateways = told(visit)?.iter();
     let own = gateways.filter(|gateway| selects(gateway.at("/spec/selector"), service.at("/spec/selector")));
     let servers = own.flat_map(|gateway| gateway.list("/spec/servers")).filter(passes);
     let hosts = servers.filter_map(|server| server.get("hosts")?.as_array()).flatten();
@@ -133,7 +157,13 @@ pub(super) fn exposure(visit: &Visit<'_>) -> Found {
         return Err(Skip::idle("nothing is passed through at all"));
     }
     let here = &visit.cluster.name;
+    let plans = visit.all.plans.get(here);
+    // What policies hide from everyone is not meant to have a host.
+    let is_shown = |service: &Service, listing: &Listing| {
+        plans.is_none_or(|plans| visit.others().any(|other| shows(plans, service, listing, other)))
+    };
     let listed = visit.mesh().services().filter(|(_, listing)| listing.clusters.contains(here));
+    let listed = listed.filter(|(service, listing)| is_shown(service, listing));
     let missing = listed.filter(|(service, _)| !hosts.iter().any(|host| takes(host, &service.host())));
     let failure = |host: String| {
         Failure::warning(

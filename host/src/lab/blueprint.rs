@@ -35,6 +35,8 @@ pub struct LabCluster {
     pub region: Option<String>,
     /// The trust domain of its workloads.
     pub trust_domain: String,
+    /// The cluster whose CA signs for them.
+    pub signer: String,
 }
 
 /// A service of a lab; in its n-th cluster it answers as version `v<n>`.
@@ -192,6 +194,7 @@ pub(super) mod tests {
             network: format!("network{n}"),
             region: Some(format!("region{n}")),
             trust_domain: "cluster.local".to_owned(),
+            signer: format!("cluster{n}"),
         };
         Blueprint {
             mesh: "mesh1".to_owned(),

@@ -61,7 +61,7 @@ pub enum FolderError {
     },
 }
 
-/// The text of every file, by its path in the folder.
+/// The text of every file, by its path in the folder; the page only where all clusters are rendered.
 pub fn files(mesh: &Mesh, manifest: &Manifest) -> Result<BTreeMap<String, String>, FolderError> {
     let mut files = BTreeMap::new();
     for (cluster, items) in manifest {
@@ -85,7 +85,10 @@ pub fn files(mesh: &Mesh, manifest: &Manifest) -> Result<BTreeMap<String, String
         let text = yaml(&kustomization, KUSTOMIZATION)?;
         files.insert(format!("{cluster}/{KUSTOMIZATION}"), HEADER.to_owned() + &text);
     }
-    files.insert(PAGE.to_owned(), page::page(mesh, manifest));
+    // Of some clusters alone it would say half of the way.
+    if mesh.clusters().all(|cluster| manifest.contains_key(&cluster.name)) {
+        files.insert(PAGE.to_owned(), page::page(mesh, manifest));
+    }
     Ok(files)
 }
 

@@ -156,21 +156,25 @@ fn values(cluster: &Cluster, gateway: &Gateway) -> Value {
 
 /// A gateway that istiod deploys. What its labels are its Service and its pods have from `infrastructure`.
 fn gateway_api(ground: &Ground<'_>, cluster: &Cluster, gateway: &Gateway) -> Vec<Item> {
-    let passthrough = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TLS", "tls": {"mode": "Passthrough"}});
-    let mut listeners = vec![json!({
-        "name": "cross-network",
-        "hostname": NOBODY,
-        "port": gateway.port,
-        "protocol": "TLS",
-        "tls": {
-            "mode": "Passthrough",
-            "options": {"gateway.istio.io/listener-protocol": "auto-passthrough"},
-        },
-    })];
+    let listener = |name: &str, port: u16| {
+        json!({
+            "name": name,
+            "port": port,
+            "protocol": "TLS",
+            "tls": {"mode": "Passthrough"},
+        })
+    };
+    let mut cross_network = listener("cross-network", gateway.port);
+    if let Some(fields) = cross_network.as_object_mut() {
+        let options = json!({"gateway.istio.io/listener-protocol": "auto-passthrough"});
+        fields.insert("hostname".to_owned(), json!(NOBODY));
+        fields.insert("tls".to_owned(), json!({"mode": "Passthrough", "options": options}));
+    }
+    let mut listeners = vec![cross_network];
     let mut routes = Vec::new();
     if exposes_istiod(ground, cluster) {
         for (name, port, backend) in [("istiod-grpc", 15012, 15012), ("istiod-webhook", 15017, 443)] {
-            listeners.push(passthrough(name, port));
+            listeners.push(listener(name, port));
             routes.push(route(ground, name, backend));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::Mesh;
-use policy::compile::Plans;
+use policy::compile::{ClusterPlans, Plans};
 use policy::evaluate;
 use policy::mesh::{Cluster, ControlPlane, Dns, Federated, Gateway, GlobalNames, Listing};
 use policy::name::{ClusterName, Service, TrustDomain};
@@ -112,12 +112,7 @@ impl<'m> Ground<'m> {
 
     /// Whether the gateways that lead to a cluster show a service of it to another.
     pub(super) fn shows(&self, behind: &Cluster, service: &Service, listing: &Listing, to: &Cluster) -> bool {
-        let Some(plans) = self.plans.get(&behind.name) else { return true };
-        let source = to.pod_cidr.map(|pods| pods.address(1));
-        listing.ports().any(|port| {
-            let judged = evaluate::gateway(&plans.gateway, service, Some(port.number), source);
-            judged.verdict.is_allow()
-        })
+        self.plans.get(&behind.name).is_none_or(|plans| shows(plans, service, listing, to))
     }
 
     fn find_imports(&self, primary: &'m Cluster) -> Result<Vec<Import<'m>>, ManifestError> {
@@ -171,4 +166,12 @@ impl Import<'_> {
 /// Whether a cluster runs a control plane.
 pub(super) fn is_primary(cluster: &Cluster) -> bool {
     cluster.control_plane == ControlPlane::Primary
+}
+
+/// Whether the gateways that have these plans show a service to the proxies of a cluster, at any of its ports.
+pub(crate) fn shows(plans: &ClusterPlans, service: &Service, listing: &Listing, to: &Cluster) -> bool {
+    let source = to.pod_cidr.map(|pods| pods.address(1));
+    listing
+        .ports()
+        .any(|port| evaluate::gateway(&plans.gateway, service, Some(port.number), source).verdict.is_allow())
 }

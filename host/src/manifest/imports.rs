@@ -21,7 +21,7 @@ const API: &str = "networking.istio.io/v1";
 pub(super) fn entries(ground: &Ground<'_>, primary: &Cluster) -> Vec<Item> {
     let mut items = Vec::new();
     for import in ground.imports(primary) {
-        items.push(Item::object(Phase::Names, "imports", entry(ground, import)));
+        items.push(Item::object(Phase::Names, "imports", entry(ground, primary, import)));
         if ground.mesh.global_names().is_some() {
             items.push(Item::object(Phase::Names, "imports", rule(ground, import)));
         }
@@ -45,7 +45,7 @@ pub(super) fn port_name(port: ServicePort) -> String {
     format!("{}-{}", port.protocol.map_or("port", Protocol::as_str), port.number)
 }
 
-fn entry(ground: &Ground<'_>, import: &Import<'_>) -> Value {
+fn entry(ground: &Ground<'_>, primary: &Cluster, import: &Import<'_>) -> Value {
     let mut hosts = Vec::new();
     if ground.mesh.global_names().is_some() {
         hosts.push(global_host(import.service));
@@ -64,7 +64,7 @@ fn entry(ground: &Ground<'_>, import: &Import<'_>) -> Value {
         ("DNS", vec![egress::endpoint(import)])
     } else {
         let addresses = import.ways.iter().map(|(_, gateway)| gateway.address.as_str());
-        (resolution(addresses), endpoints(import))
+        (resolution(addresses), endpoints(ground, primary, import))
     };
     if let Some(fields) = spec.as_object_mut() {
         let address = ground.book.get(import.service).map(|address| json!([address.to_string()]));
@@ -83,14 +83,23 @@ fn port(port: ServicePort) -> Value {
     fields
 }
 
+/// The network of gateways that sidecars reach directly, and that the control plane's own gateways do not pass on to: they
+/// see their own network alone, and would else lead from one mesh through this one to the next.
+const ELSEWHERE: &str = "isthmus-elsewhere";
+
 /// Every port of a service at the one port of each gateway.
-fn endpoints(import: &Import<'_>) -> Vec<Value> {
+fn endpoints(ground: &Ground<'_>, primary: &Cluster, import: &Import<'_>) -> Vec<Value> {
+    let network = |cluster: &Cluster| {
+        let is_near = ground.plane(primary).all(|member| member.network == cluster.network);
+        if is_near { cluster.network.to_string() } else { ELSEWHERE.to_owned() }
+    };
     let endpoint = |(cluster, gateway): &(&Cluster, &policy::mesh::Gateway)| {
         let mut labels = import.labels(cluster);
         // Without it mTLS counts as impossible there.
         labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
         let mut fields = json!({
             "address": gateway.address,
+            "network": network(cluster),
             "ports": ports_at(import, gateway.port),
             "labels": labels,
         });

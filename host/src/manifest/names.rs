@@ -24,10 +24,17 @@ pub(super) fn stubs(ground: &Ground<'_>, cluster: &Cluster) -> Vec<Item> {
     let missing: Vec<(&Service, &Listing)> =
         ground.mesh.services().filter(|(_, listing)| elsewhere(listing)).collect();
     let namespaces: BTreeSet<&Namespace> = missing.iter().map(|(service, _)| &service.namespace).collect();
-    let namespace = |namespace: &Namespace| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace.as_str()}});
     let objects = namespaces.into_iter().map(namespace);
     let objects = objects.chain(missing.iter().map(|(service, listing)| stub(service, listing)));
     objects.map(|object| Item::object(Phase::Names, "services", object)).collect()
+}
+
+/// Others put their things into it, so it is not labelled as ours to be taken away again. But something of it is ours:
+/// server-side apply has no first time for an object of which nothing is.
+fn namespace(namespace: &Namespace) -> Value {
+    let annotations = json!({"isthmus.dev/names": "services of other clusters"});
+    let metadata = json!({"name": namespace.as_str(), "annotations": annotations});
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 }
 
 /// It selects nothing: its endpoints are those of the other clusters, which istiod adds.

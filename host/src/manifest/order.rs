@@ -25,7 +25,7 @@ pub fn steps(mesh: &Mesh) -> Vec<Step> {
     let all: Vec<&Cluster> = mesh.clusters().collect();
     let steps = [
         (Phase::Namespace, &all),
-        (Phase::Trust, &all),
+        (Phase::Trust, &primaries),
         (Phase::ControlPlane, &primaries),
         (Phase::Gateway, &primaries),
         (Phase::Exposure, &primaries),

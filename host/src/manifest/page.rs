@@ -9,6 +9,9 @@ use policy::mesh::{Cluster, Installer, Target};
 use super::istio::charts;
 use super::{Content, Item, Manifest, Phase, order, steps};
 
+/// How an object reaches a cluster.
+const APPLY: &str = "kubectl apply --server-side --field-manager=isthmus";
+
 pub(super) fn page(mesh: &Mesh, manifest: &Manifest) -> String {
     let mut page = format!(
         "# Mesh {}: {}\n\nRendered by `isthmus mesh render`. A directory is a cluster; what is in it comes in this order.\n{}",
@@ -59,7 +62,8 @@ fn said(phase: Phase) -> (&'static str, &'static str) {
         Phase::Namespace => ("Namespaces", "Istio's namespace says which network the cluster is on."),
         Phase::Trust => (
             "Trust",
-            "Before Istio starts, or it makes a CA of its own that no other cluster trusts. `isthmus mesh certs` makes the CAs.",
+            "Before Istio starts, or it makes a CA of its own that no other cluster trusts. `isthmus mesh certs --secrets` makes these files, in certs/ \
+             beside `mesh.yaml`. A remote has no CA: its workloads have their certificates from its primary.",
         ),
         Phase::ControlPlane => ("Istio", "Workloads that were there before are restarted afterwards."),
         Phase::Gateway => (
@@ -77,11 +81,8 @@ fn said(phase: Phase) -> (&'static str, &'static str) {
 /// The commands of a phase in a cluster.
 fn of(mesh: &Mesh, cluster: &Cluster, items: &[Item], phase: Phase) -> Vec<String> {
     if phase == Phase::Trust {
-        let secret = "kubectl create secret generic cacerts -n istio-system";
-        let file = |name: &str| format!(" --from-file=certs/{}/{name}", cluster.name);
-        let files: String =
-            ["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"].map(file).concat();
-        return vec![format!("$ {secret} --context={}{files}", context(cluster))];
+        let file = format!("certs/cacerts.secrets/{}.yaml", cluster.name);
+        return vec![format!("$ {APPLY} --context={} -f {file}", context(cluster))];
     }
     if phase == Phase::Secrets {
         return secrets(mesh, cluster);
@@ -95,7 +96,7 @@ fn command(mesh: &Mesh, cluster: &Cluster, item: &Item) -> String {
     let (context, file) = (context(cluster), format!("{}/{}", cluster.name, item.file_name()));
     match &item.content {
         Content::Object(_) => {
-            format!("$ kubectl apply --server-side --field-manager=isthmus --context={context} -f {file}")
+            format!("$ {APPLY} --context={context} -f {file}")
         }
         Content::IstioOperator(_) => format!("$ istioctl install -y --context={context} -f {file}"),
         Content::Helm(release) => {

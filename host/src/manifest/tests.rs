@@ -151,3 +151,22 @@ fn a_mesh_without_the_certificate_of_another_root_is_refused_with_what_to_do() {
     let error = render(&mesh, &plans, &Options::default()).unwrap_err().to_string();
     assert!(error.contains("partner-2026.pem"), "{error}");
 }
+
+#[test]
+fn the_order_in_which_a_mesh_is_written_never_shows() {
+    let turned = "
+  services:
+    cart.shop: {clusters: [west], port: 80}
+    web.shop: {clusters: [north], port: 80}
+  clusters:
+  - {name: north, network: ice, gateway: {address: 192.0.2.3}}
+  - {name: west, controlPlane: {remoteOf: east}, network: wan, gateway: {address: 192.0.2.2}}
+  - {name: east, network: lan, gateway: {address: 192.0.2.1}}
+  global: {}
+";
+    let files = |spec: &str| {
+        let mesh = mesh(spec);
+        folder::files(&mesh, &rendered(&mesh)).unwrap()
+    };
+    assert_eq!(files(REPLICATED), files(turned));
+}

@@ -138,17 +138,18 @@ fn stem(kind: Kind) -> String {
     format!("isthmus-{}", kind.as_str())
 }
 
-/// The file that an object of a cluster would be in, if it is one that a rollout makes.
+/// The file that an object of a cluster would be in, if it is one that a rollout makes. What the mesh itself needs is ours
+/// as well, and named for a service and its namespace, with a dot.
 pub(super) fn file_of(object: &Value, root: &str) -> Option<String> {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str);
     let (name, namespace) = (text("/metadata/name")?, text("/metadata/namespace")?);
+    let native = |kind: Kind| {
+        let service = name.strip_prefix("isthmus-").filter(|service| !service.contains('.'))?;
+        Some(native_file(kind, namespace, service))
+    };
     match text("/kind")? {
-        "DestinationRule" => {
-            Some(native_file(Kind::DestinationRule, namespace, name.strip_prefix("isthmus-")?))
-        }
-        "VirtualService" => {
-            Some(native_file(Kind::VirtualService, namespace, name.strip_prefix("isthmus-")?))
-        }
+        "DestinationRule" => native(Kind::DestinationRule),
+        "VirtualService" => native(Kind::VirtualService),
         "WasmPlugin" | "EnvoyFilter" => Some(plugin_file(name, Some(namespace).filter(|own| *own != root))),
         _ => None,
     }

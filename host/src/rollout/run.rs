@@ -86,15 +86,10 @@ pub enum Trouble {
 pub async fn roll_out(
     mesh: &Mesh,
     plans: &Plans,
-    mut targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
+    targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
     (options, how): (Options<'_>, How),
 ) -> Result<Vec<Outcome>, RolloutError> {
-    let root = mesh.root_namespace().as_str();
-    let starting = rendered::render(mesh, plans, options)?.into_iter().filter_map(|(cluster, rendered)| {
-        let target = targets.remove(&cluster)?;
-        Some(Job::start(cluster, target, rendered, (root.to_owned(), how)))
-    });
-    let mut jobs = many::bounded(starting, how.parallel).await;
+    let mut jobs = start(mesh, plans, targets, (options, how)).await?;
     for phase in Phase::ALL {
         hold(&mut jobs, phase);
         jobs = many::bounded(jobs.into_iter().map(|job| job.phase(phase)), how.parallel).await;
@@ -102,15 +97,30 @@ pub async fn roll_out(
     Ok(jobs.into_iter().map(|job| Outcome { change: job.change, trouble: job.trouble }).collect())
 }
 
+/// Looks at what is there in every cluster, and finds out what is to be done.
+pub(super) async fn start(
+    mesh: &Mesh,
+    plans: &Plans,
+    mut targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
+    (options, how): (Options<'_>, How),
+) -> Result<Vec<Job>, RolloutError> {
+    let root = mesh.root_namespace().as_str();
+    let starting = rendered::render(mesh, plans, options)?.into_iter().filter_map(|(cluster, rendered)| {
+        let target = targets.remove(&cluster)?;
+        Some(Job::start(cluster, target, rendered, (root.to_owned(), how)))
+    });
+    Ok(many::bounded(starting, how.parallel).await)
+}
+
 /// A cluster on its way.
-struct Job {
-    target: Option<Target>,
-    how: How,
-    there: BTreeMap<String, Value>,
+pub(super) struct Job {
+    pub(super) target: Option<Target>,
+    pub(super) how: How,
+    pub(super) there: BTreeMap<String, Value>,
     /// What is still to be done.
-    steps: Vec<(Phase, Step)>,
-    change: Change,
-    trouble: Option<Trouble>,
+    pub(super) steps: Vec<(Phase, Step)>,
+    pub(super) change: Change,
+    pub(super) trouble: Option<Trouble>,
 }
 
 impl Job {
@@ -187,7 +197,7 @@ impl Job {
         }
     }
 
-    fn name(&self, step: &Step) -> String {
+    pub(super) fn name(&self, step: &Step) -> String {
         match &self.target {
             Some(Target::Directory(path)) => path.join(step.file()).display().to_string(),
             Some(Target::Cluster(_)) | None => live::name(&self.there, step),

@@ -17,7 +17,7 @@ use policy::plan::{PlanError, Role};
 use serde_json::{Value, json};
 
 use super::{Journey, NoPath, Outcome, Stop, Tags};
-use crate::case::{Call, Level, Way};
+use crate::case::{Call, Way};
 use crate::cert::{CertError, TokenKey};
 use crate::plugin;
 use crate::sandbox::{
@@ -172,7 +172,7 @@ impl<'m> Offline<'m> {
         let own = Proxy { namespace: &from.namespace, account: Some(&from.service_account), gateway: None };
         let gateway =
             |name| Proxy { gateway: Some(name), account: Some(&journey.identity.service_account), ..own };
-        let signs = journey.call.level == Level::Token;
+        let signs = journey.is_signed();
         Ok(match way {
             Way::Sidecar => vec![(self.outbound(here, own, signs)?, plain)],
             Way::Ingress => vec![(self.outbound(here, gateway("ingressgateway"), signs)?, plain)],

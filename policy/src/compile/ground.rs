@@ -44,9 +44,8 @@ impl<'m> Ground<'m> {
             region: cluster.region.clone(),
             trust_domain: (domains > 1).then(|| cluster.trust_domain.clone()),
         };
-        let issuers = clusters
-            .iter()
-            .flat_map(|cluster| cluster.issuers.iter().map(|issuer| (issuer.clone(), cluster.name.clone())));
+        let issuers = mesh.proven_by_issuer().into_iter();
+        let issuers = issuers.map(|(issuer, cluster)| (issuer.clone(), cluster.name.clone()));
         let domains =
             mesh.proven_by_trust_domain().map(|cluster| (cluster.trust_domain.clone(), cluster.name.clone()));
         let mut ground = Self {

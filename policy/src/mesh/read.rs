@@ -7,6 +7,8 @@ mod install;
 mod services;
 mod tokens;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use federation::Meshes;
 use tokens::TokenKeys;
 
@@ -98,6 +100,7 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
     // Every mention of a cluster that could not be read would be a finding, and a wrong one.
     let whole = drafts.len() == count;
     let (home, others) = meshes.join(&mut drafts, whole, findings);
+    give_issuers(&mut drafts);
     check::clusters(&drafts, whole, global.is_some(), findings);
     tokens::check(tokens.is_some(), &drafts, findings);
     let services = services::place(listings, &drafts, whole, findings);
@@ -116,6 +119,17 @@ fn spec(node: Node, name: Located<MeshName>, findings: &mut Vec<Finding>) -> Opt
         clusters: drafts.into_iter().map(|draft| (draft.name.value, draft.cluster)).collect(),
         services,
     })
+}
+
+/// Gives remote clusters that say no CAs those of their primaries.
+fn give_issuers(drafts: &mut [Draft]) {
+    let of: BTreeMap<ClusterName, BTreeSet<IssuerName>> =
+        drafts.iter().map(|draft| (draft.name.value.clone(), draft.cluster.issuers.clone())).collect();
+    for draft in drafts.iter_mut().filter(|draft| draft.issuers.is_empty()) {
+        let primary = draft.remote_of.as_ref().and_then(|primary| of.get(&primary.value));
+        let own = || BTreeSet::from([IssuerName::of_intermediate(&draft.name.value)]);
+        draft.cluster.issuers = primary.filter(|issuers| !issuers.is_empty()).cloned().unwrap_or_else(own);
+    }
 }
 
 fn clusters(spec: &mut Fields<'_>) -> Vec<Node> {
@@ -151,7 +165,9 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
     fields.close();
     let (name, network) = (name?, network?);
     let issuers = issuers.unwrap_or_else(|| {
-        vec![Located { at: name.at.clone(), value: IssuerName::of_intermediate(&name.value) }]
+        // An istiod signs for the clusters that it leads.
+        let own = || Located { at: name.at.clone(), value: IssuerName::of_intermediate(&name.value) };
+        if remote_of.is_some() { Vec::new() } else { vec![own()] }
     });
     let cluster = Cluster {
         name: name.value.clone(),

@@ -9,19 +9,23 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Installs them, and waits until the server serves each.
-pub(super) async fn install(client: &Client) {
-    let path = super::path_from(".ci/istio-crds").unwrap_or_else(|why| panic!("no definitions: {why}"));
-    let text = std::fs::read_to_string(path).expect("definitions");
+/// Installs those of a version of Istio and of the Gateway API, and waits until the server serves each.
+pub(super) async fn install(client: &Client, version: &str) {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
     let mut names = Vec::new();
-    for document in text.split("\n---\n").filter(|document| document.contains("kind: ")) {
-        let definition: Value = serde_saphyr::from_str(document).expect("a definition is YAML");
-        let name = definition.pointer("/metadata/name").and_then(Value::as_str).expect("a name").to_owned();
-        let how = PatchParams::apply("istio");
-        api.patch(&name, &how, &Patch::Apply(&definition)).await.expect("the server takes it");
-        names.push(name);
+    for (script, arguments) in [(".ci/istio-crds", [version].as_slice()), (".ci/gateway-api-crds", &[])] {
+        let path = super::path_from(script, arguments);
+        let path = path.unwrap_or_else(|why| panic!("no definitions: {why}"));
+        let text = std::fs::read_to_string(path).expect("definitions");
+        for document in text.split("\n---\n").filter(|document| document.contains("kind: ")) {
+            let definition: Value = serde_saphyr::from_str(document).expect("a definition is YAML");
+            let name =
+                definition.pointer("/metadata/name").and_then(Value::as_str).expect("a name").to_owned();
+            let how = PatchParams::apply("istio");
+            api.patch(&name, &how, &Patch::Apply(&definition)).await.expect("the server takes it");
+            names.push(name);
+        }
     }
     assert!(!names.is_empty(), "no definitions");
     let deadline = Instant::now() + PATIENCE;

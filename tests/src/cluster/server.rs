@@ -29,7 +29,7 @@ impl Programs {
     pub(super) fn find() -> Result<Self, String> {
         match std::env::var_os("KUBEBUILDER_ASSETS") {
             Some(assets) => Ok(Self::Assets(assets.into())),
-            None => super::path_from("tests/apiserver/build").map(Self::Built),
+            None => super::path_from("tests/apiserver/build", &[]).map(Self::Built),
         }
     }
 }
@@ -187,7 +187,7 @@ impl Server {
             format!("--secure-port={}", self.port),
             format!("--cert-dir={}", file("certificates")),
             "--endpoint-reconciler-type=none".to_owned(),
-            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/12".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
             format!("--token-auth-file={}", file("tokens.csv")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use base64ct::{Base64, Encoding as _};
 use isthmus::cert::{Form, Hierarchy, secret};
+use isthmus_tests::repository;
 use serde_json::Value;
 
 use super::{NOW, accepts, isthmus, leaf, makes, openssl, quick, told};
@@ -165,6 +166,11 @@ fn the_command_line_says_what_ends_and_who_trusts_whom() {
     let out = dir.path().display().to_string();
     let of = |verb: &[&str]| isthmus(&[verb, &["-f", "examples/two-clusters"]].concat());
     assert_eq!(of(&["mesh", "certs", "--key", "p256", "--output-dir", &out]).0, 0);
+    let key = dir.path().join("cluster2/ca-key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("a mode");
+    let (_, _, talk) = of(&["mesh", "certs", "--key", "p256", "--output-dir", &out]);
+    assert_eq!(talk.matches("others may read").count(), 1, "{talk}");
+    assert!(talk.contains(&key.display().to_string()), "{talk}");
     let (code, said, _) = of(&["check", "--certs", &out]);
     assert_eq!((code, said.contains("ends in")), (0, false), "{said}");
     let (code, said, _) = of(&["check", "--certs", &out, "--expiry-warning", "4000"]);
@@ -197,4 +203,35 @@ fn the_command_line_says_what_ends_and_who_trusts_whom() {
     let (yes, _) =
         openssl(dir.path(), &["verify", "-CAfile", "cluster1/root-cert.pem", "cluster2/ca-cert.pem"]);
     assert!(!yes, "openssl accepts what `mesh trust` does not");
+}
+
+#[test]
+fn federated_meshes_have_a_root_each_and_openssl_accepts_neither_below_the_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mesh = repository().join("tests/golden/model-multi-primary-networks-federated/mesh.yaml");
+    let mesh = mesh.display().to_string();
+    let certs = dir.path().display().to_string();
+    let run = |verb: &[&str]| isthmus(&[verb, &["-f", &mesh, "--certs", &certs]].concat());
+    let (code, said, talk) = run(&["mesh", "certs", "--key", "p256"]);
+    assert_eq!(code, 0, "{talk}");
+    assert!(
+        !said.contains("partner") && talk.contains("of mesh partner, which has a root of its own"),
+        "{said}{talk}"
+    );
+    let (code, said, talk) = run(&["mesh", "certs", "--key", "p256", "--mesh", "partner"]);
+    assert_eq!((code, said.contains("partner-2026.root/root-cert.pem")), (0, true), "{said}{talk}");
+    for (mesh, clusters) in [("home", 2), ("partner", 1)] {
+        let (code, said, _) = run(&["mesh", "trust", "--mesh", mesh]);
+        assert_eq!((code, said.matches("yes").count()), (0, clusters * clusters), "{mesh}: {said}");
+    }
+    let (code, _, talk) = run(&["mesh", "rotate", "root", "--mesh", "partner", "--key", "p256"]);
+    assert_eq!((code, dir.path().join("partner-2026.root/root.new").is_dir()), (0, true), "{talk}");
+    let (_, said, _) = run(&["check", "--expiry-warning", "4000", "-o", "json"]);
+    let json: Value = serde_json::from_str(&said).expect("JSON");
+    let told = json["certificates"].as_array().expect("certificates");
+    assert_eq!(told.len(), 6, "three roots and three intermediates: {told:?}");
+    let (yes, _) = openssl(dir.path(), &["verify", "-CAfile", "root-cert.pem", "partner-1/ca-cert.pem"]);
+    assert!(!yes, "the partner's CA is below the home root");
+    let (code, _, talk) = run(&["mesh", "certs", "--mesh", "nobody"]);
+    assert!(code != 0 && talk.contains("it has home, partner"), "{talk}");
 }

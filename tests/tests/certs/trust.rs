@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use base64ct::{Base64, Encoding as _};
 use isthmus::cert::{Bundle, CaKey, Certificate, Distrust, Side, judge};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -64,7 +65,7 @@ enum Trusted {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct World {
+pub(super) struct World {
     root: Ca,
     intermediate: Ca,
     below: Option<Ca>,
@@ -111,7 +112,7 @@ fn ca(length: Option<u8>) -> impl Strategy<Value = Ca> {
         })
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(super) fn world() -> impl Strategy<Value = World> {
     let below = prop_oneof![5 => Just(None), 1 => ca(Some(0)).prop_map(Some)];
     let shown = rarely(
         Shown::Whole,
@@ -182,12 +183,20 @@ fn uri_constraint(tag: u8, host: &str) -> CustomExtension {
 }
 
 /// A CA with its certificate in PEM.
-struct Made {
+pub(super) struct Made {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Made {
+    pub(super) fn certificate(&self) -> &str {
+        &self.pem
+    }
+
+    pub(super) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     fn root(name: &str, ca: &Ca) -> Self {
         let (params, key) = (params(name, ca), KeyPair::generate().expect("a key"));
         Self { pem: params.self_signed(&key).expect("a root").pem(), issuer: Issuer::new(params, key) }
@@ -221,7 +230,7 @@ const SOUND: Ca = Ca {
 };
 
 /// A world as certificates: the CA that signs leaves, what is shown beside them, and what is trusted.
-fn make(world: &World) -> (Made, String, String) {
+pub(super) fn make(world: &World) -> (Made, String, String) {
     let root = Made::root("root", &world.root);
     let other = Made::root("root", &SOUND);
     let intermediate = root.below("intermediate", &world.intermediate);
@@ -353,4 +362,36 @@ fn a_leaf_that_is_spoiled_itself_is_judged_as_openssl_judges_it() {
         }
     }
     assert_eq!(yes, 4, "only what holds now and is for clients and servers");
+}
+
+/// A certificate with one bit of its DER turned, in PEM.
+fn flipped(pem: &str, bit: usize) -> String {
+    let mut der = read(pem)[0].der().to_vec();
+    der[bit / 8] ^= 1 << (bit % 8);
+    let text = Base64::encode_string(&der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("text")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+#[test]
+fn no_turned_bit_of_an_intermediate_is_accepted_or_a_panic() {
+    let root = Made::root("root", &SOUND);
+    let intermediate = root.below("intermediate", &Ca { length: Some(0), ..SOUND });
+    let leaf = read(&intermediate.leaf(Vec::new(), &SOUND)).remove(0);
+    let anchors = read(&root.pem);
+    assert_eq!(judge(&leaf, &read(&intermediate.pem), &anchors, NOW), Ok(()));
+    let bits = read(&intermediate.pem)[0].der().len() * 8;
+    let (mut unread, mut refused) = (0, 0);
+    for bit in 0..bits {
+        match Certificate::read_all(&flipped(&intermediate.pem, bit), Path::new("x.pem")) {
+            Err(_) => unread += 1,
+            Ok(shown) => {
+                let result = judge(&leaf, &shown, &anchors, NOW);
+                assert!(result.is_err(), "bit {bit} of {bits} may be turned");
+                refused += 1;
+            }
+        }
+    }
+    assert!(unread > 100 && refused > 100, "{unread} unread, {refused} refused");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{run, stderr, stdout};
 
@@ -53,6 +53,11 @@ fn addresses_stay_from_run_to_run_and_nothing_is_written_twice() {
     let before = addresses(dir.path());
     let again = render(dir.path(), &["a.x", "b.x", "c.x"]);
     assert!(stdout(&again).starts_with("0 files written"), "{}", stdout(&again));
+    let page = fs::read_to_string(dir.path().join("out/README.md")).expect("a page");
+    let (file, out) = (dir.path().display().to_string(), dir.path().join("out").display().to_string());
+    let one = run(&["mesh", "render", "-f", &file, "--output-dir", &out, "--cluster", "west"]);
+    assert_eq!(stdout(&one), format!("0 files written, 7 unchanged, 0 removed: {out}\n"));
+    assert_eq!(fs::read_to_string(dir.path().join("out/README.md")).expect("a page"), page);
     render(dir.path(), &["d.x", "c.x"]);
     let after = addresses(dir.path());
     for service in ["a.x", "b.x", "c.x"] {
@@ -99,6 +104,40 @@ fn a_pipe_gets_the_objects_and_a_program_gets_everything() {
         istiod["content"]["values"]["istiodRemote"]["injectionPath"],
         "/inject/cluster/market/net/market"
     );
+}
+
+/// The Service that an installer makes for an east-west gateway, by the values that are rendered for it.
+fn gateway_service(network: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "istio-eastwestgateway",
+            "namespace": "istio-system",
+            "labels": {"istio": "eastwestgateway", "topology.istio.io/network": network},
+        },
+        "spec": {"selector": {"istio": "eastwestgateway"}, "ports": spec},
+    })
+}
+
+#[test]
+fn the_doctor_finds_the_gateways_that_are_rendered_open_whatever_port_others_reach() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().display().to_string();
+    run(&["mesh", "render", "-f", "examples/branches", "--output-dir", &out]);
+    let tls = json!([{"port": 15443, "targetPort": 15443}]);
+    let node = json!([{"port": 15443, "targetPort": 15443, "nodePort": 31443}]);
+    for (cluster, network, ports) in
+        [("head", "office", &tls), ("harbour", "harbour", &tls), ("market", "market", &node)]
+    {
+        let service = gateway_service(network, ports).to_string();
+        fs::write(dir.path().join(cluster).join("made.yaml"), service).expect("a write");
+    }
+    let found = || stdout(&run(&["doctor", "-f", "examples/branches", "--from", &out, "-o", "short"]));
+    assert!(!found().contains("[ISD05"), "{}", found());
+    fs::remove_file(dir.path().join("head/50-services.yaml")).expect("it is there");
+    let closed = found().lines().filter(|line| line.contains("no Gateway passes mTLS through")).count();
+    assert_eq!(closed, 3, "the primary's is that of its remotes: {}", found());
 }
 
 #[test]

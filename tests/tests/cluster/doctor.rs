@@ -104,14 +104,8 @@ async fn a_server_that_has_what_files_have_is_told_the_same() {
     wrong_on_servers(&mut clusters).await;
 }
 
-/// What only servers can get wrong.
-async fn wrong_on_servers(clusters: &mut Clusters) {
-    let kubeconfig = clusters.kubeconfig();
-    let client = clusters.client("cluster2").await;
-    let definition =
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
-    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
-    // One who may read nothing but namespaces.
+/// The token of one who may read nothing but namespaces.
+async fn narrow(clusters: &Clusters) -> String {
     let token = account(&clusters.client("cluster3").await, "narrow").await;
     let client = clusters.client("cluster3").await;
     let rules = json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]}]);
@@ -125,6 +119,17 @@ async fn wrong_on_servers(clusters: &mut Clusters) {
         "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": "narrow"}],
     });
     put(&client, &binding).await;
+    token
+}
+
+/// What only servers can get wrong.
+async fn wrong_on_servers(clusters: &mut Clusters) {
+    let kubeconfig = clusters.kubeconfig();
+    let client = clusters.client("cluster2").await;
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
+    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
+    let token = narrow(clusters).await;
     let narrow = clusters.kubeconfig_of("cluster3", &clusters.server("cluster3").url(), &token);
     let shown = String::from_utf8(doctor(&narrow, &["-o", "short"]).await.stdout).expect("text");
     let may_not = "cluster3: warning[ISD002]: no Secret could be looked at: system:serviceaccount:narrow:narrow may not list secrets \

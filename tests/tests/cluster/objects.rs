@@ -2,9 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use isthmus::kube::{Apply, Cluster, Id, Kind, is_ours, same};
+use isthmus::manifest::{self, Content};
 use isthmus::read::Project;
 use isthmus::rollout::{Options, to_directories};
-use isthmus_tests::cluster::Clusters;
+use isthmus_tests::cluster::{Clusters, ISTIO};
 use isthmus_tests::repository;
 use kube::Client;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::{PATIENCE, cluster, namespace, plugin};
 
 /// The directories of all meshes that are examples or golden cases.
-fn meshes() -> Vec<PathBuf> {
+pub(super) fn meshes() -> Vec<PathBuf> {
     let below = |room: &str| {
         let entries = std::fs::read_dir(repository().join(room)).expect("a directory");
         entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
@@ -41,28 +42,61 @@ fn rendered(mesh: &Path, upstream_check: bool) -> Vec<Value> {
     files.into_iter().map(read).collect()
 }
 
-/// Applies an object twice; what the server makes of it, both times.
-async fn twice(client: &Client, cluster: &Cluster, object: &Value) -> [Value; 2] {
-    namespace(client, object["metadata"]["namespace"].as_str().expect("a namespace")).await;
-    let first = cluster.apply(object, Apply::default()).await;
-    let first = first.unwrap_or_else(|error| panic!("{error}\n{object:#}"));
-    let second = cluster.apply(object, Apply::default()).await.expect("it is as it was");
-    [first, second]
+/// What every cluster of a mesh needs, in the order in which it may come; nothing for a mesh that cannot be made.
+fn needed(directory: &Path) -> Vec<Value> {
+    let project = Project::read(Some(directory), Path::new(".")).expect("readable files");
+    let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Vec::new() };
+    let root = "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n";
+    let options = manifest::Options {
+        roots: mesh.meshes().map(|mesh| (mesh.root.clone(), root.to_owned())).collect(),
+        ..manifest::Options::default()
+    };
+    let Ok(manifest) = manifest::render(mesh, plans, &options) else { return Vec::new() };
+    let object = |item: manifest::Item| match item.content {
+        Content::Object(object) => Some(object),
+        Content::IstioOperator(_) | Content::Helm(_) => None,
+    };
+    manifest.into_values().flatten().filter_map(object).collect()
+}
+
+/// Clusters with the definitions of the oldest Istio and of the newest.
+async fn of_each_istio() -> Option<(Clusters, Vec<(Client, Cluster)>)> {
+    let names = ISTIO.map(|version| (version, version));
+    let clusters = Clusters::with_istio(&names).await?;
+    let mut each = Vec::new();
+    for version in ISTIO {
+        let reached = cluster(&clusters.kubeconfig(), version, PATIENCE).await;
+        each.push((clusters.client(version).await, reached));
+    }
+    Some((clusters, each))
+}
+
+/// Applies an object several times; what the server makes of it each time.
+async fn again<const TIMES: usize>((client, cluster): &(Client, Cluster), object: &Value) -> [Value; TIMES] {
+    if let Some(wanted) = object["metadata"]["namespace"].as_str() {
+        namespace(client, wanted).await;
+    }
+    let mut made = [const { Value::Null }; TIMES];
+    for place in &mut made {
+        let applied = cluster.apply(object, Apply::default()).await;
+        *place = applied.unwrap_or_else(|error| panic!("{error}\n{object:#}"));
+    }
+    made
 }
 
 #[tokio::test]
 async fn a_server_takes_all_that_is_rendered_and_a_second_time_changes_nothing() {
-    let Some(clusters) = Clusters::start(&["cluster1"]).await else { return };
-    let client = clusters.client("cluster1").await;
-    let cluster = cluster(&clusters.kubeconfig(), "cluster1", PATIENCE).await;
+    let Some((_clusters, each)) = of_each_istio().await else { return };
     let mut kinds = BTreeSet::new();
     let mut count = 0;
     for mesh in meshes() {
         for object in [rendered(&mesh, false), rendered(&mesh, true)].concat() {
-            let [first, second] = twice(&client, &cluster, &object).await;
-            assert_eq!(first, second, "{}", mesh.display());
-            assert_eq!(first["spec"], object["spec"], "{}: nothing is added or lost", mesh.display());
-            assert!(is_ours(&first), "{first:#}");
+            for cluster in &each {
+                let [first, kept] = again(cluster, &object).await;
+                assert_eq!(first, kept, "{}", mesh.display());
+                assert_eq!(kept["spec"], object["spec"], "{}: nothing is added or lost", mesh.display());
+                assert!(is_ours(&kept), "{kept:#}");
+            }
             kinds.insert(object["kind"].as_str().expect("a kind").to_owned());
             count += 1;
         }
@@ -70,6 +104,42 @@ async fn a_server_takes_all_that_is_rendered_and_a_second_time_changes_nothing()
     let wanted = ["DestinationRule", "EnvoyFilter", "VirtualService", "WasmPlugin"];
     assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
     assert!(count > 200, "only {count} objects");
+}
+
+#[tokio::test]
+async fn a_server_takes_all_that_a_mesh_needs_and_a_second_time_changes_nothing() {
+    let Some((_clusters, each)) = of_each_istio().await else { return };
+    let mut kinds = BTreeSet::new();
+    for mesh in meshes() {
+        for object in needed(&mesh) {
+            kinds.insert(format!("{} {}", object["apiVersion"], object["kind"]).replace('"', ""));
+            for cluster in &each {
+                let [first, second, kept] = again(cluster, &object).await;
+                // Whose it is, where only its name is said, or the status that a definition gives it, a server keeps only
+                // the second time.
+                assert!(same(&first, &second), "{first:#}\n{second:#}");
+                assert_eq!(second, kept, "{}", mesh.display());
+                if kept["kind"] != "Namespace" {
+                    // Another mesh may need one of this name that cannot come of this one.
+                    cluster.1.delete(&kept, false).await.expect("it goes");
+                }
+            }
+        }
+    }
+    let wanted = [
+        "apps/v1 Deployment",
+        "gateway.networking.k8s.io/v1 Gateway",
+        "gateway.networking.k8s.io/v1 TLSRoute",
+        "gateway.networking.k8s.io/v1alpha2 TLSRoute",
+        "networking.istio.io/v1 DestinationRule",
+        "networking.istio.io/v1 Gateway",
+        "networking.istio.io/v1 ServiceEntry",
+        "networking.istio.io/v1 VirtualService",
+        "v1 ConfigMap",
+        "v1 Namespace",
+        "v1 Service",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
 }
 
 #[tokio::test]

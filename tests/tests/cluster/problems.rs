@@ -93,7 +93,7 @@ async fn a_kind_that_is_not_installed_is_told_with_what_to_install() {
         (problem, format!("{kind} of {api_version}"))
     };
     for (api_version, kind, advice) in [
-        ("gateway.networking.k8s.io/v1", "Gateway", "the Gateway API"),
+        ("gateway.networking.k8s.io/v1", "TCPRoute", "the Gateway API"),
         ("extensions.istio.io/v1alpha1", "WasmPlugout", "Istio's definitions"),
         ("extensions.istio.io/v7", "WasmPlugin", "Istio's definitions"),
     ] {

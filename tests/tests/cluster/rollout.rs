@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use isthmus::kube::Apply;
 use isthmus_tests::cluster::{Clusters, Fault, Faulty};
 use isthmus_tests::repository;
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ use super::{PATIENCE, get, namespace, post};
 const NAMES: [&str; 2] = ["cluster1", "cluster2"];
 const URL: &str = "oci://registry.example/isthmus:v1";
 const PLUGINS: &str = "/apis/extensions.istio.io/v1alpha1/wasmplugins";
+const INBOUND: &str =
+    "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
 const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
 const ROUTES: &str = "/apis/networking.istio.io/v1/virtualservices";
 
@@ -47,18 +50,26 @@ impl Ground {
     }
 
     fn command(&self, more: &[&str]) -> Command {
+        self.command_of("rollout", more)
+    }
+
+    fn command_of(&self, verb: &str, more: &[&str]) -> Command {
         let test = std::env::current_exe().expect("a test binary");
         let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
         assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
         let mut command = Command::new(binary);
-        command.stdin(Stdio::null()).arg("rollout").arg("-f").arg(self.mesh.path());
+        command.stdin(Stdio::null()).arg(verb).arg("-f").arg(self.mesh.path());
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--url", URL]).args(more);
         command
     }
 
     /// Runs a rollout to its end while the servers of this process go on.
     async fn roll(&self, more: &[&str]) -> Output {
-        let mut command = self.command(more);
+        self.run("rollout", more).await
+    }
+
+    async fn run(&self, verb: &str, more: &[&str]) -> Output {
+        let mut command = self.command_of(verb, more);
         let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
         ended.await.expect("it ends")
     }
@@ -134,6 +145,56 @@ async fn a_rollout_reaches_every_cluster_and_a_second_one_changes_nothing() {
     assert_eq!([ground.list("cluster1", PLUGINS).await, ground.list("cluster2", RULES).await], before);
 }
 
+/// Changes a plugin of a cluster as `kubectl patch` does.
+async fn patch(ground: &Ground, cluster: &str, change: &Value) {
+    let request = hyper::Request::patch(format!("{INBOUND}?fieldManager=kubectl"))
+        .header("content-type", "application/merge-patch+json")
+        .body(change.to_string().into_bytes())
+        .expect("a request");
+    ground.clusters.client(cluster).await.request::<Value>(request).await.expect("the server agrees");
+}
+
+#[tokio::test]
+async fn a_diff_shows_what_a_rollout_would_change_and_nothing_else() {
+    let Some(ground) = Ground::start().await else { return };
+    let all = ground.run("diff", &[]).await;
+    assert_eq!((code(&all), stderr(&all).as_str()), (Some(1), ""));
+    let new = "--- /dev/null\n+++ cluster2: VirtualService sample/isthmus-cache\n@@ ";
+    assert!(stdout(&all).contains(new), "{}", stdout(&all));
+    assert_eq!(ground.names("cluster1").await, [""; 0], "it only looks");
+    assert_eq!(code(&ground.roll(&[]).await), Some(0));
+    let none = ground.run("diff", &[]).await;
+    assert_eq!((code(&none), stdout(&none).as_str()), (Some(0), ""));
+
+    // What others add is theirs.
+    patch(&ground, "cluster1", &json!({"metadata": {"annotations": {"team": "payments"}}})).await;
+    assert_eq!(code(&ground.run("diff", &[]).await), Some(0));
+    patch(&ground, "cluster1", &json!({"spec": {"url": "oci://elsewhere.example/x"}})).await;
+    let held = ground.run("diff", &[]).await;
+    assert_eq!(code(&held), Some(4));
+    assert!(stderr(&held).contains(".spec.url belongs to \"kubectl\""), "{}", stderr(&held));
+    let taken = ground.run("diff", &["--force-conflicts"]).await;
+    assert_eq!(code(&taken), Some(1));
+    let changed = |sign: char| {
+        let lines = stdout(&taken);
+        lines.lines().filter(|line| line.starts_with(sign)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let name = "cluster1: WasmPlugin istio-system/isthmus-inbound";
+    assert_eq!(changed('-'), [format!("--- {name}"), "-  url: oci://elsewhere.example/x".to_owned()]);
+    assert_eq!(changed('+'), [format!("+++ {name}"), format!("+  url: {URL}")]);
+
+    std::fs::remove_file(ground.policy("cache.yaml")).expect("removed");
+    let gone = ground.run("diff", &["-o", "json", "--force-conflicts"]).await;
+    let told: Value = serde_json::from_slice(&gone.stdout).expect("JSON");
+    let of = |name: &str| {
+        let items = told["items"][1]["differences"].as_array().expect("a list");
+        items.iter().find(|item| item["name"] == name).expect("a difference").clone()
+    };
+    assert_eq!(of("DestinationRule sample/isthmus-cache")["after"], Value::Null);
+    assert_eq!(of("WasmPlugin istio-system/isthmus-outbound")["after"]["kind"], "WasmPlugin");
+    assert_eq!(ground.names("cluster2").await, ALL, "it only looks");
+}
+
 #[tokio::test]
 async fn what_is_wanted_no_more_goes_and_what_others_made_stays() {
     let Some(ground) = Ground::start().await else { return };
@@ -150,14 +211,13 @@ async fn what_is_wanted_no_more_goes_and_what_others_made_stays() {
     post(&client, rules, &rule("isthmus-orders", ours.clone())).await;
     post(&client, rules, &rule("orders", ours)).await;
     post(&client, rules, &rule("plain", json!({}))).await;
+    // What the mesh needs is ours too, and nothing of a rollout.
+    let mut of_mesh = rule("isthmus-ledger.payments", json!({"app.kubernetes.io/managed-by": "isthmus"}));
+    of_mesh["metadata"]["namespace"] = "istio-system".into();
+    let cluster = super::cluster(&ground.kubeconfig, "cluster1", PATIENCE).await;
+    cluster.apply(&of_mesh, Apply::default()).await.expect("taken");
     // And what somebody did to one of ours is put right.
-    let broken = json!({"spec": {"url": "oci://elsewhere.example/x"}});
-    let path = "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
-    let request = hyper::Request::patch(format!("{path}?fieldManager=kubectl"))
-        .header("content-type", "application/merge-patch+json")
-        .body(broken.to_string().into_bytes())
-        .expect("a request");
-    client.request::<Value>(request).await.expect("the server agrees");
+    patch(&ground, "cluster1", &json!({"spec": {"url": "oci://elsewhere.example/x"}})).await;
 
     std::fs::remove_file(ground.policy("cache.yaml")).expect("removed");
     let output = ground.roll(&[]).await;
@@ -167,9 +227,10 @@ async fn what_is_wanted_no_more_goes_and_what_others_made_stays() {
     assert_eq!(stderr(&output), told);
     let output = ground.roll(&["--force-conflicts"]).await;
     assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
-    assert_eq!(get(&client, path).await["spec"]["url"], URL);
+    assert_eq!(get(&client, INBOUND).await["spec"]["url"], URL);
     assert_eq!(ground.names("cluster2").await, ALL[..3]);
-    let theirs = ["sample/isthmus-orders", "sample/orders", "sample/plain"];
+    let theirs =
+        ["istio-system/isthmus-ledger.payments", "sample/isthmus-orders", "sample/orders", "sample/plain"];
     assert_eq!(ground.names("cluster1").await, [&ALL[..3], &theirs].concat());
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::forgery::{Shown, answers, ledger};
-use super::{eventually, fetched};
+use super::{envoy, eventually, fetched};
 
 /// Two clusters of one trust domain on one network: no certificate and no address tells them apart.
 const MESH: &str = "
@@ -301,4 +301,60 @@ async fn a_key_for_tokens_is_changed_and_no_request_fails() {
     tokio::join!(taking_off, load(&after, &sent, &done));
     assert_eq!(failed.get(), 0);
     lab.down().await.expect("all processes ended");
+}
+
+/// A primary and a remote, for both of which the primary's istiod signs: a certificate says that a workload is of one of
+/// them. Envoy is the newest, which shows it.
+#[tokio::test]
+async fn a_remote_never_passes_for_the_cluster_whose_istiod_signs_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let led = |mesh: &Mesh| {
+        let text = MESH.replace("name: cluster2,", "name: cluster2, controlPlane: {remoteOf: cluster1},");
+        let keyed = |text: String, cluster: &str| {
+            let keys = &mesh.cluster(&cluster.parse().expect("a name")).expect("a cluster").token_keys;
+            let (id, key) = keys.first_key_value().expect("a key");
+            text.replace(
+                &format!("{{kid: {id}, publicKey: KEY}}"),
+                &format!("{{kid: {id}, publicKey: {key}}}"),
+            )
+        };
+        keyed(keyed(text, "cluster1"), "cluster2")
+    };
+    let signed = led(&mesh(dir.path(), &["two"]));
+    let unsigned = signed.replace("  tokens: {life: 5m}\n", "").lines().fold(String::new(), |text, line| {
+        text + line.split(", tokenKeys").next().unwrap_or_default()
+            + if line.contains(", tokenKeys") { "}\n" } else { "\n" }
+    });
+    let clients = [client("cluster1", "treasury"), client("cluster2", "treasury")];
+    for (text, told) in [
+        // The tag is all that tells them apart, and is not enough.
+        (unsigned, [("", "unknown", UNVERIFIED), ("", "unknown", UNVERIFIED)]),
+        (
+            signed,
+            [
+                ("cluster1", "verified by token", "same-cluster"),
+                ("cluster2", "verified by token", "ledger/treasury"),
+            ],
+        ),
+    ] {
+        let (mesh, findings) = Mesh::read("mesh.yaml", &text);
+        let mesh = mesh.unwrap_or_else(|| panic!("{findings:?}"));
+        let lab = tempfile::tempdir().expect("a directory");
+        let (site, stage) = ground(&mesh, clients.clone(), lab.path());
+        if mesh.tokens().is_some() {
+            stage.give_token_keys(&site, &dir.path().join("tokens")).expect("keys");
+        }
+        let lab = site.up(&envoy(), OffsetDateTime::now_utc()).await.expect("the lab comes up");
+        for (number, (client, (source, level, reason))) in clients.iter().zip(told).enumerate() {
+            let id = format!("led-{number}");
+            let wanted = [source, level, reason].map(Value::from);
+            assert_eq!(judged(&lab, client, &id).await.map(text_of), wanted, "{client:?}");
+        }
+        lab.down().await.expect("all processes ended");
+    }
+}
+
+/// A value of the log that is not there is an empty text.
+fn text_of(value: Value) -> Value {
+    if value.is_null() || value == "-" { "".into() } else { value }
 }

@@ -276,7 +276,9 @@ impl<'w> Known<'w> {
         }
         let signs =
             |cluster: &&&Cluster| cluster.issuers.iter().any(|name| Some(name.as_str()) == issuer.as_deref());
-        if let Some(cluster) = clusters.iter().find(signs) {
+        // What signs for several says that it is one of them, which proves none.
+        let signed: Vec<&&Cluster> = clusters.iter().filter(signs).collect();
+        if let [cluster] = signed.as_slice() {
             return if may_be(cluster) { proven(cluster, "verified by certificate") } else { nothing };
         }
         let possible: Vec<&Cluster> = clusters.iter().copied().filter(|cluster| may_be(cluster)).collect();

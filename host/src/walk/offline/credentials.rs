@@ -1,9 +1,10 @@
 //! The CAs of a walk, and the certificates of its peers.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::Mesh;
+use policy::mesh::Cluster;
 use policy::name::{ClusterName, Identity};
 
 use super::{Journey, NoPath, OfflineError};
@@ -15,10 +16,10 @@ use crate::sandbox::PeerCertificate;
 /// Certificates of a walk need not outlive it.
 const LIFETIME: time::Duration = time::Duration::days(1);
 
-/// A CA for every cluster, and what they have signed so far.
+/// The CA that signs for each cluster, and what they have signed so far.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    issuers: BTreeMap<ClusterName, Intermediate>,
+    issuers: BTreeMap<ClusterName, Arc<Intermediate>>,
     validity: Validity,
     peers: Mutex<BTreeMap<Key, PeerCertificate>>,
 }
@@ -31,11 +32,14 @@ impl Credentials {
     pub(super) fn new(mesh: &Mesh, now: time::OffsetDateTime) -> Result<Self, CertError> {
         let validity = Validity::from(now, LIFETIME);
         let root = Root::generate(KeyKind::P256, validity)?;
-        let mut issuers = BTreeMap::new();
+        let mut signers: BTreeMap<&ClusterName, Arc<Intermediate>> = BTreeMap::new();
         for cluster in mesh.clusters() {
             let intermediate = root.intermediate(cluster.name.as_str(), KeyKind::P256, validity)?;
-            issuers.insert(cluster.name.clone(), intermediate);
+            signers.insert(&cluster.name, Arc::new(intermediate));
         }
+        let signer = |cluster: &Cluster| signers.get(&mesh.signer(cluster).name).map(Arc::clone);
+        let issuers =
+            mesh.clusters().filter_map(|cluster| Some((cluster.name.clone(), signer(cluster)?))).collect();
         Ok(Self { issuers, validity, peers: Mutex::default() })
     }
 

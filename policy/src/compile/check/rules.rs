@@ -8,10 +8,46 @@ use super::{Known, twice};
 use crate::document::Located;
 use crate::finding::{Code, Finding, Place};
 use crate::guard::{Index, Probe};
-use crate::name::RuleName;
+use crate::mesh::Mesh;
+use crate::name::{ClusterName, RuleName};
 use crate::pattern::Pattern;
 use crate::plan;
 use crate::rule::{Access, Demand, From, Judged, Mode, Policy, Rule};
+
+/// That a policy demands a proven source where some cluster's never is.
+fn not_provable(mesh: &Mesh, policy: &Policy) -> Option<Finding> {
+    if mesh.proves_without_certificates() {
+        return None;
+    }
+    let name = policy.name.value.as_str();
+    let proven: BTreeSet<&ClusterName> =
+        mesh.proven_by_issuer().into_values().map(|cluster| &cluster.name).collect();
+    let untold = mesh.clusters().find(|cluster| !proven.contains(&cluster.name));
+    let (message, hint) = if mesh.gives_certificates() == Some(false) {
+        (
+            format!(
+                "policy {name:?} demands a proven source, and proxies of this Istio show no certificate that proves one"
+            ),
+            "everyone from elsewhere would be refused: update Istio to 1.30, let sidecars sign tokens, or say source: Claimed",
+        )
+    } else if let Some(untold) = untold {
+        let led: Vec<&str> = mesh
+            .clusters()
+            .filter(|other| mesh.signer(other).name == mesh.signer(untold).name)
+            .map(|other| other.name.as_str())
+            .collect();
+        (
+            format!(
+                "policy {name:?} demands a proven source, and one istiod signs for {}: no certificate says which of them",
+                led.join(" and ")
+            ),
+            "everyone from there would be refused, also from the same cluster: let sidecars sign tokens, or say source: Claimed",
+        )
+    } else {
+        return None;
+    };
+    Some(Finding { at: policy.name.at.clone(), code: Code::NotProvable, message, hint: hint.to_owned() })
+}
 
 pub(super) fn check(
     ground: &Ground<'_>,
@@ -21,19 +57,8 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) {
     let Some(access) = &policy.access else { return };
-    if access.source == Demand::Verified
-        && ground.mesh.gives_certificates() == Some(false)
-        && !ground.mesh.proves_without_certificates()
-    {
-        findings.push(Finding {
-            at: policy.name.at.clone(),
-            code: Code::NotProvable,
-            message: format!(
-                "policy {:?} demands a proven source, and proxies of this Istio show no certificate that proves one",
-                policy.name.value.as_str()
-            ),
-            hint: "everyone from elsewhere would be refused: update Istio to 1.30, let sidecars sign tokens, or say source: Claimed".to_owned(),
-        });
+    if access.source == Demand::Verified {
+        findings.extend(not_provable(ground.mesh, policy));
     }
     let mut seen: BTreeMap<&RuleName, &Place> = BTreeMap::new();
     for rule in access.deny.iter().chain(access.allow.iter().flatten()) {

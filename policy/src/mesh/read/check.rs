@@ -68,7 +68,7 @@ fn check_issuers(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
                 hint: "keep one of them: names of CAs differ by more than case".to_owned(),
             });
         }
-        let same = |other: &&Draft| other.issuers.iter().any(is_it);
+        let same = |other: &&Draft| !are_led_together(draft, other) && other.issuers.iter().any(is_it);
         if let Some(other) = before.iter().find(same) {
             findings.push(Finding {
                 at: issuer.at.clone(),
@@ -84,6 +84,14 @@ fn check_issuers(draft: &Draft, before: &[Draft], findings: &mut Vec<Finding>) {
             });
         }
     }
+}
+
+/// Whether one istiod leads both, and so signs for both.
+fn are_led_together(one: &Draft, other: &Draft) -> bool {
+    let leader = |draft: &Draft| {
+        draft.remote_of.as_ref().map_or_else(|| draft.name.value.clone(), |primary| primary.value.clone())
+    };
+    leader(one) == leader(other)
 }
 
 fn check_control_plane(draft: &Draft, drafts: &[Draft], whole: bool, findings: &mut Vec<Finding>) {

@@ -145,6 +145,16 @@ fn mesh_of(clusters: &[(&str, &str, &str, Option<&str>)]) -> Mesh {
 }
 
 #[test]
+fn an_istiod_signs_for_the_clusters_that_it_leads_and_its_issuer_proves_none_of_them() {
+    let mesh = mesh_of(&[("a", "n", "home", None), ("b", "n", "home", Some("a")), ("c", "n", "home", None)]);
+    let signer = |name: &str| mesh.signer(mesh.cluster(&name.parse().unwrap()).unwrap()).name.to_string();
+    assert_eq!(["a", "b", "c"].map(signer), ["a", "a", "c"]);
+    let proven: Vec<String> = mesh.proven_by_issuer().values().map(|one| one.name.to_string()).collect();
+    assert_eq!(proven, ["c"]);
+    assert_eq!(mesh.with_own_ca().proven_by_issuer().len(), 1);
+}
+
+#[test]
 fn the_eight_models_are_told_apart() {
     let remote = Some("a");
     for (clusters, model) in [

@@ -1,0 +1,78 @@
+use clap::Args;
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use super::rollout::Destination;
+use super::{Common, Exit, Out, Output};
+use crate::rollout::{self, Compared, Difference, DryRun};
+
+/// `isthmus diff`
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    #[command(flatten)]
+    destination: Destination,
+}
+
+impl Diff {
+    pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
+        let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
+        let places = self.destination.places(&project)?;
+        let Some(url) = self.destination.url.as_ref() else {
+            anyhow::bail!("--url is missing: where would proxies get the module from?");
+        };
+        let compared = super::runtime()?.block_on(async {
+            let targets = self.destination.targets(places).await?;
+            let how = self.destination.how(DryRun::Server);
+            let options = self.destination.options(url, true);
+            Ok::<_, anyhow::Error>(rollout::compare(mesh, plans, targets, (options, how)).await?)
+        })?;
+        report(&compared, common.output, out)?;
+        let failed = compared.iter().filter(|compared| compared.trouble.is_some()).count();
+        Ok(match failed {
+            0 if compared.iter().all(|compared| compared.differences.is_empty()) => Exit::Yes,
+            0 => Exit::No,
+            failed if failed < compared.len() => Exit::Partly,
+            _ => Exit::Environment,
+        })
+    }
+}
+
+fn report(compared: &[Compared], output: Output, out: &mut Out) -> anyhow::Result<()> {
+    if output == Output::Json {
+        let items: Vec<Value> = compared.iter().map(json).collect();
+        out.json(&json!({"apiVersion": policy::API_VERSION, "kind": "Differences", "items": items}));
+        return Ok(());
+    }
+    for Compared { cluster, differences, .. } in compared {
+        for difference in differences {
+            out.print(text(cluster.as_str(), difference)?.trim_end());
+        }
+    }
+    for trouble in compared.iter().filter_map(|compared| compared.trouble.as_ref()) {
+        out.say(&format!("error: {trouble}"));
+    }
+    Ok(())
+}
+
+/// A unified diff of both as YAML.
+fn text(cluster: &str, difference: &Difference) -> anyhow::Result<String> {
+    let yaml = |side: &Option<Value>| side.as_ref().map(serde_saphyr::to_string).transpose();
+    let (before, after) = (yaml(&difference.before)?, yaml(&difference.after)?);
+    let header = |text: &Option<String>| match text {
+        Some(_) => format!("{cluster}: {}", difference.name),
+        None => "/dev/null".to_owned(),
+    };
+    let (old, new) = (header(&before), header(&after));
+    let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    Ok(TextDiff::from_lines(&before, &after).unified_diff().header(&old, &new).to_string())
+}
+
+fn json(Compared { cluster, differences, trouble }: &Compared) -> Value {
+    let of = |difference: &Difference| json!({"name": difference.name, "before": difference.before, "after": difference.after});
+    json!({
+        "cluster": cluster.as_str(),
+        "differences": differences.iter().map(of).collect::<Vec<_>>(),
+        "error": trouble.as_ref().map(ToString::to_string),
+    })
+}

@@ -1,0 +1,97 @@
+//! What a rollout would change, object by object.
+
+use std::collections::BTreeMap;
+
+use policy::Mesh;
+use policy::compile::Plans;
+use policy::name::ClusterName;
+use serde_json::Value;
+
+use super::run::{self, Job};
+use super::steps::Step;
+use super::{How, Options, RolloutError, Target, Trouble};
+use crate::kube::{Apply, ClusterError, many};
+
+/// What a server adds to an object, which nobody said.
+const ADDED: [&str; 5] = ["creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"];
+
+/// What is otherwise in one cluster.
+#[derive(Debug)]
+pub struct Compared {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// What is otherwise, as far as it could be found out.
+    pub differences: Vec<Difference>,
+    /// What kept the rest from being found out.
+    pub trouble: Option<Trouble>,
+}
+
+/// An object before and after.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// Its file, or its kind, namespace and name.
+    pub name: String,
+    /// What is there, without what a server adds.
+    pub before: Option<Value>,
+    /// What would be there.
+    pub after: Option<Value>,
+}
+
+/// Compares what is there in every cluster with what a rollout would make of it. API servers are asked what that is, so
+/// what others said of an object is no difference.
+pub async fn compare(
+    mesh: &Mesh,
+    plans: &Plans,
+    targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
+    (options, how): (Options<'_>, How),
+) -> Result<Vec<Compared>, RolloutError> {
+    let jobs = run::start(mesh, plans, targets, (options, how)).await?;
+    Ok(many::bounded(jobs.into_iter().map(Job::compare), how.parallel).await)
+}
+
+impl Job {
+    async fn compare(mut self) -> Compared {
+        let mut differences = Vec::new();
+        // An object that is written wide and then narrow is narrow in the end.
+        let last: BTreeMap<String, Step> =
+            self.steps.drain(..).map(|(_, step)| (step.file().to_owned(), step)).collect();
+        for (file, step) in last {
+            if self.trouble.is_some() {
+                break;
+            }
+            let before = self.there.get(&file).map(bare);
+            match self.result(&step).await {
+                Ok(after) if after == before => {}
+                Ok(after) => differences.push(Difference { name: self.name(&step), before, after }),
+                Err(trouble) => self.trouble = Some(trouble),
+            }
+        }
+        Compared { cluster: self.change.cluster, differences, trouble: self.trouble }
+    }
+
+    /// What a step would leave.
+    async fn result(&self, step: &Step) -> Result<Option<Value>, Trouble> {
+        match (step, &self.target) {
+            (Step::Remove(_), _) => Ok(None),
+            (Step::Write(_, object), Some(Target::Cluster(server))) => {
+                let how = Apply { dry_run: true, force: self.how.force };
+                Ok(Some(bare(&server.apply(object, how).await?)))
+            }
+            (Step::Write(_, object), _) => Ok(Some(object.clone())),
+        }
+    }
+}
+
+/// An object without what a server adds to it.
+fn bare(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ADDED {
+            metadata.remove(field);
+        }
+    }
+    object
+}

@@ -1,0 +1,3 @@
+module isthmus.dev/tests/istiod
+
+go 1.22
