@@ -13,6 +13,8 @@ mod compare;
 mod envoy;
 #[path = "probe/foreign.rs"]
 mod foreign;
+#[path = "probe/grpc.rs"]
+mod grpc;
 #[path = "probe/keys.rs"]
 mod keys;
 #[path = "probe/module.rs"]

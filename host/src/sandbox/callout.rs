@@ -117,7 +117,7 @@ pub enum GrpcAnswer {
     Close {
         /// The status.
         status: u32,
-        /// What it says of it.
+        /// What it says of it. The guest reads behind it where Envoy has it from: `{via_upstream}`.
         message: String,
     },
 }
@@ -175,14 +175,18 @@ impl HttpAnswer {
 }
 
 impl Callouts {
-    /// The service has ended a gRPC call or stream; a stream stays until the guest has ended its half.
+    /// The service has ended a gRPC call or stream.
     pub(crate) fn end(&mut self, token: u32) {
         if let Some(waiting) = self.grpc.get_mut(&token) {
             waiting.ended = true;
             waiting.until = None;
-            if waiting.call.closed {
-                self.grpc.remove(&token);
-            }
+        }
+    }
+
+    /// Forgets a gRPC call or stream that the service has ended, once the guest has ended its half.
+    pub(crate) fn forget(&mut self, token: u32) {
+        if self.grpc.get(&token).is_some_and(|waiting| waiting.ended && waiting.call.closed) {
+            self.grpc.remove(&token);
         }
     }
 

@@ -55,7 +55,7 @@ impl Instance {
                 let size = message.len();
                 arrived.message = message;
                 if !streaming {
-                    root.callouts.grpc.remove(&token);
+                    root.callouts.end(token);
                 }
                 (&self.exports.on_grpc_message, size)
             }
@@ -66,7 +66,14 @@ impl Instance {
             }
         };
         let (export, value) = (export.clone(), u32::try_from(value).unwrap_or(u32::MAX));
-        self.arrive(id, |guest| guest.call(id, export, (id, token, value)).map(drop))
+        self.arrive(id, |guest| {
+            let called = guest.call(id, export, (id, token, value)).map(drop);
+            // Until here the guest can cancel or close it, though it is over.
+            if let Some(root) = guest.state_mut().root_mut(id) {
+                root.callouts.forget(token);
+            }
+            called
+        })
     }
 
     /// Tells the guest of its queues, until there is nothing more to tell.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use isthmus::lab::Process;
 use serde_json::{Value, json};
 
+use super::grpc::Service;
 use super::script::{Exchange, Fields, Message, Move, Scenario};
 use super::tls::Identities;
 use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
@@ -58,6 +59,8 @@ pub(super) struct Envoy {
 struct Stage {
     listener: SocketAddr,
     upstream: Upstream,
+    /// The service that its module calls by gRPC.
+    service: Option<Service>,
 }
 
 /// What the upstream of a scenario does: it answers requests, or is an end that the test holds itself.
@@ -88,7 +91,8 @@ impl Envoy {
         let stages: Vec<Stage> = free(scenarios.len())
             .into_iter()
             .zip(upstreams)
-            .map(|(listener, upstream)| Stage { listener, upstream })
+            .zip(scenarios)
+            .map(|((listener, upstream), scenario)| Stage { listener, upstream, service: service(scenario) })
             .collect();
         let identities = Identities::make(dir);
         let mut resources = json!({"listeners": [], "clusters": []});
@@ -102,6 +106,9 @@ impl Envoy {
             }
             push(&mut resources["listeners"], listener);
             push(&mut resources["clusters"], cluster(&scenario.name, stage.upstream.at()));
+            if let Some(service) = &stage.service {
+                push(&mut resources["clusters"], grpc_cluster(&scenario.name, service.at));
+            }
         }
         let bootstrap = json!({"node": super::node(), "static_resources": resources});
         let (config, log) = (dir.join("envoy.json"), dir.join("envoy.log"));
@@ -115,7 +122,7 @@ impl Envoy {
 
     /// Plays the traffic of the scenario at `index`, and collects what its probe logged in Envoy's worker.
     pub(super) fn play(&mut self, index: usize, scenario: &Scenario) -> Seen {
-        let Stage { listener, upstream } = &self.stages[index];
+        let Stage { listener, upstream, .. } = &self.stages[index];
         let (listener, upstream) = (*listener, upstream.at());
         let mut seen = Seen::default();
         let mut outside = Vec::new();
@@ -141,6 +148,8 @@ impl Envoy {
                 self.wait("the end of a stream", begun, |log| log.contains(scenario.last_words()));
             }
         }
+        let service = self.stages[index].service.iter();
+        outside.splice(0..0, service.flat_map(|service| service.reached.try_iter()));
         for name in scenario.waits_for() {
             let line = format!("{name}: ");
             self.wait(name, 0, |log| lines(log, scenario, false).any(|found| found.starts_with(&line)));
@@ -449,6 +458,21 @@ fn cluster(name: &str, upstream: SocketAddr) -> Value {
         }},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
     })
+}
+
+fn service(scenario: &Scenario) -> Option<Service> {
+    let listener = || TcpListener::bind((own(), 0)).expect("a port");
+    scenario.calls_grpc().then(|| Service::serve(listener(), &scenario.exchanges))
+}
+
+/// The service of a scenario: gRPC is HTTP/2.
+fn grpc_cluster(name: &str, service: SocketAddr) -> Value {
+    let mut cluster = cluster(&format!("{name}.grpc"), service);
+    cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }});
+    cluster
 }
 
 /// Sends a message as HTTP/1.1 has it: in chunks if there are any, each when the one before must have arrived.

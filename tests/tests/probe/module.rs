@@ -50,7 +50,7 @@ const HOSTCALLS: [(&str, &str); 39] = [
 ];
 
 /// The callbacks with the number of their parameters, and what they answer where the script does not say.
-const CALLBACKS: [(&str, usize, Option<i32>); 20] = [
+const CALLBACKS: [(&str, usize, Option<i32>); 24] = [
     ("context_create", 2, None),
     ("vm_start", 2, Some(1)),
     ("configure", 2, Some(1)),
@@ -68,6 +68,10 @@ const CALLBACKS: [(&str, usize, Option<i32>); 20] = [
     ("downstream_connection_close", 2, None),
     ("upstream_connection_close", 2, None),
     ("http_call_response", 5, None),
+    ("grpc_receive_initial_metadata", 3, None),
+    ("grpc_receive", 3, None),
+    ("grpc_receive_trailing_metadata", 3, None),
+    ("grpc_close", 3, None),
     ("log", 1, None),
     ("done", 1, Some(1)),
     ("delete", 1, None),

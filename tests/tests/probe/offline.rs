@@ -21,7 +21,7 @@ pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) 
         cluster: text("cluster"),
         metadata: node["metadata"].clone(),
         listener_direction: Direction::Inbound,
-        clusters: Clusters::of([scenario.name.as_str()]),
+        clusters: Clusters::of([scenario.name.clone(), format!("{}.grpc", scenario.name)]),
         ..Node::default()
     };
     let plugin = Plugin {
@@ -148,6 +148,7 @@ fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: &Con
     let request = whole(request(&exchange.request, scenario.tls.is_some()), &exchange.request);
     let Ok(stream) = vm.http(connection, request) else { return vec![REFUSED.to_owned()] };
     let mut got = called_out(vm, exchange);
+    got.extend(super::grpc::called(vm, exchange));
     let passed = stream.to_upstream();
     if let Some(headers) = passed.headers.as_ref().filter(|_| passed.ended) {
         got.push(format!("upstream: {}", super::shown(&request_head(headers), &body(&passed))));

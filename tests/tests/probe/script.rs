@@ -32,6 +32,11 @@ impl Scenario {
         self.exchanges.iter().any(|exchange| exchange.connection.is_some())
     }
 
+    /// Whether its module calls a service by gRPC.
+    pub(super) fn calls_grpc(&self) -> bool {
+        self.exchanges.iter().any(|exchange| !exchange.calls.is_empty())
+    }
+
     /// Whether its timer fires, or a queue is filled.
     pub(super) fn waits_for(&self) -> impl Iterator<Item = &str> {
         ["tick", "queue_ready"].into_iter().filter(|name| self.callbacks.contains_key(*name))
@@ -56,6 +61,8 @@ pub(super) struct Exchange {
     pub(super) response: Message,
     /// What the module's own requests are answered meanwhile.
     pub(super) callouts: Vec<Message>,
+    /// What a service answers to the module's calls by gRPC.
+    pub(super) calls: Vec<Message>,
     /// It is sent again until it is not answered with 503.
     pub(super) eventually: bool,
     /// Instead of all this: what the two ends of a TCP connection send.
@@ -173,6 +180,7 @@ enum Block {
     Request,
     Response,
     Callout,
+    Call,
     Connection,
     Callback(String),
 }
@@ -206,6 +214,10 @@ impl Reader {
                 scenario.exchanges.last_mut()?.callouts.push(response);
                 self.block = Block::Callout;
             }
+            "calls" => {
+                scenario.exchanges.last_mut()?.calls.push(Message::default());
+                self.block = Block::Call;
+            }
             "connect" => {
                 scenario.exchanges.push(Exchange { connection: Some(Vec::new()), ..Exchange::default() });
                 self.block = Block::Connection;
@@ -233,6 +245,7 @@ impl Reader {
             Block::Request => scenario.exchanges.last_mut()?.request.take(line)?,
             Block::Response => scenario.exchanges.last_mut()?.response.take(line)?,
             Block::Callout => scenario.exchanges.last_mut()?.callouts.last_mut()?.take(line)?,
+            Block::Call => scenario.exchanges.last_mut()?.calls.last_mut()?.take(line)?,
             Block::Connection => {
                 scenario.exchanges.last_mut()?.connection.as_mut()?.push(Move::read(line)?);
             }

@@ -177,7 +177,7 @@ fn a_grpc_call_is_answered_with_one_message_or_a_failure() {
     vm.answer_grpc(5, GrpcAnswer::Message(b"yes".to_vec())).unwrap();
     assert_eq!(seen(&vm), ["5", "3", "yes"], "and none for its end after an answer");
     vm.answer_grpc(9, GrpcAnswer::Close { status: 7, message: "no".to_owned() }).unwrap();
-    assert_eq!(seen(&vm), ["9", "7", "0", "7", "no"]);
+    assert_eq!(seen(&vm), ["9", "7", "0", "7", "no{via_upstream}"]);
     vm.advance(Duration::from_millis(50)).unwrap();
     assert_eq!(seen(&vm), ["13", "14", "0", "14", "upstream request timeout"]);
     assert!(vm.grpc_calls().is_empty());
@@ -200,7 +200,7 @@ fn a_grpc_stream_goes_both_ways_until_both_halves_are_closed() {
     vm.answer_grpc(6, GrpcAnswer::TrailingMetadata(metadata())).unwrap();
     assert_eq!(seen(&vm), ["6", "1", "0", "v", "6", "4", "pong", "6", "1", "0", "v"]);
     vm.answer_grpc(6, GrpcAnswer::Close { status: 0, message: String::new() }).unwrap();
-    assert_eq!(seen(&vm), ["6", "0", "0", "0", ""]);
+    assert_eq!(seen(&vm), ["6", "0", "0", "0", "via_upstream"]);
     assert_eq!(vm.grpc_calls().len(), 1, "the guest has not closed its half");
 }
 

@@ -70,6 +70,17 @@ impl Vm {
     pub fn answer_grpc(&self, token: u32, answer: GrpcAnswer) -> Result<(), Trapped> {
         let mut guest = self.guest.borrow_mut();
         guest.usable()?;
+        let answer = match answer {
+            GrpcAnswer::Close { status, message } if message.is_empty() => {
+                GrpcAnswer::Close { status, message: "via_upstream".to_owned() }
+            }
+            GrpcAnswer::Close { status, message } => {
+                GrpcAnswer::Close { status, message: format!("{message}{{via_upstream}}") }
+            }
+            other @ (GrpcAnswer::InitialMetadata(_)
+            | GrpcAnswer::Message(_)
+            | GrpcAnswer::TrailingMetadata(_)) => other,
+        };
         guest.answer_grpc(token, answer)
     }
 
