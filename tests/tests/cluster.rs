@@ -5,8 +5,6 @@
 mod doctor;
 #[path = "cluster/fixture.rs"]
 mod fixture;
-#[path = "cluster/mesh.rs"]
-mod mesh;
 #[path = "cluster/objects.rs"]
 mod objects;
 #[path = "cluster/problems.rs"]

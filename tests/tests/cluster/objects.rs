@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{PATIENCE, cluster, namespace, plugin};
 
 /// The directories of all meshes that are examples or golden cases.
-pub(super) fn meshes() -> Vec<PathBuf> {
+fn meshes() -> Vec<PathBuf> {
     let below = |room: &str| {
         let entries = std::fs::read_dir(repository().join(room)).expect("a directory");
         entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
