@@ -68,7 +68,8 @@ pub struct Failure {
 
 impl Failure {
     fn error(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), hint: hint.into() }
+        let (message, hint) = (object::plain(&message.into()), object::plain(&hint.into()));
+        Self { severity: Severity::Error, message, hint }
     }
 
     fn warning(message: impl Into<String>, hint: impl Into<String>) -> Self {
@@ -87,11 +88,11 @@ pub enum Skip {
 
 impl Skip {
     fn idle(why: impl Into<String>) -> Self {
-        Self::Idle(why.into())
+        Self::Idle(object::plain(&why.into()))
     }
 
     fn unseen(why: impl Into<String>) -> Self {
-        Self::Unseen(why.into())
+        Self::Unseen(object::plain(&why.into()))
     }
 }
 
@@ -186,7 +187,6 @@ const TESTS: &[(Code, Test)] = &[
     (Code::ServiceThere, services::there),
     (Code::ServiceSame, services::same),
     (Code::Endpoints, services::endpoints),
-    (Code::GlobalDns, services::global_dns),
     (Code::Plugins, plugins::present),
 ];
 

@@ -106,7 +106,6 @@ codes! {
     ServiceThere = 70, Services, "listed services are in every cluster that calls them";
     ServiceSame = 71, Services, "a service has the same ports everywhere";
     Endpoints = 72, Services, "services have endpoints where mesh.yaml says";
-    GlobalDns = 73, Services, ".global names resolve";
     Plugins = 80, Filter, "the plugins have the plans of these policies";
 }
 

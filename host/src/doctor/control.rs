@@ -129,9 +129,10 @@ pub(super) fn trust_domain(visit: &Visit<'_>) -> Found {
     let mut failures = Vec::new();
     for map in root_objects(visit, Kind::ConfigMap)?.filter(|map| is_mesh_config(map)) {
         let Some(config) = map.data("mesh") else { continue };
-        let config: Value = serde_saphyr::from_str(&config).map_err(|why| {
+        let config = super::object::documents(&config).map_err(|why| {
             Skip::unseen(format!("{} has no readable mesh configuration: {why}", map.shown()))
         })?;
+        let config = config.into_iter().next().unwrap_or_default();
         let found = config.get("trustDomain").and_then(Value::as_str).unwrap_or("cluster.local");
         if found != wanted {
             failures.push(Failure::error(

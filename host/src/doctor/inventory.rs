@@ -130,7 +130,7 @@ impl Inventory {
         for path in yaml_files(directory)? {
             let text = std::fs::read_to_string(&path)
                 .map_err(|source| ReadError::Io { path: path.clone(), source })?;
-            let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+            let documents: Vec<Value> = super::object::documents(&text)
                 .map_err(|source| InventoryError::Syntax { path: path.clone(), source: Box::new(source) })?;
             for object in documents.into_iter().flat_map(items).filter_map(Object::of) {
                 if let Some(kind) = kind_of(&object) {

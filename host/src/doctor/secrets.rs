@@ -34,7 +34,8 @@ struct Kubeconfig {
 
 impl Kubeconfig {
     fn read(text: &str) -> Result<Self, String> {
-        let config: Value = serde_saphyr::from_str(text).map_err(|why| format!("it is not YAML: {why}"))?;
+        let config = super::object::documents(text).map_err(|why| format!("it is not YAML: {why}"))?;
+        let config = config.into_iter().next().unwrap_or_default();
         let named = |list: &str, name: &str| {
             let entries = config.get(list).and_then(Value::as_array);
             let mut entries = entries.into_iter().flatten();

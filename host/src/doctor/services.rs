@@ -84,10 +84,6 @@ pub(super) fn endpoints(visit: &Visit<'_>) -> Found {
     Ok(failures)
 }
 
-pub(super) fn global_dns(_visit: &Visit<'_>) -> Found {
-    Err(Skip::idle("no .global names are used"))
-}
-
 /// How many endpoints of a Service are ready.
 pub(super) fn ready_endpoints(visit: &Visit<'_>, namespace: &str, name: &str) -> Result<usize, Skip> {
     let own = |slice: &&Object| {

@@ -572,7 +572,7 @@ fn every_check_that_files_can_fail_does_so_in_some_test() {
         .filter_map(|wrong| wrong.split([' ', ':']).nth(1))
         .collect();
     // What only a server can answer, and what only some meshes have.
-    let elsewhere = [Code::Reachable, Code::Readable, Code::Kubernetes, Code::Definitions, Code::GlobalDns];
+    let elsewhere = [Code::Reachable, Code::Readable, Code::Kubernetes, Code::Definitions];
     let certificates = |code: &&Code| code.category() == Category::Authority;
     for code in Code::ALL.iter().filter(|code| !elsewhere.contains(code) && !certificates(code)) {
         assert!(shown.contains(code.to_string().as_str()), "{code} ({}) has no fault", code.title());
@@ -628,4 +628,50 @@ fn what_is_no_yaml_is_said_with_its_file() {
     let told = super::stderr(&output);
     assert!(told.contains("cluster1/nodes.yaml is not YAML"), "{told}");
     assert!(Path::new(&at).is_dir());
+}
+
+#[test]
+fn what_is_no_kubeconfig_is_told_without_its_token_and_moves_no_cursor() {
+    let mesh = Mesh::healthy();
+    let path = mesh.file("cluster2/secrets.yaml");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let token =
+        text.lines().find_map(|line| line.trim().strip_prefix("token: ")).expect("a token").to_owned();
+    let hostile =
+        text.replacen("    apiVersion: v1\n    kind: Config\n", "    apiVersion: [\n    kind: Config\n", 1);
+    let hostile = hostile.replacen("  cluster3: |", "  \"c\\e[31m\\n\": |", 1);
+    assert_ne!(hostile, text);
+    std::fs::write(&path, hostile).expect("a file");
+    let wrong = mesh.wrong();
+    assert!(
+        wrong.iter().any(|wrong| wrong.contains(" has no kubeconfig for cluster1: it is not YAML: ")),
+        "{wrong:#?}"
+    );
+    let quiet = |wrong: &String| !wrong.contains(&token) && !wrong.chars().any(char::is_control);
+    assert!(wrong.iter().all(quiet), "{wrong:#?}");
+    // The file itself is said in the same way where it is none.
+    std::fs::write(&path, format!("token: {token}\na: [\n")).expect("a file");
+    let at = mesh.dir.path().to_str().expect("text").to_owned();
+    let told = super::stderr(&run(&["doctor", "-f", &at, "--from", &at]));
+    assert!(told.contains("cluster2/secrets.yaml is not YAML") && !told.contains(&token), "{told}");
+}
+
+#[test]
+fn all_objects_of_a_large_cluster_are_read_and_a_text_that_unfolds_without_end_is_not() {
+    let mesh = Mesh::healthy();
+    let pods: String = (0..30_000)
+        .map(|n| format!("---\nkind: Pod\nmetadata: {{name: p{n}, labels: {{a: b, c: d, e: f}}}}\n"))
+        .collect();
+    std::fs::write(mesh.file("cluster1/pods.yaml"), pods).expect("a file");
+    assert_eq!(mesh.wrong(), Vec::<String>::new());
+    let mut bomb = "a: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for n in 1..12 {
+        let nine = vec![format!("*a{}", n - 1); 9].join(",");
+        bomb += &format!("b{n}: &a{n} [{nine}]\n");
+    }
+    let path = mesh.file("cluster1/bomb.yaml");
+    std::fs::write(&path, bomb).expect("a file");
+    assert!(Inventory::read(&mesh.file("cluster1")).is_err());
+    std::fs::write(path, "[".repeat(100_000)).expect("a file");
+    assert!(Inventory::read(&mesh.file("cluster1")).is_err());
 }
