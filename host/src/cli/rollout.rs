@@ -64,6 +64,15 @@ impl Rollout {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
+        for cluster in mesh.clusters() {
+            if let mesh::ControlPlane::RemoteOf(primary) = &cluster.control_plane {
+                out.say(&format!(
+                    "warning: {} is a remote of {primary}, whose istiod reads no plugin there and gives its proxies those of \
+                     {primary}, which refuse to run in it: do not roll out to a live mesh with remotes yet (docs/rollout.md)",
+                    cluster.name
+                ));
+            }
+        }
         let outcomes = if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
