@@ -13,6 +13,7 @@ mod error;
 mod kinds;
 pub mod many;
 mod object;
+mod pods;
 mod status;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
 pub use object::{Id, Kind, is_ours, same};
+pub use pods::PodPort;
 
 /// The field manager of all that is applied: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";

@@ -10,6 +10,7 @@ mod directory;
 mod live;
 mod rendered;
 mod run;
+mod standing;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use policy::plan::PlanError;
 use crate::plugin::ModuleUrl;
 pub use compare::{Compared, Difference, compare};
 pub use run::{DryRun, How, Outcome, Target, Trouble, roll_out};
+pub use standing::{Placed, Standing, State, Wanted, wanted};
 use steps::{Phase, Step};
 
 /// Why a cluster did not get its objects. What was there before still is.

@@ -11,7 +11,7 @@ use policy::name::ClusterName;
 use crate::kube::{Cluster, ClusterError, Kubeconfig, many};
 
 /// How clusters are reached.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Clusters {
     /// The kubeconfig that has the contexts; by default the files of KUBECONFIG, else ~/.kube/config
     #[arg(long, env = "ISTHMUS_KUBECONFIG", value_name = "FILE")]

@@ -148,6 +148,11 @@ impl Rollout {
 }
 
 impl Destination {
+    /// Clusters that are looked at alone.
+    pub(super) fn to_look_at(output_dir: Option<PathBuf>, clusters: Clusters) -> Self {
+        Self { url: None, output_dir, upstream_check: false, force_conflicts: false, clusters }
+    }
+
     pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
         Options { url, upstream_check: self.upstream_check, dry_run }
     }
@@ -202,10 +207,10 @@ impl Destination {
 }
 
 /// Where the objects of the clusters go.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Places {
-    directories: BTreeMap<ClusterName, PathBuf>,
-    contexts: BTreeMap<ClusterName, String>,
+    pub(super) directories: BTreeMap<ClusterName, PathBuf>,
+    pub(super) contexts: BTreeMap<ClusterName, String>,
 }
 
 fn exit(outcomes: &[Outcome]) -> Exit {
