@@ -55,6 +55,8 @@ pub struct Counts {
     pub failed: u64,
     /// How often Envoy has met a VM of the filter that had broken: each new start, and each that it put off.
     pub traps: u64,
+    /// For how many seconds it runs.
+    pub uptime: u64,
 }
 
 /// What a proxy says.
@@ -67,7 +69,7 @@ pub struct Reading {
 }
 
 /// What is asked for, of all that a proxy counts.
-pub(super) const QUERY: &str = "/stats/prometheus?filter=isthmus_%7Cvm_reload%7Cruntime.v8.active%7Cistio_requests_total%7Cdownstream_rq_.xx";
+pub(super) const QUERY: &str = "/stats/prometheus?filter=isthmus_%7Cvm_reload%7Cruntime.v8.active%7Cistio_requests_total%7Cdownstream_rq_.xx%7Cserver.uptime";
 
 impl Reading {
     /// Reads what `/stats/prometheus` answers.
@@ -97,6 +99,8 @@ impl Reading {
             *count += whole(sample.value);
         } else if tags(sample, "isthmus_shadow_denied_total").is_some() {
             counts.shadow_denied += whole(sample.value);
+        } else if sample.name == "envoy_server_uptime" {
+            counts.uptime = whole(sample.value);
         } else if is_trap(sample.name) {
             counts.traps += whole(sample.value);
         }
@@ -107,6 +111,36 @@ impl Counts {
     /// How many requests the filter has judged.
     pub fn judged(&self) -> u64 {
         self.allowed + self.denied
+    }
+
+    /// Counts what another has counted too.
+    pub(super) fn add(&mut self, other: Self) {
+        for (own, more) in self.each().into_iter().zip(other.all()) {
+            *own = own.saturating_add(more);
+        }
+    }
+
+    /// What was counted since.
+    pub(super) fn since(mut self, before: Self) -> Self {
+        for (own, less) in self.each().into_iter().zip(before.all()) {
+            *own = own.saturating_sub(less);
+        }
+        self
+    }
+
+    /// Whether something has been counted from its start again.
+    pub(super) fn went_back(self, before: Self) -> bool {
+        self.all().into_iter().zip(before.all()).any(|(now, before)| now < before)
+    }
+
+    fn all(self) -> [u64; 7] {
+        let Self { allowed, denied, shadow_denied, requests, failed, traps, uptime } = self;
+        [allowed, denied, shadow_denied, requests, failed, traps, uptime]
+    }
+
+    fn each(&mut self) -> [&mut u64; 7] {
+        let Self { allowed, denied, shadow_denied, requests, failed, traps, uptime } = self;
+        [allowed, denied, shadow_denied, requests, failed, traps, uptime]
     }
 
     /// Istio counts requests at both of their ends, each proxy its own; where it does not, Envoy does.

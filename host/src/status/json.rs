@@ -104,5 +104,6 @@ fn counts(counts: &Counts) -> Value {
         "requests": counts.requests,
         "failed": counts.failed,
         "traps": counts.traps,
+        "uptimeSeconds": counts.uptime,
     })
 }

@@ -10,6 +10,7 @@ envoy_http_downstream_rq_xx{envoy_response_code_class="5",envoy_http_conn_manage
 envoy_http_downstream_rq_xx{envoy_response_code_class="2",envoy_http_conn_manager_prefix="inbound"} 8
 envoy_http_downstream_rq_xx{envoy_response_code_class="5",envoy_http_conn_manager_prefix="inbound"} 2
 envoy_wasm_envoy_wasm_runtime_v8_active{} 3
+envoy_server_uptime{} 90
 envoy_wasm_istio_system_isthmus_inbound_vm_reload{} 1
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_backoff{} 4
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_success{} 1
@@ -25,6 +26,7 @@ istio_requests_total{reporter="destination",response_code="200"} 8
 istio_requests_total{reporter="destination",response_code="503"} 2
 envoy_http_downstream_rq_xx{envoy_response_code_class="5",envoy_http_conn_manager_prefix="inbound_0.0.0.0_8080"} 9
 envoy_wasm_envoy_wasm_runtime_v8_active{} 3
+envoy_server_uptime{} 90
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_backoff{} 4
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_success{} 1
 isthmus_plan_info{direction="inbound"} 157410554525162
@@ -32,7 +34,8 @@ isthmus_plan_info{direction="inbound"} 157410554525162
 
 #[test]
 fn tags_are_found_as_labels_and_in_names() {
-    let counts = Counts { allowed: 7, denied: 3, shadow_denied: 0, requests: 10, failed: 2, traps: 5 };
+    let counts =
+        Counts { allowed: 7, denied: 3, shadow_denied: 0, requests: 10, failed: 2, traps: 5, uptime: 90 };
     let plans = BTreeMap::from([(Role::Inbound, Stamp(157_410_554_525_162))]);
     let wanted = Reading { plans, counts };
     for text in [BARE, SPLIT] {
