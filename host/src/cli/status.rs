@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use policy::Mesh;
 use policy::compile::Plans;
+use policy::mesh;
 use policy::name::ClusterName;
 
 use super::clusters::Clusters;
@@ -82,11 +83,14 @@ impl ShowStatus {
         let destination = Destination::to_look_at(self.output_dir.clone(), self.clusters.clone());
         let runtime = super::runtime()?;
         let Some(lab) = &self.lab else {
-            let place = Place {
-                destination: &destination,
-                places: destination.places(&project)?,
-                envoys: BTreeMap::new(),
-            };
+            let mut places = destination.places(&project)?;
+            // Those of remotes, whose proxies are asked.
+            for cluster in mesh.clusters().filter(|_| self.output_dir.is_none()) {
+                if let Some(mesh::Target::Context(context)) = &cluster.target {
+                    places.contexts.insert(cluster.name.clone(), context.clone());
+                }
+            }
+            let place = Place { destination: &destination, places, envoys: BTreeMap::new() };
             return runtime.block_on(self.show((mesh, plans), &place, common.output, out));
         };
         let standing = Standing::read(lab)?;
@@ -112,8 +116,9 @@ impl ShowStatus {
     ) -> anyhow::Result<Exit> {
         let mut shown = String::new();
         loop {
-            let look = self.look(place).await?;
-            let statuses = status::look(mesh, plans, look).await?;
+            let look = self.look(mesh, place).await?;
+            let mut statuses = status::look(mesh, plans, look).await?;
+            statuses.retain(|status| self.is_asked_for(&status.cluster));
             let now = match output {
                 Output::Json => format!("{:#}", status::json(&statuses)),
                 Output::Text | Output::Junit | Output::Short => {
@@ -135,11 +140,18 @@ impl ShowStatus {
         }
     }
 
-    async fn look(&self, place: &Place<'_>) -> anyhow::Result<Look> {
+    async fn look(&self, mesh: &Mesh, place: &Place<'_>) -> anyhow::Result<Look> {
         let Place { destination, places, envoys } = place;
-        let (mut places, mut envoys) = (places.clone(), envoys.clone());
-        places.directories.retain(|cluster, _| self.is_asked_for(cluster));
-        places.contexts.retain(|cluster, _| self.is_asked_for(cluster));
+        let mut places = places.clone();
+        // Who has a cluster's objects is looked at too.
+        let asked: BTreeSet<&ClusterName> = mesh
+            .clusters()
+            .filter(|cluster| self.is_asked_for(&cluster.name))
+            .flat_map(|cluster| [&cluster.name, &mesh.primary(cluster).name])
+            .collect();
+        places.directories.retain(|cluster, _| asked.contains(cluster));
+        places.contexts.retain(|cluster, _| asked.contains(cluster));
+        let mut envoys = envoys.clone();
         for Admin(cluster, admin) in &self.admin {
             envoys.entry(cluster.clone()).or_default().push(Envoy {
                 name: admin.to_string(),

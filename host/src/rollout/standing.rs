@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use policy::Mesh;
 use policy::compile::Plans;
 use policy::name::ClusterName;
+use policy::plan::PlanError;
 use serde_json::Value;
 
-use super::rendered::{self, Part, Rendered, sort_of};
+use super::rendered::{self, Part, Rendered, Sort, sort_of};
 use super::{Options, RolloutError, Target, Trouble, directory, live};
 use crate::digest::sha256;
 use crate::kube::Id;
-use crate::plugin::ModuleUrl;
+use crate::plugin::{self, ModuleUrl};
 
-/// What stands in a cluster.
+/// What stands of a cluster.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// A digest over the plans of those plugins that are there, as [`Wanted::digest`] is one; `None`: there are none.
+    /// A digest over the plans of those plugins that are there, as [`Wanted::digests`] are; `None`: there are none.
     pub digest: Option<String>,
     /// Each object that is there or should be.
     pub objects: Vec<Placed>,
@@ -46,37 +47,60 @@ pub enum State {
     Unwanted,
 }
 
-/// What a cluster should have.
+/// What a cluster with a control plane should have, for itself and for the remotes that it leads.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// A digest over those of its plans.
-    pub digest: String,
+    /// Of each cluster that it is for, a digest over its plans.
+    pub digests: BTreeMap<ClusterName, String>,
+    primary: ClusterName,
     root: String,
     parts: Vec<Part>,
 }
 
-/// What every cluster should have, by what policies come to.
+/// What every cluster with a control plane should have, by what policies come to.
 pub fn wanted(mesh: &Mesh, plans: &Plans) -> Result<BTreeMap<ClusterName, Wanted>, RolloutError> {
     // Where proxies get the module from is not compared.
-    let url: ModuleUrl = ModuleUrl::anywhere();
+    let url = ModuleUrl::anywhere();
     let options = Options { url: &url, upstream_check: false, dry_run: true };
-    let root = mesh.root_namespace().to_string();
-    let of = |Rendered { digest, parts }| Wanted { digest, root: root.clone(), parts };
-    Ok(rendered::render(mesh, plans, options)?
-        .into_iter()
-        .map(|(name, rendered)| (name, of(rendered)))
-        .collect())
+    let mut rendered = rendered::render(mesh, plans, options)?;
+    let mut wanted = BTreeMap::new();
+    for (primary, led) in mesh.control_planes() {
+        let Some(Rendered { parts, .. }) = rendered.remove(&primary.name) else { continue };
+        let mut digests = BTreeMap::new();
+        for plans in led.iter().filter_map(|cluster| plans.get_key_value(&cluster.name)) {
+            let (cluster, plans) = plans;
+            let each = plans
+                .parts()
+                .iter()
+                .map(|(_, _, plan)| plugin::digest(plan))
+                .collect::<Result<String, PlanError>>();
+            let each = each.map_err(|source| RolloutError::Plan { cluster: cluster.clone(), source })?;
+            digests.insert(cluster.clone(), sha256(each));
+        }
+        let (primary, root) = (primary.name.clone(), mesh.root_namespace().to_string());
+        wanted.insert(primary.clone(), Wanted { digests, primary, root, parts });
+    }
+    Ok(wanted)
 }
 
 impl Wanted {
-    /// Looks at what is there of it.
-    pub async fn standing(&self, target: &Target) -> Result<Standing, Trouble> {
+    /// Looks at what is there, for each cluster that it is for.
+    pub async fn standing(&self, target: &Target) -> Result<BTreeMap<ClusterName, Standing>, Trouble> {
         let mut there = match target {
             Target::Directory(path) => directory::there(path, &self.parts)?,
             Target::Cluster(cluster) => live::there(cluster, &self.root, &self.parts).await?,
         };
-        let digest = self.digest_of(&there);
-        let mut objects: Vec<Placed> = Vec::new();
+        let mut standing: BTreeMap<ClusterName, Standing> = BTreeMap::new();
+        for cluster in self.digests.keys() {
+            let digest = self.digest_of(&there, cluster);
+            standing.insert(cluster.clone(), Standing { digest, objects: Vec::new() });
+        }
+        let mut place = |object: &Value, state, seen| {
+            let placed = Placed { name: name(object), state, seen };
+            if let Some(standing) = standing.get_mut(&self.whose(object)) {
+                standing.objects.push(placed);
+            }
+        };
         for part in &self.parts {
             let seen = there.remove(&part.file);
             let state = match (&seen, target) {
@@ -89,28 +113,41 @@ impl Wanted {
                 }
                 (Some(_), _) => State::Differs,
             };
-            objects.push(Placed { name: name(&part.object), state, seen });
+            place(&part.object, state, seen);
         }
-        // What a rollout would leave alone; and whether boundaries are held behind load balancers too is said to a
-        // rollout and nowhere else.
-        there.retain(|file, object| {
-            sort_of(file).is_some() && object.get("kind").is_none_or(|kind| kind != "EnvoyFilter")
-        });
-        let unwanted = |seen: Value| Placed { name: name(&seen), state: State::Unwanted, seen: Some(seen) };
-        objects.extend(there.into_values().map(unwanted));
-        Ok(Standing { digest, objects })
+        for (file, seen) in there {
+            // Whether boundaries are held once more behind load balancers is said to a rollout, and nowhere else.
+            let is_filter = seen.get("kind").is_some_and(|kind| kind == "EnvoyFilter");
+            if sort_of(&file).is_some() && !is_filter {
+                place(&seen, State::Unwanted, Some(seen.clone()));
+            }
+        }
+        Ok(standing)
     }
 
-    /// The digest that a rollout would have given to the plans of these plugins.
-    fn digest_of(&self, there: &BTreeMap<String, Value>) -> Option<String> {
+    /// The cluster that an object is for, among those that are led from here.
+    fn whose(&self, object: &Value) -> ClusterName {
+        let home = object.pointer("/spec/pluginConfig/plan/home/cluster").and_then(Value::as_str);
+        let named = |cluster: &&ClusterName| Some(cluster.as_str()) == home;
+        self.digests.keys().find(named).unwrap_or(&self.primary).clone()
+    }
+
+    /// The digest that a rollout would give to the plans of these plugins of a cluster.
+    fn digest_of(&self, there: &BTreeMap<String, Value>, cluster: &ClusterName) -> Option<String> {
         let text =
             |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let mut plans: Vec<(usize, String, String)> = Vec::new();
-        for object in
-            there.values().filter(|object| object.get("kind").is_some_and(|kind| kind == "WasmPlugin"))
-        {
+        for (file, object) in there {
+            let is_plugin = matches!(sort_of(file), Some(Sort::Plugin));
+            if !is_plugin
+                || object.get("kind").is_none_or(|kind| kind != "WasmPlugin")
+                || self.whose(object) != *cluster
+            {
+                continue;
+            }
             let role = text(object, "/spec/pluginConfig/role").unwrap_or_default();
             let own = text(object, "/metadata/namespace").filter(|namespace| *namespace != self.root);
+            // As the parts of a cluster's plans stand.
             let place = match (&own, role.as_str()) {
                 (None, "outbound") => 0,
                 (None, "inbound") => 1,
@@ -138,3 +175,6 @@ fn unplaced(object: &Value) -> Value {
 fn name(object: &Value) -> String {
     Id::of(object).map_or_else(|_| "an object without a name".to_owned(), |id| id.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,8 @@ pub enum LookError {
 /// Where to look.
 #[derive(Debug)]
 pub struct Look {
-    /// The clusters, as far as they can be had.
+    /// The clusters, as far as they can be had. Those of remotes have proxies alone: their objects are in the cluster of
+    /// their control plane.
     pub targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
     /// Proxies that are known by their addresses.
     pub envoys: BTreeMap<ClusterName, Vec<Envoy>>,
@@ -40,53 +41,102 @@ pub struct Look {
     pub parallel: usize,
 }
 
-/// Looks at every cluster that there is a target for.
+/// Looks at every cluster whose control plane there is a target for.
 pub async fn look(mesh: &Mesh, plans: &compile::Plans, mut look: Look) -> Result<Vec<Status>, LookError> {
     let mut visits = Vec::new();
-    for (cluster, wanted) in rollout::wanted(mesh, plans)? {
-        let Some(target) = look.targets.remove(&cluster) else { continue };
-        let running = plans.get(&cluster).map(Plans::of).transpose()?.unwrap_or_default();
-        let envoys = look.envoys.remove(&cluster);
-        let visit = Visit { wanted, running, envoys, asking: look.asking };
-        visits.push(async move {
-            let digest = visit.wanted.digest.clone();
-            let found = match target {
-                Ok(target) => Box::pin(visit.find(target)).await,
-                Err(error) => Err(error.problem.to_string()),
-            };
-            Status { cluster, wanted: digest, found }
-        });
+    for (primary, wanted) in rollout::wanted(mesh, plans)? {
+        let Some(own) = look.targets.remove(&primary) else { continue };
+        let mut led = Vec::new();
+        for cluster in wanted.digests.keys() {
+            let target = if *cluster == primary { Some(own.as_ref()) } else { None };
+            let other = target.is_none().then(|| look.targets.remove(cluster)).flatten();
+            let place = Place::of(target.or(other.as_ref().map(Result::as_ref)));
+            let plans = plans.get(cluster).map(Plans::of).transpose()?.unwrap_or_default();
+            let envoys = look.envoys.remove(cluster).unwrap_or_default();
+            led.push(Led { cluster: cluster.clone(), plans, place, envoys });
+        }
+        let visit = Visit { primary, wanted, target: own, led };
+        visits.push(Box::pin(visit.statuses(look.asking, look.parallel)));
     }
-    Ok(many::bounded(visits, look.parallel).await)
+    let mut statuses: Vec<Status> =
+        many::bounded(visits, look.parallel).await.into_iter().flatten().collect();
+    statuses.sort_by(|one, other| one.cluster.cmp(&other.cluster));
+    Ok(statuses)
 }
 
-/// One cluster to be looked at.
+/// A control plane and all that it leads.
 struct Visit {
+    primary: ClusterName,
     wanted: Wanted,
-    running: Plans,
-    envoys: Option<Vec<Envoy>>,
-    asking: Option<Asking>,
+    target: Result<Target, ClusterError>,
+    led: Vec<Led>,
+}
+
+/// A cluster, whose proxies are somewhere.
+struct Led {
+    cluster: ClusterName,
+    plans: Plans,
+    place: Place,
+    envoys: Vec<Envoy>,
+}
+
+enum Place {
+    Cluster(Arc<Cluster>),
+    Nowhere(String),
+}
+
+impl Place {
+    fn of(target: Option<Result<&Target, &ClusterError>>) -> Self {
+        match target {
+            Some(Ok(Target::Cluster(cluster))) => Self::Cluster(Arc::clone(cluster)),
+            Some(Ok(Target::Directory(_))) => Self::Nowhere("files have no proxies".to_owned()),
+            Some(Err(error)) => Self::Nowhere(error.problem.to_string()),
+            None => Self::Nowhere("mesh.yaml gives the cluster no context".to_owned()),
+        }
+    }
 }
 
 impl Visit {
-    async fn find(self, target: Target) -> Result<Found, String> {
-        let Self { wanted, running, envoys, asking } = self;
-        let (standing, mut seen) = match &target {
-            Target::Cluster(cluster) => tokio::join!(wanted.standing(&target), Seen::of(cluster, asking)),
-            Target::Directory(_) => (wanted.standing(&target).await, Seen::nobody("files have no proxies")),
+    async fn statuses(self, asking: Option<Asking>, parallel: usize) -> Vec<Status> {
+        let Self { primary, wanted, target, led } = self;
+        let standing = async {
+            match &target {
+                Ok(target) => wanted.standing(target).await.map_err(|trouble| trouble.to_string()),
+                Err(error) => Err(error.problem.to_string()),
+            }
         };
-        let standing = standing.map_err(|trouble| trouble.to_string())?;
-        if let (Some(envoys), Some(asking)) = (envoys, asking) {
-            let known = proxies::envoys(envoys, asking).await;
+        let names: Vec<ClusterName> = led.iter().map(|led| led.cluster.clone()).collect();
+        let seeing = many::bounded(led.into_iter().map(|led| led.see(asking)), parallel);
+        let (mut standing, seen) = tokio::join!(standing, seeing);
+        let mut statuses = Vec::new();
+        for (cluster, (plans, seen)) in names.into_iter().zip(seen) {
+            let found = match &mut standing {
+                Ok(all) => all.remove(&cluster).ok_or_else(|| "nothing is for it".to_owned()),
+                Err(why) if cluster == primary => Err(why.clone()),
+                Err(why) => Err(format!("{primary}, which has its objects: {why}")),
+            };
+            let wanted = wanted.digests.get(&cluster).cloned().unwrap_or_default();
+            statuses.push(Status {
+                cluster,
+                wanted,
+                found: found.map(|standing| seen.beside(standing, &plans)),
+            });
+        }
+        statuses
+    }
+}
+
+impl Led {
+    async fn see(self, asking: Option<Asking>) -> (Plans, Seen) {
+        let mut seen = match &self.place {
+            Place::Cluster(cluster) => Seen::of(cluster, asking).await,
+            Place::Nowhere(why) => Seen::nobody(why),
+        };
+        if let (false, Some(asking)) = (self.envoys.is_empty(), asking) {
+            let known = proxies::envoys(self.envoys, asking).await;
             seen.proxies = Ok(seen.proxies.into_iter().flatten().chain(known).collect());
         }
-        let applied = stamps(&standing);
-        let judged = |proxy: Proxy| Judged { runs: running.judge(&proxy, &applied), proxy };
-        let proxies = all_forbidden(seen.proxies).map(|proxies| proxies.into_iter().map(judged).collect());
-        let objects = standing.objects.iter().filter_map(|object| object.seen.as_ref());
-        let changed = objects.filter_map(drift::changed).max();
-        let changed = changed.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-        Ok(Found { standing, proxies, kubernetes: seen.kubernetes, istio: seen.istio, changed })
+        (self.plans, seen)
     }
 }
 
@@ -98,6 +148,17 @@ struct Seen {
 }
 
 impl Seen {
+    /// All that was found of a cluster.
+    fn beside(self, standing: Standing, plans: &Plans) -> Found {
+        let applied = stamps(&standing);
+        let judged = |proxy: Proxy| Judged { runs: plans.judge(&proxy, &applied), proxy };
+        let proxies = all_forbidden(self.proxies).map(|proxies| proxies.into_iter().map(judged).collect());
+        let objects = standing.objects.iter().filter_map(|object| object.seen.as_ref());
+        let changed = objects.filter_map(drift::changed).max();
+        let changed = changed.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+        Found { standing, proxies, kubernetes: self.kubernetes, istio: self.istio, changed }
+    }
+
     fn nobody(why: &str) -> Self {
         Self { proxies: Err(why.to_owned()), kubernetes: None, istio: Vec::new() }
     }
