@@ -18,6 +18,7 @@ pub mod mutate;
 pub mod native;
 pub mod plugin;
 pub mod read;
+pub mod remote;
 pub mod render;
 pub mod report;
 pub mod rollout;
