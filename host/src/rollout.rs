@@ -7,7 +7,9 @@
 
 mod compare;
 mod directory;
+pub mod gate;
 mod live;
+pub mod machine;
 mod rendered;
 mod run;
 mod steps;
@@ -24,7 +26,8 @@ use policy::plan::PlanError;
 use crate::plugin::ModuleUrl;
 pub use compare::{Compared, Difference, compare};
 pub use run::{DryRun, How, Outcome, Target, Trouble, roll_out};
-use steps::{Phase, Step};
+pub use steps::Phase;
+use steps::Step;
 
 /// Why a cluster did not get its objects. What was there before still is.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,16 @@ use crate::native::{self, Kind};
 /// When a step is due: all clusters take theirs before any goes on to the next. A gateway of another cluster must know
 /// a subset before the first request for it arrives there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub enum Phase {
+    /// Subsets come.
     SubsetsCome,
+    /// Routes come.
     RoutesCome,
+    /// Filters change.
     Filters,
+    /// Routes go.
     RoutesGo,
+    /// Subsets go.
     SubsetsGo,
 }
 
