@@ -228,6 +228,11 @@ impl State {
         self.goal == Goal::New || self.pruned
     }
 
+    /// Whether it goes through the same clusters in the same waves as another.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.waves == other.waves && self.on_failure == other.on_failure && self.goal == other.goal
+    }
+
     /// Whether there is nothing to go on with.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Ended(End::Complete | End::Undone))

@@ -24,10 +24,6 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All, in order.
-    pub(super) const ALL: [Self; 5] =
-        [Self::SubsetsCome, Self::RoutesCome, Self::Filters, Self::RoutesGo, Self::SubsetsGo];
-
     fn coming(kind: Kind) -> Self {
         match kind {
             Kind::DestinationRule => Self::SubsetsCome,
@@ -98,6 +94,23 @@ pub(super) fn steps(
     }
     steps.sort_by_key(|(phase, _)| *phase);
     (steps, unchanged)
+}
+
+/// The steps by which objects go that no name tells to be ours, but that a revision has which is left.
+pub(super) fn leave(
+    there: &BTreeMap<String, Value>,
+    wanted: &BTreeSet<String>,
+    left: &[Part],
+) -> Vec<(Phase, Step)> {
+    let goes = |part: &&Part| there.contains_key(&part.file) && !wanted.contains(&part.file);
+    let step = |part: &Part| {
+        let phase = match part.sort {
+            Sort::Plugin => Phase::Filters,
+            Sort::Native(kind) => Phase::going(kind),
+        };
+        (phase, Step::Remove(part.file.clone()))
+    };
+    left.iter().filter(goes).filter(|part| sort_of(&part.file).is_none()).map(step).collect()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl State {
                 }
             }
             Event::Taken(cluster, changed) => self.taken(cluster, changed, &mut actions),
-            Event::Stuck(cluster, why) => self.leave(cluster, why),
+            Event::Stuck(cluster, why) => self.leave(&cluster, why),
             Event::Passed(cluster) => {
                 if self.clusters.get(&cluster) == Some(&Standing::AtGate) {
                     self.passed.insert(cluster.clone());
@@ -88,8 +88,8 @@ impl State {
         }
     }
 
-    fn leave(&mut self, cluster: ClusterName, why: String) {
-        if let Some(standing) = self.clusters.get_mut(&cluster) {
+    fn leave(&mut self, cluster: &ClusterName, why: String) {
+        if let Some(standing) = self.clusters.get_mut(cluster) {
             *standing = Standing::Behind(why);
         }
     }
@@ -98,7 +98,7 @@ impl State {
         let at_gate = self.clusters.get(&cluster) == Some(&Standing::AtGate);
         let baking = matches!(self.stage, Stage::Bake(_)) && self.passed.remove(&cluster);
         if (at_gate || baking) && self.failure.is_none() {
-            self.leave(cluster.clone(), why.clone());
+            self.leave(&cluster, why.clone());
             self.failure = Some(Failure { cluster, why });
         }
     }

@@ -173,7 +173,7 @@ impl World {
                 Event::Refused(name.clone(), "denies too much by now".to_owned())
             }
             Action::Watch(_) => Event::Baked,
-            Action::Save | Action::Rest => unreachable!("done at once"),
+            Action::Save | Action::Rest => panic!("done at once"),
         })
     }
 }
@@ -292,7 +292,7 @@ fn told(state: &mut State, event: Event) -> String {
     let words = state.step(event).into_iter().map(|action| match action {
         Action::Take(name, phase) => format!("{name}:{phase:?}"),
         Action::Look(name) => format!("{name}?"),
-        other => format!("{other:?}"),
+        other @ (Action::Save | Action::Watch(_) | Action::Rest) => format!("{other:?}"),
     });
     words.collect::<Vec<_>>().join(" ")
 }
