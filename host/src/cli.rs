@@ -44,6 +44,8 @@ enum Exit {
     Environment = 3,
     /// Some clusters are done, and some are not.
     Partly = 4,
+    /// Somebody else is at it.
+    Busy = 5,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -98,7 +100,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
-    /// Bring the plans to every cluster
+    /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),
     /// Real Envoys on this machine that play the clusters
     #[command(subcommand)]
@@ -154,7 +156,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not; 5 another rollout is at work.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();

@@ -25,6 +25,7 @@ pub mod rollout;
 pub mod runner;
 pub mod sandbox;
 pub mod stage;
+mod text;
 pub mod toolchain;
 pub mod walk;
 pub mod workspace;
