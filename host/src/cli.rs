@@ -17,6 +17,7 @@ mod rollout;
 mod rotate;
 mod sandbox;
 mod setup;
+mod status;
 mod test;
 mod token_key;
 mod trust;
@@ -102,6 +103,8 @@ enum Verb {
     Diff(diff::Diff),
     /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),
+    /// Say what every cluster should have, has, and runs; exit code 1 if that is not the same
+    Status(status::ShowStatus),
     /// Real Envoys on this machine that play the clusters
     #[command(subcommand)]
     Lab(lab::LabVerb),
@@ -200,6 +203,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
+        Verb::Status(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),
         Verb::Demo(verb) => verb.run(out),

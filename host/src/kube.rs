@@ -14,6 +14,7 @@ mod error;
 mod kinds;
 pub mod many;
 mod object;
+mod pods;
 mod status;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
 pub use object::{Id, Kind, is_managed_by, is_ours, same};
+pub use pods::PodPort;
 
 /// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";

@@ -13,6 +13,11 @@ use crate::digest::sha256;
 pub struct ModuleUrl(String);
 
 impl ModuleUrl {
+    /// No place at all, for objects that are compared and never applied.
+    pub(crate) fn anywhere() -> Self {
+        Self("file:///".to_owned())
+    }
+
     /// The file that the module is, if it is one of every proxy.
     pub fn file(&self) -> Option<&str> {
         self.0.strip_prefix("file://")

@@ -270,6 +270,12 @@ fn directories(directories: BTreeMap<ClusterName, PathBuf>) -> Targets {
 }
 
 impl Destination {
+    /// Clusters that are looked at alone.
+    pub(super) fn to_look_at(output_dir: Option<PathBuf>, clusters: Clusters) -> Self {
+        let reach = Reach { output_dir, force_conflicts: false, clusters };
+        Self { url: None, upstream_check: false, reach }
+    }
+
     pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
         Options { url, upstream_check: self.upstream_check, dry_run }
     }
@@ -337,8 +343,8 @@ impl Reach {
 }
 
 /// Where the objects of the clusters go.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Places {
-    directories: BTreeMap<ClusterName, PathBuf>,
-    contexts: BTreeMap<ClusterName, String>,
+    pub(super) directories: BTreeMap<ClusterName, PathBuf>,
+    pub(super) contexts: BTreeMap<ClusterName, String>,
 }

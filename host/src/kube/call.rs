@@ -112,12 +112,17 @@ impl Cluster {
     }
 
     async fn once(&self, call: &Call) -> Result<Value, Problem> {
+        let body = self.bytes(call).await?;
+        serde_json::from_slice(&body).map_err(|error| Problem::Unreadable { why: error.to_string() })
+    }
+
+    /// What is answered, whatever it is, if it is a success.
+    pub(super) async fn bytes(&self, call: &Call) -> Result<Vec<u8>, Problem> {
         let answer = self.client.send(call.request()?).await.map_err(|error| unsent(&error))?;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| unsent(&error))?.to_bytes();
         if head.status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| Problem::Unreadable { why: error.to_string() });
+            return Ok(body.into());
         }
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         Err(status::problem(call, head.status, retry_after.map(Duration::from_secs), &body))
