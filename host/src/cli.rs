@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod lab;
 mod mesh_render;
+mod mesh_secrets;
 mod out;
 mod page;
 mod rollout;
@@ -44,6 +45,8 @@ enum Exit {
     Environment = 3,
     /// Some clusters are done, and some are not.
     Partly = 4,
+    /// Somebody else is at it.
+    Busy = 5,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -98,7 +101,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
-    /// Bring the plans to every cluster
+    /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),
     /// Say what every cluster should have, has, and runs; exit code 1 if that is not the same
     Status(status::ShowStatus),
@@ -123,6 +126,9 @@ enum MeshVerb {
     Trust(trust::Trust),
     /// Render what every cluster needs: Istio, its gateways, what they expose, and names
     Render(mesh_render::MeshRender),
+    /// Have each control plane read the API servers of the clusters that it knows services of: make, renew, rotate and check
+    /// its remote secrets
+    Secrets(mesh_secrets::Secrets),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -153,7 +159,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not; 5 another rollout is at work.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();
@@ -192,6 +198,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),

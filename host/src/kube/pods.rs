@@ -23,7 +23,7 @@ impl Cluster {
     /// The pods of all namespaces that run.
     pub async fn running_pods(&self) -> Result<Vec<Value>, ClusterError> {
         let kind = Kind::new("v1", "Pod");
-        let listed = self.pages(&kind, None, "fieldSelector=status.phase=Running&").await;
+        let listed = self.pages(&kind, None, "fieldSelector=status.phase=Running&", Call::get).await;
         listed.map_err(|problem| self.error(Deed::list(&kind.to_string()), problem))
     }
 
