@@ -10,6 +10,7 @@
 
 mod admin;
 mod exposition;
+pub mod gate;
 pub mod health;
 mod pods;
 mod reading;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use policy::compile::ClusterPlans;
 use policy::name::{ClusterName, Namespace};
 use policy::plan::{PlanError, Role};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::plugin;
@@ -136,6 +137,21 @@ impl Plans {
             }
         }
         Ok(Self(stamps))
+    }
+
+    /// Those that plugins have which are for a cluster; `root` is Istio's namespace.
+    pub fn of_objects(objects: &[Value], cluster: &ClusterName, root: &str) -> Self {
+        let plan = |object: &Value| {
+            let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+            let home = text("/spec/pluginConfig/plan/home/cluster")?;
+            let role = text("/spec/pluginConfig/role")?;
+            let role = Role::ALL.into_iter().find(|known| known.as_str() == role)?;
+            let own = text("/metadata/namespace").filter(|own| *own != root);
+            let own = own.and_then(|own| own.parse().ok());
+            let stamp = Stamp::of(text("/spec/pluginConfig/digest")?)?;
+            (home == cluster.as_str()).then_some(((role, own), stamp))
+        };
+        Self(objects.iter().filter_map(plan).collect())
     }
 
     /// Whether a proxy of a namespace should run this plan at a place. Where its namespace is not known, it may be that of

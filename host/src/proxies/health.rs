@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Counts, Proxy, Reading};
+use crate::rollout::strategy::AtMost;
 
 /// What is known of each proxy of a cluster, look by look.
 #[derive(Debug, Clone, Default)]
@@ -42,15 +43,6 @@ pub struct Standing {
     pub before: Counts,
 }
 
-/// How many of some requests there may be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Budget {
-    /// Such a share of all, from 0 to 1, beyond the share of before. Of one that is not 0, one request is always within.
-    Share(f64),
-    /// So many in a minute of all proxies together, beyond those of before; for less than a minute as many as for one.
-    PerMinute(u64),
-}
-
 impl Health {
     /// What proxies have counted before the change. Those that are not seen now have counted nothing.
     pub fn before(proxies: &[Proxy]) -> Self {
@@ -58,20 +50,15 @@ impl Health {
         Self { before: proxies.iter().filter_map(counts).collect(), known: BTreeMap::new() }
     }
 
-    /// Takes in what proxies say now; `runs` says of one whether it runs the plan.
-    pub fn see<'p>(
-        &mut self,
-        proxies: impl IntoIterator<Item = &'p Proxy>,
-        runs: impl Fn(&Proxy) -> bool,
-    ) -> Standing {
+    /// Takes in what proxies say now, each with whether it runs the plan.
+    pub fn see<'p>(&mut self, proxies: impl IntoIterator<Item = (&'p Proxy, bool)>) -> Standing {
         let mut standing = Standing::default();
-        for proxy in proxies {
+        for (proxy, runs) in proxies {
             let Ok(reading) = &proxy.said else {
                 standing.silent += 1;
                 continue;
             };
             standing.asked += 1;
-            let runs = runs(proxy);
             standing.running += usize::from(runs);
             self.take(&proxy.name, reading, runs);
         }
@@ -103,13 +90,13 @@ impl Health {
 
 impl Standing {
     /// Those refused with the plan beyond what they may be, with what they may be.
-    pub fn denied_beyond(&self, budget: Budget) -> Option<Beyond> {
+    pub fn denied_beyond(&self, budget: AtMost) -> Option<Beyond> {
         let (counts, before) = (&self.counts, &self.before);
         self.beyond(budget, (counts.denied, counts.judged()), (before.denied, before.judged()))
     }
 
     /// Those answered with 500 or more.
-    pub fn failed_beyond(&self, budget: Budget) -> Option<Beyond> {
+    pub fn failed_beyond(&self, budget: AtMost) -> Option<Beyond> {
         let (counts, before) = (&self.counts, &self.before);
         self.beyond(budget, (counts.failed, counts.requests), (before.failed, before.requests))
     }
@@ -122,15 +109,16 @@ impl Standing {
     )]
     fn beyond(
         &self,
-        budget: Budget,
+        budget: AtMost,
         (bad, all): (u64, u64),
         (bad_before, all_before): (u64, u64),
     ) -> Option<Beyond> {
         let per = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 / of as f64 };
         let allowed = match budget {
-            Budget::Share(share) => (share + per(bad_before, all_before)) * all as f64,
-            Budget::PerMinute(limit) => {
-                // All proxies have run for about as long, so that what one has in a second counts as one of many.
+            // Beyond the share of before; of a share that is not 0, one request is always within.
+            AtMost::Share(share) => (share.of_one() + per(bad_before, all_before)) * all as f64,
+            AtMost::PerMinute(limit) => {
+                // Of all proxies together, beyond those of before; for less than a minute as many as for one. All have run for about as long, so that what one has in a second counts as one of many.
                 let seconds = per(self.counts.uptime, self.running.max(1) as u64).max(60.0);
                 let rate = per(bad_before, self.before.uptime) * self.asked.max(1) as f64;
                 (limit as f64 / 60.0 + rate) * seconds
@@ -142,7 +130,8 @@ impl Standing {
 }
 
 /// More requests of a sort than there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{found} of {of}, and {allowed} may be")]
 pub struct Beyond {
     /// How many there are.
     pub found: u64,
