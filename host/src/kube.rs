@@ -22,6 +22,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use call::Call;
+pub(crate) use call::chain;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod mutate;
 pub mod native;
 pub mod plugin;
+pub mod push;
 pub mod read;
 pub mod render;
 pub mod report;

@@ -1,40 +1,14 @@
 //! The `WasmPlugin` objects that put the filter and a plan in front of a cluster's proxies.
 
+mod url;
+
 use policy::Plan;
 use policy::mesh::OnFailure;
 use policy::plan::{Configuration, PlanError, Role};
 use serde_json::{Value, json};
 
 use crate::digest::sha256;
-
-/// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleUrl(String);
-
-impl ModuleUrl {
-    /// The file that the module is, if it is one of every proxy.
-    pub fn file(&self) -> Option<&str> {
-        self.0.strip_prefix("file://")
-    }
-}
-
-/// A text is not where a module can be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not where a proxy can get a module: write oci://, https://, http:// or file://")]
-pub struct ModuleUrlError(String);
-
-impl std::str::FromStr for ModuleUrl {
-    type Err = ModuleUrlError;
-
-    fn from_str(text: &str) -> Result<Self, ModuleUrlError> {
-        let rest =
-            ["oci://", "https://", "http://", "file://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-        match rest {
-            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err(ModuleUrlError(text.to_owned())),
-        }
-    }
-}
+pub use url::{FileModule, HttpModule, ModuleDigest, ModuleUrl, ModuleUrlError, OciModule};
 
 /// The module as proxies run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +74,7 @@ pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed)
             ("AUTHN", "NETWORK", ("selector", json!({"matchLabels": {"istio": "eastwestgateway"}})))
         }
     };
-    let spec = json!({
-        "url": module.url.0,
+    let mut spec = json!({
         "pluginName": name(role),
         "phase": phase,
         "priority": reach.priority(),
@@ -110,6 +83,9 @@ pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed)
         "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
         attach: to,
     });
+    if let Some(spec) = spec.as_object_mut() {
+        module.url.describe(spec);
+    }
     Ok(json!({
         "apiVersion": "extensions.istio.io/v1alpha1",
         "kind": "WasmPlugin",

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::clusters::Clusters;
 use super::lab::Standing;
+use super::registry::Resolving;
 use super::{Common, Exit, Out, Output};
 use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
@@ -36,9 +37,12 @@ pub(super) struct Rollout {
 /// What is brought to the clusters, and how they are reached.
 #[derive(Debug, Args)]
 pub(super) struct Destination {
-    /// Where proxies get the module from, such as oci://registry/isthmus:v1
+    /// Where proxies get the module from, such as oci://registry.example/isthmus:v1, or with the @sha256: that
+    /// `isthmus push` prints
     #[arg(long, env = "ISTHMUS_URL")]
-    pub(super) url: Option<ModuleUrl>,
+    url: Option<ModuleUrl>,
+    #[command(flatten)]
+    resolving: Resolving,
     /// Put each cluster's objects into DIR/CLUSTER, whatever mesh.yaml says of the cluster
     #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -83,7 +87,7 @@ impl Rollout {
             self.to_directories(&mesh, &plans, &standing.directories(lab), &url)?
         } else {
             let places = self.destination.places(&project)?;
-            let url = self.module_url(&places)?;
+            let url = self.module_url(&places, out)?;
             if places.contexts.is_empty() {
                 self.to_directories(mesh, plans, &places.directories, &url)?
             } else {
@@ -127,9 +131,9 @@ impl Rollout {
     }
 
     /// The URL that was said; without one, a copy of the module beside the first cluster's objects.
-    fn module_url(&self, places: &Places) -> anyhow::Result<ModuleUrl> {
-        if let Some(url) = &self.destination.url {
-            return Ok(url.clone());
+    fn module_url(&self, places: &Places, out: &mut Out) -> anyhow::Result<ModuleUrl> {
+        if let Some(url) = self.destination.url(out)? {
+            return Ok(url);
         }
         if !places.contexts.is_empty() {
             anyhow::bail!(
@@ -148,6 +152,11 @@ impl Rollout {
 }
 
 impl Destination {
+    /// The URL that was said, with the digest of what is there.
+    pub(super) fn url(&self, out: &mut Out) -> anyhow::Result<Option<ModuleUrl>> {
+        self.url.as_ref().map(|url| self.resolving.resolve(url, out)).transpose()
+    }
+
     pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
         Options { url, upstream_check: self.upstream_check, dry_run }
     }

@@ -56,7 +56,7 @@ async fn rolled(dir: &Path, to: &str, down: &[&str]) -> Vec<Outcome> {
         };
         targets.insert(cluster.name.clone(), target);
     }
-    let url = "oci://registry/isthmus:v1".parse().unwrap();
+    let url = "oci://registry.example/isthmus:v1".parse().unwrap();
     let options = Options { url: &url, upstream_check: false, dry_run: false };
     let how = How { dry_run: DryRun::No, force: false, parallel: 2 };
     roll_out(&mesh, &plans, targets, (options, how)).await.unwrap()
