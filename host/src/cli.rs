@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod lab;
 mod mesh_render;
+mod mesh_secrets;
 mod out;
 mod page;
 mod push;
@@ -124,6 +125,9 @@ enum MeshVerb {
     Trust(trust::Trust),
     /// Render what every cluster needs: Istio, its gateways, what they expose, and names
     Render(mesh_render::MeshRender),
+    /// Have each control plane read the API servers of the clusters that it knows services of: make, renew, rotate and check
+    /// its remote secrets
+    Secrets(mesh_secrets::Secrets),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -193,6 +197,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Push(verb) => verb.run(&common, out),

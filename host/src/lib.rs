@@ -19,6 +19,7 @@ pub mod native;
 pub mod plugin;
 pub mod push;
 pub mod read;
+pub mod remote;
 pub mod render;
 pub mod report;
 pub mod rollout;

@@ -68,15 +68,6 @@ impl Rollout {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
-        for cluster in mesh.clusters() {
-            if let mesh::ControlPlane::RemoteOf(primary) = &cluster.control_plane {
-                out.say(&format!(
-                    "warning: {} is a remote of {primary}, whose istiod reads no plugin there and gives its proxies those of \
-                     {primary}, which refuse to run in it: do not roll out to a live mesh with remotes yet (docs/rollout.md)",
-                    cluster.name
-                ));
-            }
-        }
         let outcomes = if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
@@ -170,7 +161,9 @@ impl Destination {
         let base = project.file.parent().unwrap_or(Path::new("."));
         let mut places = Places::default();
         let mut without = Vec::new();
-        for cluster in project.mesh.iter().flat_map(Mesh::clusters) {
+        // A remote's objects are in the cluster of its control plane.
+        let primaries = project.mesh.iter().flat_map(Mesh::control_planes).map(|(primary, _)| primary);
+        for cluster in primaries {
             let name = cluster.name.clone();
             match (&self.output_dir, &cluster.target) {
                 (Some(directory), _) => {

@@ -17,7 +17,7 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is asked of a server. All of it may be asked twice: an apply says what should be, a delete which state of
-/// an object should go.
+/// an object should go, and a token that nobody took ends by itself.
 #[derive(Debug)]
 pub(super) struct Call {
     method: Method,
@@ -36,6 +36,12 @@ impl Call {
         Self { method: Method::DELETE, path, body, content: "application/json" }
     }
 
+    /// A question that is asked by making something of it: a token, a review of rights.
+    pub(super) fn post(path: String, question: &Value) -> Self {
+        let body = question.to_string().into_bytes();
+        Self { method: Method::POST, path, body, content: "application/json" }
+    }
+
     /// JSON is YAML.
     pub(super) fn apply(path: String, object: &Value) -> Self {
         let body = object.to_string().into_bytes();
@@ -47,6 +53,7 @@ impl Call {
         match self.method {
             Method::PATCH => "patch",
             Method::DELETE => "delete",
+            Method::POST => "create",
             _ => "get",
         }
     }
