@@ -58,7 +58,7 @@ fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {
         "source" => wrapper(rest, |name| address(stream.connection.source, name)),
         "destination" => wrapper(rest, |name| address(stream.connection.destination, name)),
         "upstream" => stream::upstream(stream, rest, state.node.envoy),
-        "request" => stream::request(stream, rest, state.now),
+        "request" => stream::request(stream, rest, (state.now, state.node.envoy)),
         "response" => stream::response(stream, rest),
         "metadata" => metadata(&stream.connection.metadata, rest),
         "upstream_filter_state" if chosen(stream) => wrapper(rest, |_| None),

@@ -11,6 +11,7 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::connection::EnvoyVersion;
 use crate::sandbox::filter_state::{self, LifeSpan, Prototype};
 use crate::sandbox::state::State;
 use crate::sandbox::{proto, signature};
@@ -32,6 +33,9 @@ const MADE_FROM_BYTES: [&str; 14] = [
     "envoy.upstream.dynamic_host",
     "envoy.upstream.dynamic_port",
 ];
+
+/// The first Envoy that signs, and that reads keys in PEM.
+const WITH_SIGN: u32 = 37;
 
 type Function = dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync;
 
@@ -59,7 +63,7 @@ pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) 
         Some(function) => function(&argument).ok_or(Status::BadArgument),
         None => built_in(call.state_mut(), &name, &argument),
     };
-    if answer == Err(Status::NotFound) && !is_built_in(&name) {
+    if answer == Err(Status::NotFound) && !is_built_in(&name, call.state().node.envoy) {
         return Err(Status::NotFound);
     }
     give(call, answer.as_deref().unwrap_or_default(), slot)?;
@@ -79,17 +83,17 @@ fn give(call: &mut Call<'_>, bytes: &[u8], slot: Slot) -> Answer {
     Ok(())
 }
 
-fn is_built_in(name: &str) -> bool {
-    matches!(
-        name,
+fn is_built_in(name: &str, envoy: EnvoyVersion) -> bool {
+    match name {
+        "sign" => envoy.minor >= WITH_SIGN,
         "clear_route_cache"
-            | "compress"
-            | "declare_property"
-            | "set_envoy_filter_state"
-            | "sign"
-            | "uncompress"
-            | "verify_signature"
-    )
+        | "compress"
+        | "declare_property"
+        | "set_envoy_filter_state"
+        | "uncompress"
+        | "verify_signature" => true,
+        _ => false,
+    }
 }
 
 /// Those of Envoy act for the context that runs, not for the effective one, but for the declaring of properties.
@@ -97,8 +101,8 @@ fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>, S
     match name {
         "compress" => return compressed(argument),
         "uncompress" => return uncompressed(argument),
-        "sign" => return signature::sign(argument),
-        "verify_signature" => return signature::verify(argument),
+        "sign" if state.node.envoy.minor >= WITH_SIGN => return signature::sign(argument),
+        "verify_signature" => return signature::verify(argument, state.node.envoy.minor >= WITH_SIGN),
         "clear_route_cache" if state.node.envoy.minor >= 33 => {
             let id = state.current;
             super::flow::refresh_route(state, id);
