@@ -44,8 +44,18 @@ const PLUGIN_CONFIGURATION: &str = "for the plugin";
 const RELOAD_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The files whose scenarios are played in older Envoys too: 1.38 does not survive all of them.
-const OF_EVERY_VERSION: [&str; 9] =
-    ["calls", "foreign", "headers", "http2", "plugins", "properties", "tls", "updates", "workers"];
+const OF_EVERY_VERSION: [&str; 10] = [
+    "calls",
+    "expressions",
+    "foreign",
+    "headers",
+    "http2",
+    "plugins",
+    "properties",
+    "tls",
+    "updates",
+    "workers",
+];
 
 /// The fewest observations that count as a comparison.
 const FEWEST: usize = 300;

@@ -2,6 +2,7 @@
 
 mod stream;
 mod value;
+mod variable;
 
 use std::net::SocketAddr;
 
@@ -12,6 +13,8 @@ use super::state::State;
 use super::status::Status;
 use super::stream::{Phase, Stream};
 use value::{Found, Message, Value, leaf, owned, text, wrapper};
+
+pub(crate) use variable::{named, variable};
 
 /// The first Envoy without the attributes that `xds` has replaced.
 const WITHOUT_OLD_NAMES: u32 = 33;

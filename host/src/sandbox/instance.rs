@@ -10,6 +10,7 @@ use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports, Parameters};
+use super::expression::Expressions;
 use super::failure::FailurePolicy;
 use super::http::Held;
 use super::log::LogLine;
@@ -101,6 +102,7 @@ impl Instance {
             next_tick: None,
             callouts: Callouts::default(),
             declared: BTreeMap::new(),
+            expressions: Expressions::default(),
             shown: Shown::Nothing,
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));

@@ -177,7 +177,7 @@ fn status<'a>(http: &Http, trailers: Option<&Headers>, headers: &Headers) -> Fou
     said.map_or_else(stands_for, Result::ok).map(Value::Int)
 }
 
-fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
+pub(super) fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
     wrapper(rest, |name| headers.joined(name.as_bytes()).map(owned))
 }
 
