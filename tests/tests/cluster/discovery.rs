@@ -39,8 +39,16 @@ const ROUTINGS: [(&str, &str, bool); 6] = [
     ("nothing is said", "{}", false),
     ("a boundary, held behind the load balancer too", "{boundary: Cluster}", true),
     ("regions", "{boundary: Region, prefer: Region}", false),
-    ("networks and pins", "{boundary: Network, prefer: Network, pin: {header: x-cell, to: {a: annex, b: branch}}}", true),
-    ("clusters and weights", "{prefer: Cluster, split: [{cluster: hub, weight: 1}, {cluster: island, weight: 3}]}", false),
+    (
+        "networks and pins",
+        "{boundary: Network, prefer: Network, pin: {header: x-cell, to: {a: annex, b: branch}}}",
+        true,
+    ),
+    (
+        "clusters and weights",
+        "{prefer: Cluster, split: [{cluster: hub, weight: 1}, {cluster: island, weight: 3}]}",
+        false,
+    ),
     ("an order of regions", "{prefer: Region, failover: [hub, annex]}", false),
 ];
 
@@ -251,7 +259,12 @@ fn objects(mesh: &Mesh, cluster: &Cluster, lab: &Lab) -> Vec<Value> {
 fn parts(proxy: &Proxy) -> (&str, &str, &str) {
     let (_, own) = proxy.name.split_once('/').expect("a cluster");
     let (name, namespace) = own.rsplit_once('.').expect("a namespace");
-    (name, namespace, name.strip_suffix(|last: char| last.is_ascii_digit()).map_or(name, |name| name.strip_suffix("-v").unwrap_or(name)))
+    (
+        name,
+        namespace,
+        name.strip_suffix(|last: char| last.is_ascii_digit())
+            .map_or(name, |name| name.strip_suffix("-v").unwrap_or(name)),
+    )
 }
 
 fn labels(proxy: &Proxy, network: &str) -> Value {
