@@ -19,6 +19,7 @@ mod rollout;
 mod rotate;
 mod sandbox;
 mod setup;
+mod status;
 mod test;
 mod token_key;
 mod trust;
@@ -46,6 +47,8 @@ enum Exit {
     Environment = 3,
     /// Some clusters are done, and some are not.
     Partly = 4,
+    /// Somebody else is at it.
+    Busy = 5,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -102,8 +105,10 @@ enum Verb {
     Push(push::Push),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
-    /// Bring the plans to every cluster
+    /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),
+    /// Say what every cluster should have, has, and runs; exit code 1 if that is not the same
+    Status(status::ShowStatus),
     /// Real Envoys on this machine that play the clusters
     #[command(subcommand)]
     Lab(lab::LabVerb),
@@ -158,7 +163,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not; 5 another rollout is at work.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();
@@ -203,6 +208,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Push(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
+        Verb::Status(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),
         Verb::Demo(verb) => verb.run(out),

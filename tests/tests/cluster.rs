@@ -15,6 +15,8 @@ mod problems;
 mod remote;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/status.rs"]
+mod status;
 
 use std::path::Path;
 use std::time::Duration;

@@ -91,6 +91,11 @@ pub enum ModuleUrlError {
 }
 
 impl ModuleUrl {
+    /// No place at all, for objects that are compared and never applied.
+    pub(crate) fn anywhere() -> Self {
+        Self::File(FileModule("/".to_owned()))
+    }
+
     /// The file that the module is, if it is one of every proxy.
     pub fn file(&self) -> Option<&str> {
         match self {

@@ -35,7 +35,7 @@ pub(super) struct Part {
 }
 
 /// What a cluster should have: its plugins in the order in which they may come.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rendered {
     /// A digest over those of its plans.
     pub(super) digest: String,
