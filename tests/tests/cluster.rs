@@ -11,6 +11,8 @@ mod objects;
 mod problems;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/waves.rs"]
+mod waves;
 
 use std::path::Path;
 use std::time::Duration;
