@@ -25,6 +25,8 @@ mod rollout;
 mod status;
 #[path = "cluster/tries.rs"]
 mod tries;
+#[path = "cluster/waves.rs"]
+mod waves;
 
 use std::path::Path;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use policy::Mesh;
 use policy::compile::Plans;
 use policy::mesh;
 use policy::name::ClusterName;
+use tokio::runtime::Runtime;
 
 use super::clusters::Clusters;
 use super::lab::Standing;
@@ -142,6 +143,8 @@ impl Start {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
         let Some(strategy) = self.way.strategy(mesh, out)? else { return Ok(Exit::Usage) };
+        // Clients of clusters live in the runtime that made them.
+        let runtime = super::runtime()?;
         if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
@@ -150,19 +153,19 @@ impl Start {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let targets = directories(standing.directories(lab));
-            return self.drive((&mesh, &plans, &url), targets, strategy, (common, out));
+            return self.drive(&runtime, (&mesh, &plans, &url), (targets, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
         let url = self.module_url(&places, out)?;
-        let targets = super::runtime()?.block_on(self.destination.targets(places))?;
-        self.drive((mesh, plans, &url), targets, strategy, (common, out))
+        let targets = runtime.block_on(self.destination.targets(places))?;
+        self.drive(&runtime, (mesh, plans, &url), (targets, strategy), (common, out))
     }
 
     fn drive(
         &self,
+        runtime: &Runtime,
         (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
-        targets: Targets,
-        strategy: Strategy,
+        (targets, strategy): (Targets, Strategy),
         (common, out): (&Common, &mut Out),
     ) -> anyhow::Result<Exit> {
         let dry_run = match self.dry_run {
@@ -178,8 +181,7 @@ impl Start {
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
         let campaign = self.way.keeping.campaign(mesh, targets, how, &mut tell)?;
-        let reported =
-            super::runtime()?.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
+        let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }
@@ -220,6 +222,17 @@ impl Way {
             let sources = BTreeMap::from([(file.clone(), text)]);
             out.say(&render::findings(&findings, &sources));
             out.say(&format!("{file}: {}", render::summary(&findings)));
+        }
+        if let Some(Strategy { gates, .. }) = &strategy
+            && (gates.running.is_some()
+                || gates.denials.is_some()
+                || gates.errors.is_some()
+                || gates.traps.is_some())
+        {
+            // Nobody may think that a gate was asked which was not.
+            anyhow::bail!(
+                "{file}: the gates running, denials, errors and traps cannot be asked yet: take them out"
+            );
         }
         Ok(strategy)
     }
