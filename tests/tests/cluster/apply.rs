@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use isthmus_tests::repository;
 use serde_json::{Value, json};
@@ -37,6 +37,17 @@ impl Istio {
 
     fn program(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// What it answers to what it reads.
+    pub(super) fn answers(&self, arguments: &[&str], question: &str) -> String {
+        let mut command = Command::new(self.program("istioctl"));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = command.spawn().expect("it runs");
+        running.stdin.take().expect("its input").write_all(question.as_bytes()).expect("it reads");
+        let output = running.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// What a run of it prints, or says is wrong.

@@ -49,7 +49,7 @@ const ROUTINGS: [(&str, &str, bool); 6] = [
         "{prefer: Cluster, split: [{cluster: hub, weight: 1}, {cluster: island, weight: 3}]}",
         false,
     ),
-    ("an order of regions", "{prefer: Region, failover: [hub, annex]}", false),
+    ("an order of regions", "{prefer: Region, failover: [hub, island]}", false),
 ];
 
 fn policies(mesh: &Mesh, routing: &str, rules: usize) -> Vec<Policy> {
