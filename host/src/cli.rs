@@ -10,12 +10,14 @@ mod doctor;
 mod explain;
 mod lab;
 mod mesh_render;
+mod mesh_secrets;
 mod out;
 mod page;
 mod rollout;
 mod rotate;
 mod sandbox;
 mod setup;
+mod status;
 mod test;
 mod token_key;
 mod trust;
@@ -101,6 +103,8 @@ enum Verb {
     Diff(diff::Diff),
     /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),
+    /// Say what every cluster should have, has, and runs; exit code 1 if that is not the same
+    Status(status::ShowStatus),
     /// Real Envoys on this machine that play the clusters
     #[command(subcommand)]
     Lab(lab::LabVerb),
@@ -122,6 +126,9 @@ enum MeshVerb {
     Trust(trust::Trust),
     /// Render what every cluster needs: Istio, its gateways, what they expose, and names
     Render(mesh_render::MeshRender),
+    /// Have each control plane read the API servers of the clusters that it knows services of: make, renew, rotate and check
+    /// its remote secrets
+    Secrets(mesh_secrets::Secrets),
     /// Make the key that a cluster's sidecars sign tokens with
     TokenKey(token_key::MakeTokenKey),
 }
@@ -191,10 +198,12 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
+        Verb::Status(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),
         Verb::Demo(verb) => verb.run(out),

@@ -7,12 +7,14 @@
 //!
 //! Objects are JSON: what is written is what was rendered, whatever version of Istio's types this program was built with.
 
+mod access;
 mod call;
 mod config;
 mod error;
 mod kinds;
 pub mod many;
 mod object;
+mod pods;
 mod status;
 
 use std::fmt;
@@ -21,14 +23,19 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::{Value, json};
 
+pub use access::Right;
 use call::Call;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
-pub use object::{Id, Kind, is_ours, same};
+pub use object::{Id, Kind, is_managed_by, is_ours, same};
+pub use pods::PodPort;
 
-/// The field manager of all that is applied: who owns a field that we set.
+/// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";
+
+/// The field manager of all that a mesh needs besides.
+pub const MESH_MANAGER: &str = "isthmus-mesh";
 
 /// The label that all our objects have.
 const OURS: &str = "app.kubernetes.io/managed-by=isthmus";
@@ -42,12 +49,15 @@ pub struct Cluster {
     client: Client,
     timeout: Duration,
     kinds: Kinds,
+    manager: &'static str,
+    server: Option<String>,
+    authority: Option<String>,
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A client has credentials.
-        let Self { context, timeout, client: _, kinds: _ } = self;
+        let Self { context, timeout, .. } = self;
         out.debug_struct("Cluster")
             .field("context", context)
             .field("timeout", timeout)
@@ -70,12 +80,33 @@ impl Cluster {
         &self.context
     }
 
+    /// Where the kubeconfig says that its API server is.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// The certificates in PEM by which the kubeconfig knows its API server, where they are not those that everybody has.
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
+    }
+
+    /// How long each call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The same cluster, where what is applied belongs to another field manager than [`MANAGER`].
+    #[must_use]
+    pub fn managed_by(self, manager: &'static str) -> Self {
+        Self { manager, ..self }
+    }
+
     /// Applies an object on the server's side, so that it has what we say and keeps what others said of it. The server
     /// refuses fields that it does not know. Returns the object as it is then.
     pub async fn apply(&self, object: &Value, how: Apply) -> Result<Value, ClusterError> {
         let id = Id::of(object).map_err(|problem| self.error(Deed::apply("an object"), problem))?;
         let deed = Deed::apply(&id.to_string());
-        let mut query = format!("fieldManager={MANAGER}&fieldValidation=Strict");
+        let mut query = format!("fieldManager={}&fieldValidation=Strict", self.manager);
         if how.dry_run {
             query += "&dryRun=All";
         }
@@ -98,7 +129,7 @@ impl Cluster {
         let created = async {
             let resource = self.kinds.resource(self, &id.kind).await?;
             let path = resource.path(&id.kind, id.namespace.as_deref());
-            self.call(&Call::create(format!("{path}?fieldManager={MANAGER}"), object)).await
+            self.call(&Call::create(format!("{path}?fieldManager={}", self.manager), object)).await
         };
         created.await.map_err(|problem| self.error(Deed::create(&id.to_string()), problem))
     }
@@ -108,7 +139,7 @@ impl Cluster {
         let id = Id::of(object).map_err(|problem| self.error(Deed::replace("an object"), problem))?;
         let replaced = async {
             let path = self.path(&id).await?;
-            self.call(&Call::replace(format!("{path}?fieldManager={MANAGER}"), object)).await
+            self.call(&Call::replace(format!("{path}?fieldManager={}", self.manager), object)).await
         };
         replaced.await.map_err(|problem| self.error(Deed::replace(&id.to_string()), problem))
     }

@@ -19,6 +19,7 @@ mod record;
 mod rendered;
 mod revision;
 mod shelf;
+mod standing;
 mod steps;
 pub mod strategy;
 
@@ -40,6 +41,7 @@ pub use job::{DryRun, How, Target, Trouble};
 pub use lease::Holder;
 pub use record::{Origin, Record};
 pub use revision::Revision;
+pub use standing::{Placed, Standing, State, Wanted, wanted};
 pub use steps::Phase;
 use steps::Step;
 

@@ -1,11 +1,13 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
+mod asked;
 mod progress;
 mod report;
 mod verbs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,9 +25,11 @@ use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
 use crate::read::{Project, ReadError};
 use crate::render;
-use crate::rollout::strategy::Strategy;
+use crate::rollout::gate::Gate;
+use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
+use asked::Asked;
 use progress::Printer;
 use report::Said;
 use verbs::RolloutVerb;
@@ -122,6 +126,9 @@ enum Where {
     Server,
 }
 
+/// What makes gates of what a strategy demands.
+type Gates<'g> = dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync + 'g;
+
 /// Where each cluster is, or why it cannot be had.
 type Targets = BTreeMap<ClusterName, Result<Target, ClusterError>>;
 
@@ -138,15 +145,6 @@ impl Start {
     fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
-        for cluster in mesh.clusters() {
-            if let mesh::ControlPlane::RemoteOf(primary) = &cluster.control_plane {
-                out.say(&format!(
-                    "warning: {} is a remote of {primary}, whose istiod reads no plugin there and gives its proxies those of \
-                     {primary}, which refuse to run in it: do not roll out to a live mesh with remotes yet (docs/rollout.md)",
-                    cluster.name
-                ));
-            }
-        }
         let Some(strategy) = self.way.strategy(mesh, out)? else { return Ok(Exit::Usage) };
         // Clients of clusters live in the runtime that made them.
         let runtime = super::runtime()?;
@@ -158,17 +156,20 @@ impl Start {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let targets = directories(standing.directories(lab));
-            return self.drive(&runtime, (&mesh, &plans, &url), (targets, strategy), (common, out));
+            let asked =
+                runtime.block_on(Asked::of(&mesh, &targets, &self.destination.reach, Some(&standing)))?;
+            return self.drive((&runtime, &asked), (&mesh, &plans, &url), (targets, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
         let url = self.module_url(&places)?;
         let targets = runtime.block_on(self.destination.targets(places))?;
-        self.drive(&runtime, (mesh, plans, &url), (targets, strategy), (common, out))
+        let asked = runtime.block_on(Asked::of(mesh, &targets, &self.destination.reach, None))?;
+        self.drive((&runtime, &asked), (mesh, plans, &url), (targets, strategy), (common, out))
     }
 
     fn drive(
         &self,
-        runtime: &Runtime,
+        (runtime, asked): (&Runtime, &Asked),
         (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
         (targets, strategy): (Targets, Strategy),
         (common, out): (&Common, &mut Out),
@@ -185,7 +186,8 @@ impl Start {
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let campaign = self.way.keeping.campaign(mesh, targets, how, &mut tell)?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
         let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
         printer.end();
         report::tell(reported, &said, common.output, out)
@@ -228,17 +230,6 @@ impl Way {
             out.say(&render::findings(&findings, &sources));
             out.say(&format!("{file}: {}", render::summary(&findings)));
         }
-        if let Some(Strategy { gates, .. }) = &strategy
-            && (gates.running.is_some()
-                || gates.denials.is_some()
-                || gates.errors.is_some()
-                || gates.traps.is_some())
-        {
-            // Nobody may think that a gate was asked which was not.
-            anyhow::bail!(
-                "{file}: the gates running, denials, errors and traps cannot be asked yet: take them out"
-            );
-        }
         Ok(strategy)
     }
 
@@ -269,8 +260,8 @@ impl Keeping {
     fn campaign<'c>(
         &self,
         mesh: &Mesh,
-        targets: Targets,
-        how: How,
+        (targets, how): (Targets, How),
+        gates: &'c Gates<'c>,
         tell: &'c mut (dyn FnMut(&Progress) + Send),
     ) -> anyhow::Result<Campaign<'c>> {
         // Several programs of one user may run on one host, and in containers with the same process id.
@@ -283,7 +274,7 @@ impl Keeping {
         };
         let root = mesh.root_namespace().to_string();
         let history = self.history_limit;
-        Ok(Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history, tell })
+        Ok(Campaign { root, targets, how, holder, gates, history, tell })
     }
 }
 
@@ -292,6 +283,12 @@ fn directories(directories: BTreeMap<ClusterName, PathBuf>) -> Targets {
 }
 
 impl Destination {
+    /// Clusters that are looked at alone.
+    pub(super) fn to_look_at(output_dir: Option<PathBuf>, clusters: Clusters) -> Self {
+        let reach = Reach { output_dir, force_conflicts: false, clusters };
+        Self { url: None, upstream_check: false, reach }
+    }
+
     pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
         Options { url, upstream_check: self.upstream_check, dry_run }
     }
@@ -319,7 +316,9 @@ impl Reach {
         let base = project.file.parent().unwrap_or(Path::new("."));
         let mut places = Places::default();
         let mut without = Vec::new();
-        for cluster in project.mesh.iter().flat_map(Mesh::clusters) {
+        // A remote's objects are in the cluster of its control plane.
+        let primaries = project.mesh.iter().flat_map(Mesh::control_planes).map(|(primary, _)| primary);
+        for cluster in primaries {
             let name = cluster.name.clone();
             match (&self.output_dir, &cluster.target) {
                 (Some(directory), _) => {
@@ -357,8 +356,8 @@ impl Reach {
 }
 
 /// Where the objects of the clusters go.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Places {
-    directories: BTreeMap<ClusterName, PathBuf>,
-    contexts: BTreeMap<ClusterName, String>,
+    pub(super) directories: BTreeMap<ClusterName, PathBuf>,
+    pub(super) contexts: BTreeMap<ClusterName, String>,
 }

@@ -17,7 +17,8 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is asked of a server. All of it may be asked twice: an apply says what should be, a delete which state of
-/// an object should go. What is made or replaced twice is a conflict the second time, and whoever asks looks again.
+/// an object should go. What is made or replaced twice is a conflict the second time, and whoever asks looks again; a
+/// token that nobody took ends by itself.
 #[derive(Debug)]
 pub(super) struct Call {
     method: Method,
@@ -41,6 +42,7 @@ impl Call {
         Self { accept: METADATA, ..Self::get(path) }
     }
 
+    /// An object, or a question that is asked by making something of it: a token, a review of rights.
     pub(super) fn create(path: String, object: &Value) -> Self {
         Self { method: Method::POST, body: object.to_string().into_bytes(), ..Self::get(path) }
     }
@@ -110,12 +112,17 @@ impl Cluster {
     }
 
     async fn once(&self, call: &Call) -> Result<Value, Problem> {
+        let body = self.bytes(call).await?;
+        serde_json::from_slice(&body).map_err(|error| Problem::Unreadable { why: error.to_string() })
+    }
+
+    /// What is answered, whatever it is, if it is a success.
+    pub(super) async fn bytes(&self, call: &Call) -> Result<Vec<u8>, Problem> {
         let answer = self.client.send(call.request()?).await.map_err(|error| unsent(&error))?;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| unsent(&error))?.to_bytes();
         if head.status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| Problem::Unreadable { why: error.to_string() });
+            return Ok(body.into());
         }
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         Err(status::problem(call, head.status, retry_after.map(Duration::from_secs), &body))

@@ -42,6 +42,14 @@ impl Deed {
         Self(format!("get {what}"))
     }
 
+    pub(super) fn token(account: &str) -> Self {
+        Self(format!("make a token of service account {account}"))
+    }
+
+    pub(super) fn review(right: &str) -> Self {
+        Self(format!("ask whether it may {right}"))
+    }
+
     pub(super) fn list(what: &str) -> Self {
         Self(format!("list {what}"))
     }
