@@ -13,6 +13,8 @@ mod mesh_render;
 mod mesh_secrets;
 mod out;
 mod page;
+mod push;
+mod registry;
 mod rollout;
 mod rotate;
 mod sandbox;
@@ -99,6 +101,8 @@ enum Verb {
     Mesh(MeshVerb),
     /// Say what is wrong in a mesh that exists
     Doctor(doctor::Doctor),
+    /// Bring the module to a registry, as an image that Istio fetches, and read it again
+    Push(push::Push),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
     /// Bring the plans to every cluster, in waves
@@ -201,6 +205,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
+        Verb::Push(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Status(verb) => verb.run(&common, out),

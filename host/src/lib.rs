@@ -18,6 +18,7 @@ pub mod mutate;
 pub mod native;
 pub mod plugin;
 pub mod proxies;
+pub mod push;
 pub mod read;
 pub mod remote;
 pub mod render;
