@@ -1,11 +1,13 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
+mod asked;
 mod progress;
 mod report;
 mod verbs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,9 +26,11 @@ use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
 use crate::read::{Project, ReadError};
 use crate::render;
-use crate::rollout::strategy::Strategy;
+use crate::rollout::gate::Gate;
+use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
+use asked::Asked;
 use progress::Printer;
 use report::Said;
 use verbs::RolloutVerb;
@@ -126,6 +130,9 @@ enum Where {
     Server,
 }
 
+/// What makes gates of what a strategy demands.
+type Gates<'g> = dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync + 'g;
+
 /// Where each cluster is, or why it cannot be had.
 type Targets = BTreeMap<ClusterName, Result<Target, ClusterError>>;
 
@@ -153,17 +160,20 @@ impl Start {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let targets = directories(standing.directories(lab));
-            return self.drive(&runtime, (&mesh, &plans, &url), (targets, strategy), (common, out));
+            let asked =
+                runtime.block_on(Asked::of(&mesh, &targets, &self.destination.reach, Some(&standing)))?;
+            return self.drive((&runtime, &asked), (&mesh, &plans, &url), (targets, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
         let url = self.module_url(&places, out)?;
         let targets = runtime.block_on(self.destination.targets(places))?;
-        self.drive(&runtime, (mesh, plans, &url), (targets, strategy), (common, out))
+        let asked = runtime.block_on(Asked::of(mesh, &targets, &self.destination.reach, None))?;
+        self.drive((&runtime, &asked), (mesh, plans, &url), (targets, strategy), (common, out))
     }
 
     fn drive(
         &self,
-        runtime: &Runtime,
+        (runtime, asked): (&Runtime, &Asked),
         (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
         (targets, strategy): (Targets, Strategy),
         (common, out): (&Common, &mut Out),
@@ -180,7 +190,8 @@ impl Start {
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let campaign = self.way.keeping.campaign(mesh, targets, how, &mut tell)?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
         let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
         printer.end();
         report::tell(reported, &said, common.output, out)
@@ -223,17 +234,6 @@ impl Way {
             out.say(&render::findings(&findings, &sources));
             out.say(&format!("{file}: {}", render::summary(&findings)));
         }
-        if let Some(Strategy { gates, .. }) = &strategy
-            && (gates.running.is_some()
-                || gates.denials.is_some()
-                || gates.errors.is_some()
-                || gates.traps.is_some())
-        {
-            // Nobody may think that a gate was asked which was not.
-            anyhow::bail!(
-                "{file}: the gates running, denials, errors and traps cannot be asked yet: take them out"
-            );
-        }
         Ok(strategy)
     }
 
@@ -264,8 +264,8 @@ impl Keeping {
     fn campaign<'c>(
         &self,
         mesh: &Mesh,
-        targets: Targets,
-        how: How,
+        (targets, how): (Targets, How),
+        gates: &'c Gates<'c>,
         tell: &'c mut (dyn FnMut(&Progress) + Send),
     ) -> anyhow::Result<Campaign<'c>> {
         // Several programs of one user may run on one host, and in containers with the same process id.
@@ -278,7 +278,7 @@ impl Keeping {
         };
         let root = mesh.root_namespace().to_string();
         let history = self.history_limit;
-        Ok(Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history, tell })
+        Ok(Campaign { root, targets, how, holder, gates, history, tell })
     }
 }
 
