@@ -17,6 +17,8 @@ mod remote;
 mod rollout;
 #[path = "cluster/status.rs"]
 mod status;
+#[path = "cluster/waves.rs"]
+mod waves;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,11 +1,13 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
-mod progress;
+pub(super) mod progress;
+mod proxies;
 mod report;
 mod verbs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +16,7 @@ use policy::Mesh;
 use policy::compile::Plans;
 use policy::mesh;
 use policy::name::ClusterName;
+use tokio::runtime::Runtime;
 
 use super::clusters::Clusters;
 use super::lab::Standing;
@@ -22,10 +25,12 @@ use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
 use crate::read::{Project, ReadError};
 use crate::render;
-use crate::rollout::strategy::Strategy;
+use crate::rollout::gate::Gate;
+use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
 use progress::Printer;
+use proxies::Watched;
 use report::Said;
 use verbs::RolloutVerb;
 
@@ -121,6 +126,9 @@ enum Where {
     Server,
 }
 
+/// What makes gates of what a strategy demands of proxies.
+type Gates<'g> = &'g (dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync);
+
 /// Where each cluster is, or why it cannot be had.
 type Targets = BTreeMap<ClusterName, Result<Target, ClusterError>>;
 
@@ -138,6 +146,8 @@ impl Start {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
         let Some(strategy) = self.way.strategy(mesh, out)? else { return Ok(Exit::Usage) };
+        // Clients of clusters live in the runtime that made them.
+        let runtime = super::runtime()?;
         if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
@@ -146,19 +156,22 @@ impl Start {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let targets = directories(standing.directories(lab));
-            return self.drive((&mesh, &plans, &url), targets, strategy, (common, out));
+            let watched =
+                runtime.block_on(Watched::of(&self.destination.reach, &mesh, &targets, Some(&standing)))?;
+            return self.drive(&runtime, (&mesh, &plans, &url), (targets, watched, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
         let url = self.module_url(&places)?;
-        let targets = super::runtime()?.block_on(self.destination.targets(places))?;
-        self.drive((mesh, plans, &url), targets, strategy, (common, out))
+        let targets = runtime.block_on(self.destination.targets(places))?;
+        let watched = runtime.block_on(Watched::of(&self.destination.reach, mesh, &targets, None))?;
+        self.drive(&runtime, (mesh, plans, &url), (targets, watched, strategy), (common, out))
     }
 
     fn drive(
         &self,
+        runtime: &Runtime,
         (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
-        targets: Targets,
-        strategy: Strategy,
+        (targets, watched, strategy): (Targets, Watched, Strategy),
         (common, out): (&Common, &mut Out),
     ) -> anyhow::Result<Exit> {
         let dry_run = match self.dry_run {
@@ -166,6 +179,7 @@ impl Start {
             Some(Where::Client) => DryRun::Client,
             Some(Where::Server) => DryRun::Server,
         };
+        watched.check(&strategy.gates)?;
         let how = self.destination.how(dry_run);
         let options = self.destination.options(url, dry_run != DryRun::No);
         let said =
@@ -173,9 +187,9 @@ impl Start {
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let campaign = self.way.keeping.campaign(mesh, targets, how, &mut tell)?;
-        let reported =
-            super::runtime()?.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
+        let gates = |limits: &Limits| watched.gates(limits);
+        let campaign = self.way.keeping.campaign(mesh, targets, (how, &gates), &mut tell)?;
+        let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }
@@ -248,7 +262,7 @@ impl Keeping {
         &self,
         mesh: &Mesh,
         targets: Targets,
-        how: How,
+        (how, gates): (How, Gates<'c>),
         tell: &'c mut (dyn FnMut(&Progress) + Send),
     ) -> anyhow::Result<Campaign<'c>> {
         // Several programs of one user may run on one host, and in containers with the same process id.
@@ -261,7 +275,7 @@ impl Keeping {
         };
         let root = mesh.root_namespace().to_string();
         let history = self.history_limit;
-        Ok(Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history, tell })
+        Ok(Campaign { root, targets, how, holder, gates, history, tell })
     }
 }
 

@@ -6,14 +6,17 @@ use clap::{Args, Subcommand};
 use policy::Mesh;
 use policy::name::ClusterName;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::progress::{Printer, stage_name};
+use super::proxies::Watched;
 use super::report::{self, Said, ended};
 use super::{Keeping, Reach, Targets, Way, directories};
 use crate::cli::lab::Standing;
 use crate::cli::{Common, Exit, Out, Output};
 use crate::read::{Project, mesh_file};
 use crate::rollout::machine::{Stage, Standing as At};
+use crate::rollout::strategy::Limits;
 use crate::rollout::{DryRun, Kept, Progress, Record, Refused, Report, Standings};
 use crate::text::plain;
 
@@ -80,28 +83,37 @@ const NOBODY: Keeping = Keeping { author: None, lease: 15, history_limit: 0 };
 
 impl Look {
     /// The mesh, whatever its policies are by now, and where its clusters are.
-    fn place(&self, common: &Common, out: &mut Out) -> anyhow::Result<Option<(Mesh, Targets)>> {
+    fn place(&self, common: &Common, out: &mut Out) -> anyhow::Result<Option<(Runtime, Mesh, Targets)>> {
         let file = mesh_file(common.file.as_deref(), &std::env::current_dir()?)?;
         let project = Project::with_policies(&file, &[])?;
         let Some(mesh) = project.mesh.clone() else {
             out.say(&crate::render::findings(&project.findings, &project.sources));
             return Ok(None);
         };
+        // Clients of clusters live in the runtime that made them.
+        let runtime = crate::cli::runtime()?;
         let targets = match &self.lab {
             Some(lab) => directories(Standing::read(lab)?.directories(lab)),
             None => {
                 let places = self.reach.places(&project)?;
-                crate::cli::runtime()?.block_on(self.reach.targets(places))?
+                runtime.block_on(self.reach.targets(places))?
             }
         };
-        Ok(Some((mesh, targets)))
+        Ok(Some((runtime, mesh, targets)))
+    }
+
+    /// The proxies of the clusters.
+    fn watched(&self, runtime: &Runtime, mesh: &Mesh, targets: &Targets) -> anyhow::Result<Watched> {
+        let lab = self.lab.as_deref().map(Standing::read).transpose()?;
+        runtime.block_on(Watched::of(&self.reach, mesh, targets, lab.as_ref()))
     }
 
     fn status(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
-        let campaign = NOBODY.campaign(&mesh, targets, self.reach.how(DryRun::No), &mut deaf)?;
-        let standings = crate::cli::runtime()?.block_on(campaign.standings());
+        let campaign =
+            NOBODY.campaign(&mesh, targets, (self.reach.how(DryRun::No), &|_| Vec::new()), &mut deaf)?;
+        let standings = runtime.block_on(campaign.standings());
         let (all, failed) =
             (standings.clusters.len(), standings.clusters.values().filter(|at| at.is_err()).count());
         if common.output == Output::Json {
@@ -113,10 +125,11 @@ impl Look {
     }
 
     fn pause(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
-        let campaign = NOBODY.campaign(&mesh, targets, self.reach.how(DryRun::No), &mut deaf)?;
-        let asked = crate::cli::runtime()?.block_on(campaign.pause())?;
+        let campaign =
+            NOBODY.campaign(&mesh, targets, (self.reach.how(DryRun::No), &|_| Vec::new()), &mut deaf)?;
+        let asked = runtime.block_on(campaign.pause())?;
         if asked.is_empty() {
             out.say("error: nobody rolls out: there is nothing to pause");
             return Ok(Exit::No);
@@ -127,11 +140,12 @@ impl Look {
     }
 
     fn history(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
         let all = targets.len();
-        let campaign = NOBODY.campaign(&mesh, targets, self.reach.how(DryRun::No), &mut deaf)?;
-        let (history, troubles) = crate::cli::runtime()?.block_on(campaign.history());
+        let campaign =
+            NOBODY.campaign(&mesh, targets, (self.reach.how(DryRun::No), &|_| Vec::new()), &mut deaf)?;
+        let (history, troubles) = runtime.block_on(campaign.history());
         if common.output == Output::Json {
             let items: Vec<Value> = history.iter().map(kept_json).collect();
             let errors: Vec<String> = troubles.iter().map(ToString::to_string).collect();
@@ -146,11 +160,13 @@ impl Look {
 
 impl Go {
     fn run(&self, undo: bool, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
         let mut printer = Printer::new(common.output, 2, false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let campaign = self.keeping.campaign(&mesh, targets, self.look.reach.how(DryRun::No), &mut tell)?;
-        let runtime = crate::cli::runtime()?;
+        let watched = self.look.watched(&runtime, &mesh, &targets)?;
+        let gates = |limits: &Limits| watched.gates(limits);
+        let how = self.look.reach.how(DryRun::No);
+        let campaign = self.keeping.campaign(&mesh, targets, (how, &gates), &mut tell)?;
         let reported =
             runtime.block_on(async { if undo { campaign.undo().await } else { campaign.resume().await } });
         printer.end();
@@ -160,14 +176,17 @@ impl Go {
 
 impl Rollback {
     fn run(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
         let Some(strategy) = self.way.strategy(&mesh, out)? else { return Ok(Exit::Usage) };
         let mut printer = Printer::new(common.output, strategy.waves.len(), false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
+        let watched = self.look.watched(&runtime, &mesh, &targets)?;
+        watched.check(&strategy.gates)?;
+        let gates = |limits: &Limits| watched.gates(limits);
         let how = self.look.reach.how(DryRun::No);
-        let campaign = self.way.keeping.campaign(&mesh, targets, how, &mut tell)?;
+        let campaign = self.way.keeping.campaign(&mesh, targets, (how, &gates), &mut tell)?;
         let rolling = campaign.roll_back(self.revision, strategy, self.way.origin("rollback"));
-        let reported = crate::cli::runtime()?.block_on(rolling);
+        let reported = runtime.block_on(rolling);
         printer.end();
         done(reported, false, common, out)
     }
