@@ -1,7 +1,7 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
+mod asked;
 pub(super) mod progress;
-mod proxies;
 mod report;
 mod verbs;
 
@@ -29,8 +29,8 @@ use crate::rollout::gate::Gate;
 use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
+use asked::Asked;
 use progress::Printer;
-use proxies::Watched;
 use report::Said;
 use verbs::RolloutVerb;
 
@@ -126,8 +126,8 @@ enum Where {
     Server,
 }
 
-/// What makes gates of what a strategy demands of proxies.
-type Gates<'g> = &'g (dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync);
+/// What makes gates of what a strategy demands.
+type Gates<'g> = dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync + 'g;
 
 /// Where each cluster is, or why it cannot be had.
 type Targets = BTreeMap<ClusterName, Result<Target, ClusterError>>;
@@ -156,22 +156,22 @@ impl Start {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let targets = directories(standing.directories(lab));
-            let watched =
-                runtime.block_on(Watched::of(&self.destination.reach, &mesh, &targets, Some(&standing)))?;
-            return self.drive(&runtime, (&mesh, &plans, &url), (targets, watched, strategy), (common, out));
+            let asked =
+                runtime.block_on(Asked::of(&mesh, &targets, &self.destination.reach, Some(&standing)))?;
+            return self.drive((&runtime, &asked), (&mesh, &plans, &url), (targets, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
         let url = self.module_url(&places)?;
         let targets = runtime.block_on(self.destination.targets(places))?;
-        let watched = runtime.block_on(Watched::of(&self.destination.reach, mesh, &targets, None))?;
-        self.drive(&runtime, (mesh, plans, &url), (targets, watched, strategy), (common, out))
+        let asked = runtime.block_on(Asked::of(mesh, &targets, &self.destination.reach, None))?;
+        self.drive((&runtime, &asked), (mesh, plans, &url), (targets, strategy), (common, out))
     }
 
     fn drive(
         &self,
-        runtime: &Runtime,
+        (runtime, asked): (&Runtime, &Asked),
         (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
-        (targets, watched, strategy): (Targets, Watched, Strategy),
+        (targets, strategy): (Targets, Strategy),
         (common, out): (&Common, &mut Out),
     ) -> anyhow::Result<Exit> {
         let dry_run = match self.dry_run {
@@ -179,7 +179,6 @@ impl Start {
             Some(Where::Client) => DryRun::Client,
             Some(Where::Server) => DryRun::Server,
         };
-        watched.check(&strategy.gates)?;
         let how = self.destination.how(dry_run);
         let options = self.destination.options(url, dry_run != DryRun::No);
         let said =
@@ -187,8 +186,9 @@ impl Start {
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let gates = |limits: &Limits| watched.gates(limits);
-        let campaign = self.way.keeping.campaign(mesh, targets, (how, &gates), &mut tell)?;
+        asked.check(&strategy.gates)?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
         let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
         printer.end();
         report::tell(reported, &said, common.output, out)
@@ -261,8 +261,8 @@ impl Keeping {
     fn campaign<'c>(
         &self,
         mesh: &Mesh,
-        targets: Targets,
-        (how, gates): (How, Gates<'c>),
+        (targets, how): (Targets, How),
+        gates: &'c Gates<'c>,
         tell: &'c mut (dyn FnMut(&Progress) + Send),
     ) -> anyhow::Result<Campaign<'c>> {
         // Several programs of one user may run on one host, and in containers with the same process id.

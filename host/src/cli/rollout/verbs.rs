@@ -1,6 +1,7 @@
 //! What is done with rollouts that are there: `isthmus rollout status`, `pause`, `resume`, `undo`, `history`, `rollback`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use policy::Mesh;
@@ -8,13 +9,14 @@ use policy::name::ClusterName;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::asked::Asked;
 use super::progress::{Printer, stage_name};
-use super::proxies::Watched;
 use super::report::{self, Said, ended};
 use super::{Keeping, Reach, Targets, Way, directories};
 use crate::cli::lab::Standing;
 use crate::cli::{Common, Exit, Out, Output};
 use crate::read::{Project, mesh_file};
+use crate::rollout::gate::Gate;
 use crate::rollout::machine::{Stage, Standing as At};
 use crate::rollout::strategy::Limits;
 use crate::rollout::{DryRun, Kept, Progress, Record, Refused, Report, Standings};
@@ -79,6 +81,7 @@ impl RolloutVerb {
 }
 
 /// What is looked at with.
+const NO_GATES: fn(&Limits) -> Vec<Arc<dyn Gate>> = |_| Vec::new();
 const NOBODY: Keeping = Keeping { author: None, lease: 15, history_limit: 0 };
 
 impl Look {
@@ -102,17 +105,15 @@ impl Look {
         Ok(Some((runtime, mesh, targets)))
     }
 
-    /// The proxies of the clusters.
-    fn watched(&self, runtime: &Runtime, mesh: &Mesh, targets: &Targets) -> anyhow::Result<Watched> {
+    async fn asked(&self, mesh: &Mesh, targets: &Targets) -> anyhow::Result<Asked> {
         let lab = self.lab.as_deref().map(Standing::read).transpose()?;
-        runtime.block_on(Watched::of(&self.reach, mesh, targets, lab.as_ref()))
+        Asked::of(mesh, targets, &self.reach, lab.as_ref()).await
     }
 
     fn status(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
-        let campaign =
-            NOBODY.campaign(&mesh, targets, (self.reach.how(DryRun::No), &|_| Vec::new()), &mut deaf)?;
+        let campaign = NOBODY.campaign(&mesh, (targets, self.reach.how(DryRun::No)), &NO_GATES, &mut deaf)?;
         let standings = runtime.block_on(campaign.standings());
         let (all, failed) =
             (standings.clusters.len(), standings.clusters.values().filter(|at| at.is_err()).count());
@@ -127,8 +128,7 @@ impl Look {
     fn pause(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
-        let campaign =
-            NOBODY.campaign(&mesh, targets, (self.reach.how(DryRun::No), &|_| Vec::new()), &mut deaf)?;
+        let campaign = NOBODY.campaign(&mesh, (targets, self.reach.how(DryRun::No)), &NO_GATES, &mut deaf)?;
         let asked = runtime.block_on(campaign.pause())?;
         if asked.is_empty() {
             out.say("error: nobody rolls out: there is nothing to pause");
@@ -143,8 +143,7 @@ impl Look {
         let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
         let all = targets.len();
-        let campaign =
-            NOBODY.campaign(&mesh, targets, (self.reach.how(DryRun::No), &|_| Vec::new()), &mut deaf)?;
+        let campaign = NOBODY.campaign(&mesh, (targets, self.reach.how(DryRun::No)), &NO_GATES, &mut deaf)?;
         let (history, troubles) = runtime.block_on(campaign.history());
         if common.output == Output::Json {
             let items: Vec<Value> = history.iter().map(kept_json).collect();
@@ -163,10 +162,10 @@ impl Go {
         let Some((runtime, mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
         let mut printer = Printer::new(common.output, 2, false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let watched = self.look.watched(&runtime, &mesh, &targets)?;
-        let gates = |limits: &Limits| watched.gates(limits);
-        let how = self.look.reach.how(DryRun::No);
-        let campaign = self.keeping.campaign(&mesh, targets, (how, &gates), &mut tell)?;
+        let asked = runtime.block_on(self.look.asked(&mesh, &targets))?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let reached = (targets, self.look.reach.how(DryRun::No));
+        let campaign = self.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
         let reported =
             runtime.block_on(async { if undo { campaign.undo().await } else { campaign.resume().await } });
         printer.end();
@@ -180,11 +179,11 @@ impl Rollback {
         let Some(strategy) = self.way.strategy(&mesh, out)? else { return Ok(Exit::Usage) };
         let mut printer = Printer::new(common.output, strategy.waves.len(), false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let watched = self.look.watched(&runtime, &mesh, &targets)?;
-        watched.check(&strategy.gates)?;
-        let gates = |limits: &Limits| watched.gates(limits);
-        let how = self.look.reach.how(DryRun::No);
-        let campaign = self.way.keeping.campaign(&mesh, targets, (how, &gates), &mut tell)?;
+        let asked = runtime.block_on(self.look.asked(&mesh, &targets))?;
+        asked.check(&strategy.gates)?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let reached = (targets, self.look.reach.how(DryRun::No));
+        let campaign = self.way.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
         let rolling = campaign.roll_back(self.revision, strategy, self.way.origin("rollback"));
         let reported = runtime.block_on(rolling);
         printer.end();
