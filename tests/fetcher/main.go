@@ -3,10 +3,12 @@
 //
 //	fetcher get URL SHA256 [SECRET]    prints the SHA-256 of the module that a proxy would get; SECRET is a file
 //	fetcher image REFERENCE            whether all that an image says of itself is so
+//	fetcher names                      which registry, repository and version each line names, or no
 //	fetcher layout DIR                 the same of every image in an OCI image layout, with their digests
 package main
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -48,6 +50,17 @@ func run(args []string) error {
 			return err
 		}
 		return judge(image)
+	case len(args) == 1 && args[0] == "names":
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			reference, err := name.ParseReference(lines.Text())
+			if err != nil {
+				fmt.Println("no")
+				continue
+			}
+			repository := reference.Context()
+			fmt.Println(repository.RegistryStr(), repository.RepositoryStr(), reference.Identifier())
+		}
+		return nil
 	case len(args) == 2 && args[0] == "layout":
 		return everyImage(args[1])
 	}

@@ -1,13 +1,17 @@
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use isthmus::digest::sha256;
 use isthmus::plugin::ModuleUrl;
 use isthmus::push::credentials::Keychain;
-use isthmus::push::layout;
 use isthmus::push::registry::Reach;
 use isthmus::push::resolve::resolve;
+use isthmus::push::{Reference, layout};
 use isthmus_tests::registry::{Fault, Proxy, Registry, fetcher};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use super::access::{guarded, password, pushed_as};
@@ -93,6 +97,60 @@ async fn istio_gets_the_very_module_and_finds_nothing_wrong_with_the_image() {
         judge.get(&by_tag, None).expect_err("it moved").contains("does not match"),
         "why the digest is in the URL"
     );
+}
+
+/// Texts much like references, and many that are some.
+fn like_references() -> impl Strategy<Value = String> {
+    let host = prop_oneof![
+        3 => "[a-z]{1,3}\\.[a-z]{2,3}(:[0-9]{1,4})?",
+        1 => "(localhost|127\\.0\\.0\\.1|docker\\.io|index\\.docker\\.io|r|R\\.example|\\[::1\\])(:[0-9]{0,6})?",
+        1 => "[a-z.:-]{0,6}",
+    ];
+    let path = prop_oneof![
+        3 => "/[a-z0-9]{1,4}(([._]|__|-{1,2})[a-z0-9]{1,3})?(/[a-z0-9]{1,4})?",
+        1 => "[/a-zA-Z0-9._-]{0,8}",
+    ];
+    let tag = prop_oneof!["", ":[a-zA-Z0-9_][a-zA-Z0-9._-]{0,4}", "[:a-z.-]{0,4}"];
+    let digest = prop_oneof![
+        4 => Just(String::new()),
+        1 => "[0-9a-f]{64}".prop_map(|hex| format!("@sha256:{hex}")),
+        1 => "@?sha256:[0-9a-fA-F]{60,68}",
+    ];
+    (host, path, tag, digest).prop_map(|(host, path, tag, digest)| host + &path + &tag + &digest)
+}
+
+#[test]
+fn what_is_taken_for_a_reference_means_the_same_to_istio() {
+    let Some(judge) = fetcher() else { return };
+    let mut runner = TestRunner::deterministic();
+    let mut text = || like_references().new_tree(&mut runner).expect("a text").current();
+    let texts: Vec<String> = std::iter::repeat_with(&mut text).take(5000).collect();
+    let mut child = Command::new(judge)
+        .arg("names")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let lines = texts.join("\n");
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("a thread").expect("all was read");
+    let answers = super::text(&output.stdout);
+    let answers: Vec<&str> = answers.lines().collect();
+    assert_eq!(answers.len(), texts.len());
+    let (mut taken, mut refused) = (0, 0);
+    for (text, answer) in texts.iter().zip(answers) {
+        let Ok(reference) = text.parse::<Reference>() else {
+            refused += 1;
+            continue;
+        };
+        // Docker Hub has two names, and Istio uses the longer one.
+        let host = if reference.host() == "docker.io" { "index.docker.io" } else { reference.host() };
+        assert_eq!(format!("{host} {} {}", reference.repository(), reference.version()), answer, "{text}");
+        taken += 1;
+    }
+    assert!(taken > 1000 && refused > 1000, "{taken} {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
