@@ -1,4 +1,4 @@
-//! Clusters, by the contexts of a kubeconfig: what is applied, listed and deleted there, and what went wrong as data.
+//! Clusters, by the contexts of a kubeconfig: what is applied, replaced, listed and deleted there, and what went wrong as data.
 //!
 //! ```text
 //! Kubeconfig ── cluster(context) ──> Cluster ── apply, get, list, delete ──> object | Error
@@ -7,12 +7,14 @@
 //!
 //! Objects are JSON: what is written is what was rendered, whatever version of Istio's types this program was built with.
 
+mod access;
 mod call;
 mod config;
 mod error;
 mod kinds;
 pub mod many;
 mod object;
+mod pods;
 mod status;
 
 use std::fmt;
@@ -21,14 +23,20 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::{Value, json};
 
+pub use access::Right;
 use call::Call;
+pub(crate) use call::chain;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
-pub use object::{Id, Kind, is_ours, same};
+pub use object::{Id, Kind, is_managed_by, is_ours, same};
+pub use pods::PodPort;
 
-/// The field manager of all that is applied: who owns a field that we set.
+/// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";
+
+/// The field manager of all that a mesh needs besides.
+pub const MESH_MANAGER: &str = "isthmus-mesh";
 
 /// The label that all our objects have.
 const OURS: &str = "app.kubernetes.io/managed-by=isthmus";
@@ -42,12 +50,15 @@ pub struct Cluster {
     client: Client,
     timeout: Duration,
     kinds: Kinds,
+    manager: &'static str,
+    server: Option<String>,
+    authority: Option<String>,
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A client has credentials.
-        let Self { context, timeout, client: _, kinds: _ } = self;
+        let Self { context, timeout, .. } = self;
         out.debug_struct("Cluster")
             .field("context", context)
             .field("timeout", timeout)
@@ -70,12 +81,33 @@ impl Cluster {
         &self.context
     }
 
+    /// Where the kubeconfig says that its API server is.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// The certificates in PEM by which the kubeconfig knows its API server, where they are not those that everybody has.
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
+    }
+
+    /// How long each call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The same cluster, where what is applied belongs to another field manager than [`MANAGER`].
+    #[must_use]
+    pub fn managed_by(self, manager: &'static str) -> Self {
+        Self { manager, ..self }
+    }
+
     /// Applies an object on the server's side, so that it has what we say and keeps what others said of it. The server
     /// refuses fields that it does not know. Returns the object as it is then.
     pub async fn apply(&self, object: &Value, how: Apply) -> Result<Value, ClusterError> {
         let id = Id::of(object).map_err(|problem| self.error(Deed::apply("an object"), problem))?;
         let deed = Deed::apply(&id.to_string());
-        let mut query = format!("fieldManager={MANAGER}&fieldValidation=Strict");
+        let mut query = format!("fieldManager={}&fieldValidation=Strict", self.manager);
         if how.dry_run {
             query += "&dryRun=All";
         }
@@ -90,6 +122,27 @@ impl Cluster {
             if object::is_nulled(object, &applied) { self.call(&call).await } else { Ok(applied) }
         };
         applied.await.map_err(|problem| self.error(deed, problem))
+    }
+
+    /// Makes an object that is not there yet; [`Problem::Changed`] if it is.
+    pub async fn create(&self, object: &Value) -> Result<Value, ClusterError> {
+        let id = Id::of(object).map_err(|problem| self.error(Deed::create("an object"), problem))?;
+        let created = async {
+            let resource = self.kinds.resource(self, &id.kind).await?;
+            let path = resource.path(&id.kind, id.namespace.as_deref());
+            self.call(&Call::create(format!("{path}?fieldManager={MANAGER}"), object)).await
+        };
+        created.await.map_err(|problem| self.error(Deed::create(&id.to_string()), problem))
+    }
+
+    /// Replaces an object as it was seen, by its `resourceVersion`; [`Problem::Changed`] if it has changed since.
+    pub async fn replace(&self, object: &Value) -> Result<Value, ClusterError> {
+        let id = Id::of(object).map_err(|problem| self.error(Deed::replace("an object"), problem))?;
+        let replaced = async {
+            let path = self.path(&id).await?;
+            self.call(&Call::replace(format!("{path}?fieldManager={MANAGER}"), object)).await
+        };
+        replaced.await.map_err(|problem| self.error(Deed::replace(&id.to_string()), problem))
     }
 
     /// An object as it is, if it is there.
@@ -115,7 +168,7 @@ impl Cluster {
         name: Option<&str>,
     ) -> Result<Vec<Value>, ClusterError> {
         let selector = name.map_or_else(String::new, |name| format!("fieldSelector=metadata.name={name}&"));
-        let listed = self.pages(kind, namespace, &selector).await;
+        let listed = self.pages(kind, namespace, &selector, Call::get).await;
         listed.map_err(|problem| self.error(Deed::list(&kind.to_string()), problem))
     }
 
@@ -127,7 +180,14 @@ impl Cluster {
     }
 
     async fn all(&self, kind: &Kind) -> Result<Vec<Value>, Problem> {
-        self.pages(kind, None, &format!("labelSelector={OURS}&")).await
+        self.pages(kind, None, &format!("labelSelector={OURS}&"), Call::get).await
+    }
+
+    /// What all objects of a kind that have our label are called and labelled, in one namespace, without what they say.
+    pub async fn metadata(&self, kind: &Kind, namespace: &str) -> Result<Vec<Value>, ClusterError> {
+        let selector = format!("labelSelector={OURS}&");
+        let listed = self.pages(kind, Some(namespace), &selector, Call::get_metadata).await;
+        listed.map_err(|problem| self.error(Deed::list(&format!("{kind} in {namespace}")), problem))
     }
 
     async fn pages(
@@ -135,12 +195,13 @@ impl Cluster {
         kind: &Kind,
         namespace: Option<&str>,
         selector: &str,
+        call: fn(String) -> Call,
     ) -> Result<Vec<Value>, Problem> {
         let path = self.kinds.resource(self, kind).await?.path(kind, namespace);
         let (mut objects, mut rest) = (Vec::new(), String::new());
         loop {
             let query = format!("{selector}limit={PAGE}{rest}");
-            let mut list = self.call(&Call::get(format!("{path}?{query}"))).await?;
+            let mut list = self.call(&call(format!("{path}?{query}"))).await?;
             if let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) {
                 objects.extend(items.drain(..).map(|item| kind.named_in(item)));
             }

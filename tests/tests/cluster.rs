@@ -5,12 +5,18 @@
 mod doctor;
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/mesh.rs"]
+mod mesh;
 #[path = "cluster/objects.rs"]
 mod objects;
 #[path = "cluster/problems.rs"]
 mod problems;
+#[path = "cluster/remote.rs"]
+mod remote;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/status.rs"]
+mod status;
 
 use std::path::Path;
 use std::time::Duration;

@@ -8,10 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use policy::name::ClusterName;
 
-use crate::kube::{Cluster, ClusterError, Kubeconfig, many};
+use crate::kube::{Cluster, ClusterError, Kubeconfig, MANAGER, MESH_MANAGER, many};
+
+/// The clusters of a mesh, as far as they can be had.
+pub(super) type Standing = BTreeMap<ClusterName, Result<Arc<Cluster>, ClusterError>>;
 
 /// How clusters are reached.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Clusters {
     /// The kubeconfig that has the contexts; by default the files of KUBECONFIG, else ~/.kube/config
     #[arg(long, env = "ISTHMUS_KUBECONFIG", value_name = "FILE")]
@@ -26,10 +29,23 @@ pub(super) struct Clusters {
 
 impl Clusters {
     /// The clusters that contexts lead to; one that cannot be had is an error of its own.
-    pub(super) async fn connect(
+    pub(super) async fn connect(&self, contexts: BTreeMap<ClusterName, String>) -> anyhow::Result<Standing> {
+        self.connect_as(contexts, MANAGER).await
+    }
+
+    /// The same, to make and to remove what a mesh needs.
+    pub(super) async fn connect_for_mesh(
         &self,
         contexts: BTreeMap<ClusterName, String>,
-    ) -> anyhow::Result<BTreeMap<ClusterName, Result<Arc<Cluster>, ClusterError>>> {
+    ) -> anyhow::Result<Standing> {
+        self.connect_as(contexts, MESH_MANAGER).await
+    }
+
+    async fn connect_as(
+        &self,
+        contexts: BTreeMap<ClusterName, String>,
+        manager: &'static str,
+    ) -> anyhow::Result<Standing> {
         let list = std::env::var_os("KUBECONFIG");
         let home = std::env::var_os("HOME");
         let named = self.kubeconfig.as_deref();
@@ -37,8 +53,20 @@ impl Clusters {
         let timeout = Duration::from_secs(self.timeout);
         let connecting = contexts.into_iter().map(|(name, context)| {
             let kubeconfig = Arc::clone(&kubeconfig);
-            async move { (name, kubeconfig.cluster(&context, timeout).await.map(Arc::new)) }
+            async move {
+                let cluster = kubeconfig.cluster(&context, timeout).await;
+                (name, cluster.map(|cluster| Arc::new(cluster.managed_by(manager))))
+            }
         });
         Ok(many::bounded(connecting, self.parallel).await.into_iter().collect())
+    }
+}
+
+/// A cluster that is needed, or why there is none.
+pub(super) fn reached(standing: &Standing, name: &ClusterName) -> Result<Arc<Cluster>, String> {
+    match standing.get(name) {
+        Some(Ok(cluster)) => Ok(Arc::clone(cluster)),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err(format!("mesh.yaml gives {name} no context of the kubeconfig")),
     }
 }

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
+use base64ct::Encoding as _;
 use policy::mesh::{Cluster, ControlPlane};
 use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use super::control::root_objects;
 use super::{Failure, Found, Kind, Object, Skip, Visit};
+use crate::manifest::read_by;
+use crate::remote::{READER, claims, ends, is_loopback};
 
 /// The label of remote secrets; istiod takes every key of such a Secret for a cluster's name.
 const LABEL: &str = "istio/multiCluster";
-/// The account that remote secrets read as, unless somebody made another.
-const READER: &str = "istio-reader-service-account";
 /// A token that ends sooner than this is told of.
 const SOON: Duration = Duration::days(7);
 
@@ -100,10 +100,9 @@ fn leads(visit: &Visit<'_>) -> Result<(), Skip> {
     }
 }
 
-/// The clusters whose endpoints the control plane of a cluster has to know: all others of its mesh.
+/// The clusters whose endpoints the control plane of a cluster has to know.
 fn needed<'v>(visit: &Visit<'v>) -> impl Iterator<Item = &'v Cluster> {
-    let mesh = &visit.cluster.mesh;
-    visit.others().filter(move |other| other.mesh == *mesh)
+    read_by(visit.mesh(), visit.cluster).into_iter()
 }
 
 pub(super) fn present(visit: &Visit<'_>) -> Found {
@@ -148,7 +147,14 @@ pub(super) fn named(visit: &Visit<'_>) -> Found {
                 format!("{shown} is of {cluster} itself: istiod ignores it"),
                 "delete it; if it is of another cluster, its key has to be that cluster's name",
             ));
-        } else if !needed(visit).any(|other| other.name.as_str() == cluster) {
+        } else if visit.mesh().clusters().any(|other| other.name.as_str() == cluster) {
+            if !needed(visit).any(|other| other.name.as_str() == cluster) {
+                failures.push(Failure::warning(
+                    format!("{shown} is of {cluster}, whose API server mesh.yaml has no other control plane read"),
+                    "delete it, or istiod takes endpoints there for reachable; `isthmus mesh secrets` deletes those that it made",
+                ));
+            }
+        } else {
             failures.push(Failure::error(
                 format!("{shown} is of {cluster:?}, and the mesh has no such cluster"),
                 "its key has to be the name that mesh.yaml gives the cluster, which its own istiod has as CLUSTER_ID; \
@@ -297,8 +303,10 @@ fn revoked(visit: &Visit<'_>, remote: &Remote<'_>, claims: &Value) -> Option<Str
 
 /// The account that other control planes read this cluster as.
 pub(super) fn reader(visit: &Visit<'_>) -> Found {
-    let read = needed(visit).any(|other| other.control_plane == ControlPlane::Primary);
-    if !read {
+    let own = &visit.cluster.name;
+    let is_read =
+        visit.others().any(|other| read_by(visit.mesh(), other).iter().any(|read| read.name == *own));
+    if !is_read {
         return Err(Skip::idle("no other control plane reads it"));
     }
     let there = root_objects(visit, Kind::ServiceAccount)?.any(|account| account.name() == READER);
@@ -314,23 +322,8 @@ pub(super) fn reader(visit: &Visit<'_>) -> Found {
     Ok((!there).then(failure).into_iter().collect())
 }
 
-/// The claims of a JWT, unchecked: the API server judges it, and here is only asked what it says.
-fn claims(token: &str) -> Option<Value> {
-    let payload = Base64UrlUnpadded::decode_vec(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice(&payload).ok()
-}
-
-fn ends(claims: &Value) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp(claims.get("exp")?.as_i64()?).ok()
-}
-
 fn same(one: &str, other: &str) -> bool {
     one.trim_end_matches('/').eq_ignore_ascii_case(other.trim_end_matches('/'))
-}
-
-fn is_loopback(server: &str) -> bool {
-    let host = server.split_once("://").map_or(server, |(_, rest)| rest);
-    ["127.", "localhost", "[::1]", "0.0.0.0"].into_iter().any(|loopback| host.starts_with(loopback))
 }
 
 /// A duration as people say it.

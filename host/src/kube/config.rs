@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding as _};
 use kube::config::{KubeConfigOptions, Kubeconfig as File, KubeconfigError as FileError};
 use kube::{Client, Config};
 
 use super::call::chain;
 use super::kinds::Kinds;
-use super::{Cluster, ClusterError, Deed, Problem};
+use super::{Cluster, ClusterError, Deed, MANAGER, Problem};
 
 /// Why there is no kubeconfig.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,33 @@ impl Kubeconfig {
         merged.map(Self).ok_or(KubeconfigError::None)
     }
 
+    /// Reads the text of one file.
+    pub fn parse(text: &str) -> Result<Self, KubeconfigError> {
+        let unreadable = |error| unreadable(Path::new("(given as text)"), &error);
+        File::from_yaml(text).map(Self).map_err(unreadable)
+    }
+
+    /// The context that is used where none is named.
+    pub fn current(&self) -> Option<&str> {
+        self.0.current_context.as_deref()
+    }
+
+    /// Where the API server of a context is, and the certificates in PEM by which it is known, as far as the file says.
+    fn server(&self, context: &str) -> (Option<String>, Option<String>) {
+        let context = self.0.contexts.iter().find(|named| named.name == context);
+        let cluster = context.and_then(|named| Some(&named.context.as_ref()?.cluster));
+        let named = |named: &&kube::config::NamedCluster| Some(&named.name) == cluster;
+        let Some(cluster) = self.0.clusters.iter().find(named).and_then(|named| named.cluster.as_ref())
+        else {
+            return (None, None);
+        };
+        let decode = |data: &String| String::from_utf8(Base64::decode_vec(data).ok()?).ok();
+        let read = |path: &String| std::fs::read_to_string(path).ok();
+        let authority = cluster.certificate_authority_data.as_ref().and_then(decode);
+        let authority = authority.or_else(|| cluster.certificate_authority.as_ref().and_then(read));
+        (cluster.server.clone(), authority)
+    }
+
     /// The names of the contexts.
     pub fn contexts(&self) -> impl Iterator<Item = &str> {
         self.0.contexts.iter().map(|context| context.name.as_str())
@@ -89,7 +117,9 @@ impl Kubeconfig {
             Ok(Err(source)) => return Err(error(Problem::Credentials { why: source.to_string() })),
             Err(_) => return Err(error(Problem::TimedOut { after: timeout })),
         };
-        Ok(Cluster { context: context.to_owned(), client, timeout, kinds: Kinds::default() })
+        let (server, authority) = self.server(context);
+        let (context, kinds) = (context.to_owned(), Kinds::default());
+        Ok(Cluster { context, client, timeout, kinds, manager: MANAGER, server, authority })
     }
 }
 

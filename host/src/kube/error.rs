@@ -30,8 +30,24 @@ impl Deed {
         Self(format!("apply {what}"))
     }
 
+    pub(super) fn create(what: &str) -> Self {
+        Self(format!("create {what}"))
+    }
+
+    pub(super) fn replace(what: &str) -> Self {
+        Self(format!("replace {what}"))
+    }
+
     pub(super) fn get(what: &str) -> Self {
         Self(format!("get {what}"))
+    }
+
+    pub(super) fn token(account: &str) -> Self {
+        Self(format!("make a token of service account {account}"))
+    }
+
+    pub(super) fn review(right: &str) -> Self {
+        Self(format!("ask whether it may {right}"))
     }
 
     pub(super) fn list(what: &str) -> Self {

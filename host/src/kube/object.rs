@@ -82,7 +82,7 @@ impl Id {
 }
 
 /// Whether a text can stand in the path of a URL as it is. Names of RBAC objects have colons.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(is_known)
 }
@@ -97,8 +97,13 @@ impl fmt::Display for Id {
     }
 }
 
-/// Whether an object is one that we applied: the label alone anybody can set.
+/// Whether an object is one that a rollout applied: the label alone anybody can set.
 pub fn is_ours(object: &Value) -> bool {
+    is_managed_by(object, MANAGER)
+}
+
+/// Whether an object is one that this field manager applied.
+pub fn is_managed_by(object: &Value, manager: &str) -> bool {
     let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let is = |entry: &Value, field: &str, wanted: &str| {
         entry.get(field).is_some_and(|found| found.as_str() == Some(wanted))
@@ -106,7 +111,7 @@ pub fn is_ours(object: &Value) -> bool {
     managers
         .into_iter()
         .flatten()
-        .any(|entry| is(entry, "manager", MANAGER) && is(entry, "operation", "Apply"))
+        .any(|entry| is(entry, "manager", manager) && is(entry, "operation", "Apply"))
 }
 
 /// Whether something that was said to be empty is kept as null.

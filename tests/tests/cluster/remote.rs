@@ -1,0 +1,209 @@
+//! Remote secrets, between real API servers.
+
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding as _};
+use isthmus::kube::{Cluster, Kubeconfig, MESH_MANAGER};
+use isthmus::remote::{self, Change, How, READER, Reached, RemoteError};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::mesh::{Mesh, delete, told, until};
+use super::{PATIENCE, namespace, post};
+
+const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
+
+/// The kubeconfig for a cluster that another has.
+async fn given(mesh: &Mesh, reader: &str, read: &str) -> String {
+    let secret = mesh.get(reader, &format!("{SECRETS}/istio-remote-secret-{read}")).await;
+    let data = secret["data"][read].as_str().expect("a key that is the cluster");
+    String::from_utf8(Base64::decode_vec(data).expect("base64")).expect("text")
+}
+
+/// What a server says to the holder of a kubeconfig who lists Services.
+async fn tried(kubeconfig: &str) -> Result<(), String> {
+    remote::check(kubeconfig, Duration::from_secs(20)).await.map_err(|error| error.to_string())
+}
+
+/// Waits until a token is refused: an API server remembers for some seconds whom it has let in.
+async fn ends(kubeconfig: &str) {
+    let refused = || async {
+        matches!(remote::check(kubeconfig, PATIENCE).await, Err(RemoteError::Refused { why, .. }) if why.contains("does not accept the credentials"))
+    };
+    until("the end of a token that was taken away", refused).await;
+}
+
+/// A mesh whose clusters have Istio's namespace.
+async fn start() -> Option<Mesh> {
+    let mesh = Mesh::start("examples/two-clusters").await?;
+    for name in &mesh.names {
+        namespace(&mesh.clusters.client(name).await, "istio-system").await;
+    }
+    Some(mesh)
+}
+
+#[tokio::test]
+async fn control_planes_read_each_other_and_nothing_is_made_a_second_time() {
+    let Some(mesh) = start().await else { return };
+    let controllers = mesh.controllers().await;
+    let (code, out, err) = told(&mesh.run("secrets", &[]).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1 reads cluster2: made\ncluster2 reads cluster1: made\n"),
+        "{err}"
+    );
+    let secret = mesh.get("cluster1", &format!("{SECRETS}/istio-remote-secret-cluster2")).await;
+    assert_eq!(secret["metadata"]["labels"]["istio/multiCluster"], "true");
+    assert_eq!(secret["metadata"]["annotations"]["networking.istio.io/cluster"], "cluster2");
+    let first = given(&mesh, "cluster1", "cluster2").await;
+    assert_eq!(tried(&first).await, Ok(()));
+    let token = |kubeconfig: &str| {
+        let config: Value = serde_saphyr::from_str(kubeconfig).expect("YAML");
+        config["users"][0]["user"]["token"].as_str().expect("a token").to_owned()
+    };
+    assert!(!out.contains(&token(&first)) && !err.contains(&token(&first)));
+
+    let (code, out, _) = told(&mesh.run("secrets", &[]).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1 reads cluster2: kept\ncluster2 reads cluster1: kept\n")
+    );
+    let again = mesh.get("cluster1", &format!("{SECRETS}/istio-remote-secret-cluster2")).await;
+    assert_eq!(again, secret);
+    let (code, out, _) = told(&mesh.run("secrets", &["--check"]).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1 reads cluster2: works\ncluster2 reads cluster1: works\n")
+    );
+
+    let (code, out, err) = told(&mesh.run("secrets", &["--rotate"]).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1 reads cluster2: renewed\ncluster2 reads cluster1: renewed\n"),
+        "{err}"
+    );
+    let second = given(&mesh, "cluster1", "cluster2").await;
+    assert_ne!(token(&first), token(&second));
+    assert_eq!(tried(&second).await, Ok(()));
+    ends(&first).await;
+    drop(controllers);
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_work_is_found_and_made_anew() {
+    let Some(mesh) = start().await else { return };
+    let lasting = ["--token-lifetime", "24"];
+    assert_eq!(told(&mesh.run("secrets", &lasting).await).0, Some(0));
+    let client = mesh.clusters.client("cluster1").await;
+    let path = format!("{SECRETS}/istio-remote-secret-cluster2");
+    let good = given(&mesh, "cluster1", "cluster2").await;
+    let real = mesh.clusters.server("cluster2").url();
+    // Nothing listens at port 1.
+    let stale = good.replace(&real, "https://127.0.0.1:1");
+    let patch = json!({"data": {"cluster2": Base64::encode_string(stale.as_bytes())}});
+    let request = hyper::Request::patch(format!("{path}?fieldManager=isthmus-mesh"))
+        .header("content-type", "application/merge-patch+json")
+        .body(patch.to_string().into_bytes())
+        .expect("a request");
+    client.request::<Value>(request).await.expect("taken");
+    let (code, out, err) = told(&mesh.run("secrets", &["--check"]).await);
+    assert_eq!((code, out.as_str()), (Some(1), "cluster2 reads cluster1: works\n"));
+    let found = "error: cluster1 does not read cluster2: https://127.0.0.1:1 with the token of the secret: the API server cannot be reached: ";
+    let line = err.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    assert!(line.starts_with(found) && line.contains("Connection refused"), "{err}");
+    let (code, out, err) = told(&mesh.run("secrets", &[&lasting[..], &["--force-conflicts"]].concat()).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1 reads cluster2: renewed\ncluster2 reads cluster1: kept\n"),
+        "{err}"
+    );
+
+    // The account may nothing any more.
+    let client = mesh.clusters.client("cluster2").await;
+    let binding =
+        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/istio-reader-clusterrole-istio-system";
+    delete(&client, binding).await;
+    let (code, _, err) = told(&mesh.run("secrets", &["--check"]).await);
+    assert_eq!(code, Some(1));
+    let lacks = "cluster1 does not read cluster2: the account of the token may not list services, watch services, list endpointslices.discovery.k8s.io";
+    assert!(err.contains(lacks), "{err}");
+    assert_eq!(told(&mesh.run("secrets", &lasting).await).0, Some(0), "what is missing is made again");
+
+    // The cluster is gone from here.
+    mesh.change(|mesh| mesh["spec"]["clusters"].as_array_mut().expect("clusters").truncate(1));
+    let (code, out, err) = told(&mesh.run("secrets", &[]).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1: Secret istio-remote-secret-cluster2: removed\n"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_controller_for_tokens_it_is_said_what_is_missing_and_nothing_stays() {
+    let Some(mesh) = start().await else { return };
+    let (code, out, err) = told(&mesh.run("secrets", &["--wait", "1"]).await);
+    assert_eq!((code, out.as_str()), (Some(3), ""));
+    assert!(err.contains("no token came into Secret istio-remote-token-cluster1-"), "{err}");
+    assert!(err.contains("--token-lifetime makes tokens that need none"), "{err}");
+    for name in &mesh.names {
+        let secrets = mesh.get(name, SECRETS).await;
+        assert_eq!(secrets["items"].as_array().expect("a list").len(), 0, "{secrets:#}");
+    }
+}
+
+/// A cluster as `isthmus mesh` reaches it.
+async fn reached(mesh: &Mesh, name: &str) -> Cluster {
+    let kubeconfig = Kubeconfig::read(Some(&mesh.clusters.kubeconfig()), None, None).expect("a kubeconfig");
+    kubeconfig.cluster(name, PATIENCE).await.expect("a context").managed_by(MESH_MANAGER)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server goes by this clock too")]
+fn now() -> OffsetDateTime {
+    std::time::SystemTime::now().into()
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_past_half_its_life_and_the_one_before_ends() {
+    let Some(mesh) = start().await else { return };
+    let project = isthmus::read::Project::read(Some(mesh.directory()), mesh.directory()).expect("a mesh");
+    let of = project.mesh.expect("a mesh");
+    let pair = remote::pairs(&of)[0];
+    let (reader, read) = (reached(&mesh, "cluster1").await, reached(&mesh, "cluster2").await);
+    let at = Reached { reader: &reader, read: &read };
+    let now = now();
+    let lifetime = Duration::from_secs(3600);
+    let how = |later: u64, dry_run| How {
+        lifetime: Some(lifetime),
+        rotate: false,
+        force: false,
+        dry_run,
+        patience: PATIENCE,
+        now: now + Duration::from_secs(later),
+    };
+    for (later, dry_run, change) in [
+        (0, true, Change::Made),
+        (0, false, Change::Made),
+        (0, false, Change::Kept),
+        (1700, false, Change::Kept),
+        (1900, true, Change::Renewed),
+    ] {
+        let made = remote::ensure(pair, at, how(later, dry_run)).await.expect("it works");
+        assert_eq!(made, change, "{later} seconds later");
+    }
+    let first = given(&mesh, "cluster1", "cluster2").await;
+    assert_eq!(remote::ensure(pair, at, how(1900, false)).await.expect("it works"), Change::Renewed);
+    assert_ne!(given(&mesh, "cluster1", "cluster2").await, first);
+    ends(&first).await;
+}
+
+#[tokio::test]
+async fn what_istio_made_of_the_account_is_left_as_it_is() {
+    let Some(mesh) = start().await else { return };
+    let client = mesh.clusters.client("cluster2").await;
+    let accounts = "/api/v1/namespaces/istio-system/serviceaccounts";
+    post(&client, accounts, &json!({"metadata": {"name": READER, "labels": {"app": "istio-reader"}}})).await;
+    let before = mesh.get("cluster2", &format!("{accounts}/{READER}")).await;
+    assert_eq!(told(&mesh.run("secrets", &["--token-lifetime", "1"]).await).0, Some(0));
+    assert_eq!(mesh.get("cluster2", &format!("{accounts}/{READER}")).await, before);
+}
