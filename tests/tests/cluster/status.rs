@@ -10,7 +10,8 @@ use isthmus::envoy::Envoy;
 use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
 use isthmus::proxies::Asking;
-use isthmus::rollout::{self, DryRun, How, Options, Target};
+use isthmus::rollout::strategy::Strategy;
+use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Target};
 use isthmus::stage::{self, Stage};
 use isthmus::status::{Condition, Found, Look, Runs, Status};
 use isthmus::workspace::Workspace;
@@ -96,8 +97,14 @@ impl Scene {
         let options = Options { url: &url, upstream_check: false, dry_run: false };
         let how = How { dry_run: DryRun::No, force: false, parallel: 4 };
         let targets = self.reach(&self.clusters.kubeconfig()).await;
-        let outcomes =
-            rollout::roll_out(self.stage.mesh(), plans, targets, (options, how)).await.expect("plans");
+        let mesh = self.stage.mesh();
+        let holder = Holder { name: "test".to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc };
+        let root = mesh.root_namespace().to_string();
+        let campaign =
+            Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history: 3, tell: &mut |_| {} };
+        let strategy = Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name));
+        let report = campaign.roll_out((mesh, plans, options), strategy, Origin::default()).await;
+        let outcomes = report.expect("plans").outcomes;
         assert!(outcomes.iter().all(|outcome| outcome.trouble.is_none()), "{outcomes:?}");
     }
 
