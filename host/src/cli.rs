@@ -9,6 +9,8 @@ mod diff;
 mod doctor;
 mod explain;
 mod lab;
+mod mesh_apply;
+mod mesh_delete;
 mod mesh_render;
 mod mesh_secrets;
 mod out;
@@ -130,6 +132,10 @@ enum MeshVerb {
     Trust(trust::Trust),
     /// Render what every cluster needs: Istio, its gateways, what they expose, and names
     Render(mesh_render::MeshRender),
+    /// Bring every cluster what it needs, and wait until it is there: CAs, Istio, gateways, remote secrets, names
+    Apply(mesh_apply::MeshApply),
+    /// Take away what `apply` has made, and nothing else
+    Delete(mesh_delete::MeshDelete),
     /// Have each control plane read the API servers of the clusters that it knows services of: make, renew, rotate and check
     /// its remote secrets
     Secrets(mesh_secrets::Secrets),
@@ -202,6 +208,8 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Apply(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Delete(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod digest;
 pub mod doctor;
 pub mod envoy;
+pub mod install;
 pub mod kube;
 pub mod lab;
 pub mod manifest;

@@ -1,7 +1,7 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
 mod asked;
-mod progress;
+pub(super) mod progress;
 mod report;
 mod verbs;
 
@@ -190,6 +190,7 @@ impl Start {
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
+        asked.check(&strategy.gates)?;
         let gates = |limits: &Limits| asked.gates(limits);
         let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
         let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));

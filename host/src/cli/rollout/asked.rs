@@ -11,7 +11,6 @@ use super::{Reach, Targets};
 use crate::cli::lab::Standing;
 use crate::proxies::gate::{Sources, gates};
 use crate::proxies::{Asking, Envoy};
-use crate::rollout::Target;
 use crate::rollout::gate::Gate;
 use crate::rollout::strategy::Limits;
 
@@ -32,10 +31,7 @@ impl Asked {
         reach: &Reach,
         lab: Option<&Standing>,
     ) -> anyhow::Result<Self> {
-        let known = targets
-            .iter()
-            .filter_map(|(name, target)| Some((name.clone(), Ok(target.as_ref().ok()?.clone()))));
-        let mut all: Targets = known.collect();
+        // A rollout asks nothing of remotes; their proxies are in them all the same.
         let remote = |cluster: &mesh::Cluster| match &cluster.target {
             Some(mesh::Target::Context(context)) if !targets.contains_key(&cluster.name) => {
                 Some((cluster.name.clone(), context.clone()))
@@ -46,12 +42,24 @@ impl Asked {
             (None, None) => mesh.clusters().filter_map(remote).collect(),
             _ => BTreeMap::new(),
         };
-        if !remotes.is_empty() {
-            let remotes = reach.clusters.connect(remotes).await?;
-            all.extend(remotes.into_iter().map(|(name, cluster)| (name, cluster.map(Target::Cluster))));
-        }
+        let remotes =
+            if remotes.is_empty() { BTreeMap::new() } else { reach.clusters.connect(remotes).await? };
         let envoys: BTreeMap<ClusterName, Vec<Envoy>> = lab.map(Standing::envoys).unwrap_or_default();
-        Ok(Self { root: mesh.root_namespace().to_string(), sources: Sources::of(mesh, &all, envoys) })
+        let sources = Sources::of(mesh, targets, &remotes, envoys);
+        Ok(Self { root: mesh.root_namespace().to_string(), sources })
+    }
+
+    /// An error where a strategy demands what nobody can find out: nobody may think that a gate was asked which was not.
+    pub(super) fn check(&self, limits: &Limits) -> anyhow::Result<()> {
+        let unknown = self.sources.unknown();
+        if self.gates(limits).is_empty() || unknown.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = unknown.into_iter().map(ClusterName::as_str).collect();
+        anyhow::bail!(
+            "the strategy demands something of proxies, and those of {} cannot be asked: give the cluster a context in mesh.yaml,              or take running, denials, errors and traps out of the gates",
+            names.join(", ")
+        )
     }
 
     /// What a strategy demands of them.

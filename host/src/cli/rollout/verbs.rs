@@ -180,6 +180,7 @@ impl Rollback {
         let mut printer = Printer::new(common.output, strategy.waves.len(), false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
         let asked = runtime.block_on(self.look.asked(&mesh, &targets))?;
+        asked.check(&strategy.gates)?;
         let gates = |limits: &Limits| asked.gates(limits);
         let reached = (targets, self.look.reach.how(DryRun::No));
         let campaign = self.way.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
