@@ -15,13 +15,17 @@ mod mesh_render;
 mod mesh_secrets;
 mod out;
 mod page;
+mod push;
+mod registry;
 mod rollout;
 mod rotate;
 mod sandbox;
 mod setup;
+mod status;
 mod test;
 mod token_key;
 mod trust;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +50,8 @@ enum Exit {
     Environment = 3,
     /// Some clusters are done, and some are not.
     Partly = 4,
+    /// Somebody else is at it.
+    Busy = 5,
 }
 
 /// Proves which cluster a request comes from, and holds what may cross between the clusters of an Istio mesh.
@@ -98,10 +104,16 @@ enum Verb {
     Mesh(MeshVerb),
     /// Say what is wrong in a mesh that exists
     Doctor(doctor::Doctor),
+    /// Bring the module to a registry, as an image that Istio fetches, and read it again
+    Push(push::Push),
+    /// Prove that the mesh is one: run a service in every cluster, call it from each, and count which clusters answer
+    Verify(verify::Verify),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
-    /// Bring the plans to every cluster
+    /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),
+    /// Say what every cluster should have, has, and runs; exit code 1 if that is not the same
+    Status(status::ShowStatus),
     /// Real Envoys on this machine that play the clusters
     #[command(subcommand)]
     Lab(lab::LabVerb),
@@ -160,7 +172,7 @@ pub fn main() -> ExitCode {
 /// Every verb with its flags, as `docs/cli.md` has them.
 pub fn reference() -> String {
     let mut out = "# The command line\n\nWhat `isthmus VERB --help` says. Results go to stdout, all else to stderr. Exit codes: 0 yes; 1 no \
-                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not.\n"
+                   (findings, failed cases);\n2 usage, or input that could not be read; 3 the environment failed (toolchain, Envoy, clusters, files);\n4 some clusters are done and some not; 5 another rollout is at work.\n"
         .to_owned();
     let mut command = Cli::command().term_width(110);
     command.build();
@@ -204,8 +216,11 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
+        Verb::Push(verb) => verb.run(&common, out),
+        Verb::Verify(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
+        Verb::Status(verb) => verb.run(&common, out),
         Verb::Lab(verb) => verb.run(&common, out),
         Verb::Sandbox(verb) => verb.run(&common, out),
         Verb::Demo(verb) => verb.run(out),

@@ -1,4 +1,4 @@
-//! Clusters, by the contexts of a kubeconfig: what is applied, listed and deleted there, and what went wrong as data.
+//! Clusters, by the contexts of a kubeconfig: what is applied, replaced, listed and deleted there, and what went wrong as data.
 //!
 //! ```text
 //! Kubeconfig ── cluster(context) ──> Cluster ── apply, get, list, delete ──> object | Error
@@ -14,6 +14,7 @@ mod error;
 mod kinds;
 pub mod many;
 mod object;
+mod pods;
 mod status;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
 pub use object::{Id, Kind, is_managed_by, is_ours, same};
+pub use pods::PodPort;
 
 /// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";
@@ -122,6 +124,27 @@ impl Cluster {
         applied.await.map_err(|problem| self.error(deed, problem))
     }
 
+    /// Makes an object that is not there yet; [`Problem::Changed`] if it is.
+    pub async fn create(&self, object: &Value) -> Result<Value, ClusterError> {
+        let id = Id::of(object).map_err(|problem| self.error(Deed::create("an object"), problem))?;
+        let created = async {
+            let resource = self.kinds.resource(self, &id.kind).await?;
+            let path = resource.path(&id.kind, id.namespace.as_deref());
+            self.call(&Call::create(format!("{path}?fieldManager={MANAGER}"), object)).await
+        };
+        created.await.map_err(|problem| self.error(Deed::create(&id.to_string()), problem))
+    }
+
+    /// Replaces an object as it was seen, by its `resourceVersion`; [`Problem::Changed`] if it has changed since.
+    pub async fn replace(&self, object: &Value) -> Result<Value, ClusterError> {
+        let id = Id::of(object).map_err(|problem| self.error(Deed::replace("an object"), problem))?;
+        let replaced = async {
+            let path = self.path(&id).await?;
+            self.call(&Call::replace(format!("{path}?fieldManager={MANAGER}"), object)).await
+        };
+        replaced.await.map_err(|problem| self.error(Deed::replace(&id.to_string()), problem))
+    }
+
     /// An object as it is, if it is there.
     pub async fn get(&self, id: &Id) -> Result<Option<Value>, ClusterError> {
         let got = async { self.call(&Call::get(self.path(id).await?)).await };
@@ -145,7 +168,7 @@ impl Cluster {
         name: Option<&str>,
     ) -> Result<Vec<Value>, ClusterError> {
         let selector = name.map_or_else(String::new, |name| format!("fieldSelector=metadata.name={name}&"));
-        let listed = self.pages(kind, namespace, &selector).await;
+        let listed = self.pages(kind, namespace, &selector, Call::get).await;
         listed.map_err(|problem| self.error(Deed::list(&kind.to_string()), problem))
     }
 
@@ -157,7 +180,14 @@ impl Cluster {
     }
 
     async fn all(&self, kind: &Kind) -> Result<Vec<Value>, Problem> {
-        self.pages(kind, None, &format!("labelSelector={OURS}&")).await
+        self.pages(kind, None, &format!("labelSelector={OURS}&"), Call::get).await
+    }
+
+    /// What all objects of a kind that have our label are called and labelled, in one namespace, without what they say.
+    pub async fn metadata(&self, kind: &Kind, namespace: &str) -> Result<Vec<Value>, ClusterError> {
+        let selector = format!("labelSelector={OURS}&");
+        let listed = self.pages(kind, Some(namespace), &selector, Call::get_metadata).await;
+        listed.map_err(|problem| self.error(Deed::list(&format!("{kind} in {namespace}")), problem))
     }
 
     async fn pages(
@@ -165,12 +195,13 @@ impl Cluster {
         kind: &Kind,
         namespace: Option<&str>,
         selector: &str,
+        call: fn(String) -> Call,
     ) -> Result<Vec<Value>, Problem> {
         let path = self.kinds.resource(self, kind).await?.path(kind, namespace);
         let (mut objects, mut rest) = (Vec::new(), String::new());
         loop {
             let query = format!("{selector}limit={PAGE}{rest}");
-            let mut list = self.call(&Call::get(format!("{path}?{query}"))).await?;
+            let mut list = self.call(&call(format!("{path}?{query}"))).await?;
             if let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) {
                 objects.extend(items.drain(..).map(|item| kind.named_in(item)));
             }

@@ -17,6 +17,7 @@ mod proxy;
 mod site;
 
 pub use blueprint::{Application, Blueprint, BlueprintError, Client, LabCluster, LabService};
+pub(crate) use http::Sender;
 pub use http::{Answer, Get, RequestError};
 pub use istiod::PluginError;
 pub use process::Process;
@@ -34,7 +35,6 @@ use tokio::task::JoinSet;
 
 use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
 use blueprint::OUTBOUND_PORT;
-use http::Sender;
 use istiod::Istiods;
 use proxy::{Role, Workload};
 
@@ -380,7 +380,7 @@ fn replace_private(path: &Path, content: &str) -> Result<(), LabError> {
 }
 
 /// An error with its causes, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -23,6 +23,7 @@ use policy::rule::{Boundary, Scope};
 use serde_json::{Value, json};
 
 use crate::digest::sha256;
+use crate::plugin::CLUSTER;
 
 /// The two kinds of object, in the order in which they must be there: a route to a subset that is none loses its
 /// requests.
@@ -50,38 +51,62 @@ impl Kind {
 /// The objects of a cluster: each kind and service has one at most.
 pub type Objects = BTreeMap<(Kind, Service), Value>;
 
-/// The objects that each cluster needs for its plans.
+/// The objects that clusters need for their plans, by the cluster that has them: that of the control plane.
 ///
 /// A subset must be there wherever a connection to it passes: at the client, and at the gateways of the network that
 /// it goes to, which know it by the SNI. So a cluster's objects come from the plans of all.
 pub fn objects(mesh: &Mesh, plans: &Plans) -> BTreeMap<ClusterName, Objects> {
     let uses = uses(mesh, plans);
-    let of = |cluster: &Cluster| {
-        let mut objects = Objects::new();
-        let mut services: BTreeMap<&Service, BTreeSet<&Subset>> = BTreeMap::new();
-        for ((service, subset), users) in &uses {
-            if is_needed(mesh, cluster, subset, users) {
-                services.entry(service).or_default().insert(subset);
-            }
+    let of = |(primary, led): (&Cluster, Vec<&Cluster>)| {
+        let mut objects = rules(mesh, plans, &led, &uses);
+        for (service, ways) in ways(mesh, plans, &led) {
+            let object = route::service(&service, &ways, led.len() > 1);
+            objects.insert((Kind::VirtualService, service), object);
         }
-        let none = BTreeMap::new();
-        let locality = plans.get(&cluster.name).map_or(&none, |plans| &plans.locality);
-        for service in locality.keys() {
-            services.entry(service).or_default();
-        }
-        for (service, subsets) in services {
-            let rule = destination::rule(service, &subsets, locality.get(service));
-            objects.insert((Kind::DestinationRule, service.clone()), rule);
-        }
-        if let Some(plans) = plans.get(&cluster.name) {
-            for (service, routes) in routes(mesh, &plans.outbound) {
-                let routes = routes.into_iter().filter_map(|route| Some((route, subset(cluster, route)?)));
-                objects.insert((Kind::VirtualService, service.clone()), route::service(&service, routes));
-            }
-        }
-        (cluster.name.clone(), objects)
+        (primary.name.clone(), objects)
     };
-    mesh.clusters().map(of).collect()
+    mesh.control_planes().into_iter().map(of).collect()
+}
+
+/// The DestinationRules of what one control plane leads.
+fn rules(mesh: &Mesh, plans: &Plans, led: &[&Cluster], uses: &Uses<'_>) -> Objects {
+    let mut services: BTreeMap<&Service, BTreeSet<&Subset>> = BTreeMap::new();
+    for ((service, subset), users) in uses {
+        if led.iter().any(|cluster| is_needed(mesh, cluster, subset, users)) {
+            services.entry(service).or_default().insert(subset);
+        }
+    }
+    let none = BTreeMap::new();
+    // It is the same for all of them.
+    let locality = led.iter().find_map(|cluster| plans.get(&cluster.name)).map_or(&none, |own| &own.locality);
+    for service in locality.keys() {
+        services.entry(service).or_default();
+    }
+    let rule = |(service, subsets): (&Service, BTreeSet<&Subset>)| {
+        let object = destination::rule(service, &subsets, locality.get(service));
+        ((Kind::DestinationRule, service.clone()), object)
+    };
+    services.into_iter().map(rule).collect()
+}
+
+/// Where what the filter says in its header leads, and from which clusters.
+type Ways<'p> = BTreeMap<(Route<'p>, Subset), BTreeSet<&'p ClusterName>>;
+
+/// The ways of every service that needs some, from all that one control plane leads.
+fn ways<'p>(mesh: &'p Mesh, plans: &'p Plans, led: &[&'p Cluster]) -> BTreeMap<Service, Ways<'p>> {
+    let mut ways: BTreeMap<Service, Ways<'p>> = BTreeMap::new();
+    for cluster in led {
+        let Some(plans) = plans.get(&cluster.name) else { continue };
+        for (service, routes) in routes(mesh, &plans.outbound) {
+            let ways = ways.entry(service).or_default();
+            for route in routes {
+                if let Some(subset) = subset(cluster, route) {
+                    ways.entry((route, subset)).or_default().insert(&cluster.name);
+                }
+            }
+        }
+    }
+    ways
 }
 
 /// An object as it is while its plans change: what it says already, and beside it what is to come. Neither the plan
@@ -163,7 +188,7 @@ const LONGEST: usize = 63;
 /// The label that istiod gives to endpoints, by what they have in common.
 fn label(area: Area) -> &'static str {
     match area {
-        Area::Cluster => "topology.istio.io/cluster",
+        Area::Cluster => CLUSTER,
         Area::Network => "topology.istio.io/network",
         Area::Region => "topology.kubernetes.io/region",
     }
@@ -209,8 +234,10 @@ pub fn bounded(mesh: &Mesh, plan: &OutboundPlan) -> Vec<Service> {
 }
 
 /// The clusters whose clients use each subset of each service.
-fn uses<'m>(mesh: &'m Mesh, plans: &Plans) -> BTreeMap<(Service, Subset), Vec<&'m Cluster>> {
-    let mut uses: BTreeMap<(Service, Subset), Vec<&Cluster>> = BTreeMap::new();
+type Uses<'m> = BTreeMap<(Service, Subset), Vec<&'m Cluster>>;
+
+fn uses<'m>(mesh: &'m Mesh, plans: &Plans) -> Uses<'m> {
+    let mut uses = Uses::new();
     for cluster in mesh.clusters() {
         let routes = plans.get(&cluster.name).map(|plans| routes(mesh, &plans.outbound));
         for (service, routes) in routes.into_iter().flatten() {

@@ -1,40 +1,15 @@
 //! The `WasmPlugin` objects that put the filter and a plan in front of a cluster's proxies.
 
+mod url;
+
 use policy::Plan;
 use policy::mesh::OnFailure;
+use policy::name::ClusterName;
 use policy::plan::{Configuration, PlanError, Role};
 use serde_json::{Value, json};
 
 use crate::digest::sha256;
-
-/// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleUrl(String);
-
-impl ModuleUrl {
-    /// The file that the module is, if it is one of every proxy.
-    pub fn file(&self) -> Option<&str> {
-        self.0.strip_prefix("file://")
-    }
-}
-
-/// A text is not where a module can be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not where a proxy can get a module: write oci://, https://, http:// or file://")]
-pub struct ModuleUrlError(String);
-
-impl std::str::FromStr for ModuleUrl {
-    type Err = ModuleUrlError;
-
-    fn from_str(text: &str) -> Result<Self, ModuleUrlError> {
-        let rest =
-            ["oci://", "https://", "http://", "file://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-        match rest {
-            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err(ModuleUrlError(text.to_owned())),
-        }
-    }
-}
+pub use url::{FileModule, HttpModule, ModuleDigest, ModuleUrl, ModuleUrlError, OciModule};
 
 /// The module as proxies run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,29 +35,51 @@ pub fn name(role: Role) -> String {
     format!("isthmus-{}", role.as_str())
 }
 
+/// What the object of a role's plugin is called, among those of a control plane that leads several clusters, `of` which one.
+pub fn object_name(role: Role, of: Option<&ClusterName>) -> String {
+    of.map_or_else(|| name(role), |cluster| format!("{}-{cluster}", name(role)))
+}
+
+/// The label that istiod gives every proxy and endpoint: its cluster.
+pub const CLUSTER: &str = "topology.istio.io/cluster";
+
 /// Before whose proxies a plugin stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach<'n> {
-    /// Those of the whole cluster: the plugin is in the root namespace, which is named here.
-    Cluster(&'n str),
-    /// Those of one namespace, whose plan is set apart.
-    Namespace(&'n str),
+pub struct Reach<'n> {
+    /// In which namespaces.
+    pub span: Span<'n>,
+    /// In which cluster, where the control plane leads several: without that it reaches the proxies of all.
+    pub of: Option<&'n ClusterName>,
+}
+
+/// The namespaces whose proxies a plugin reaches, and with that its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span<'n> {
+    /// All: the plugin is in the root namespace, which is named here.
+    All(&'n str),
+    /// One, whose plan is set apart.
+    One(&'n str),
 }
 
 impl Reach<'_> {
     fn namespace(&self) -> &str {
-        match self {
-            Self::Cluster(namespace) | Self::Namespace(namespace) => namespace,
+        match self.span {
+            Span::All(namespace) | Span::One(namespace) => namespace,
         }
     }
 
     /// istiod puts the higher one first. The plugin of a namespace has to judge before that of the cluster, which looks
     /// whether it has.
     fn priority(self) -> u32 {
-        match self {
-            Self::Cluster(_) => 100,
-            Self::Namespace(_) => 101,
+        match self.span {
+            Span::All(_) => 100,
+            Span::One(_) => 101,
         }
+    }
+
+    /// The labels of the proxies that it is for, beside those of its role.
+    fn labels(self) -> serde_json::Map<String, Value> {
+        self.of.map(|cluster| (CLUSTER.to_owned(), Value::from(cluster.as_str()))).into_iter().collect()
     }
 }
 
@@ -90,31 +87,36 @@ impl Reach<'_> {
 ///
 /// `phase` and `priority` are said because leaving them out means something else in each Istio.
 pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed) -> Result<Value, PlanError> {
-    let (phase, kind, (attach, to)) = match role {
+    let mut labels = reach.labels();
+    let (phase, kind, mode) = match role {
         // No WasmPlugin puts a filter behind the load balancer: an EnvoyFilter does.
-        Role::Outbound | Role::Upstream => {
-            ("UNSPECIFIED_PHASE", "HTTP", ("match", json!([{"mode": "CLIENT"}])))
-        }
-        Role::Inbound => ("AUTHZ", "HTTP", ("match", json!([{"mode": "SERVER"}]))),
+        Role::Outbound | Role::Upstream => ("UNSPECIFIED_PHASE", "HTTP", Some("CLIENT")),
+        Role::Inbound => ("AUTHZ", "HTTP", Some("SERVER")),
         Role::Gateway => {
-            ("AUTHN", "NETWORK", ("selector", json!({"matchLabels": {"istio": "eastwestgateway"}})))
+            labels.insert("istio".to_owned(), Value::from("eastwestgateway"));
+            ("AUTHN", "NETWORK", None)
         }
     };
-    let spec = json!({
-        "url": module.url.0,
+    let mut spec = json!({
         "pluginName": name(role),
         "phase": phase,
         "priority": reach.priority(),
         "type": kind,
         "failStrategy": module.on_failure.as_str(),
         "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
-        attach: to,
     });
+    if let Some(fields) = spec.as_object_mut() {
+        module.url.describe(fields);
+        fields.extend(mode.map(|mode| ("match".to_owned(), json!([{"mode": mode}]))));
+        if !labels.is_empty() {
+            fields.insert("selector".to_owned(), json!({"matchLabels": labels}));
+        }
+    }
     Ok(json!({
         "apiVersion": "extensions.istio.io/v1alpha1",
         "kind": "WasmPlugin",
         "metadata": {
-            "name": name(role),
+            "name": object_name(role, reach.of),
             "namespace": reach.namespace(),
             "labels": {"app.kubernetes.io/managed-by": "isthmus"},
             "annotations": {"isthmus.dev/plan": digest(plan)?},

@@ -5,12 +5,23 @@
 //!          what is there ──────┘                     └─ waves of all clusters: run
 //! ```
 
+mod campaign;
 mod compare;
+mod crew;
 mod directory;
+mod drive;
+pub mod gate;
+mod job;
+mod lease;
 mod live;
+pub mod machine;
+mod record;
 mod rendered;
-mod run;
+mod revision;
+mod shelf;
+mod standing;
 mod steps;
+pub mod strategy;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,9 +33,17 @@ use policy::name::ClusterName;
 use policy::plan::PlanError;
 
 use crate::plugin::ModuleUrl;
+pub use campaign::{Campaign, Kept, Refused, Report, Standings};
 pub use compare::{Compared, Difference, compare};
-pub use run::{DryRun, How, Outcome, Target, Trouble, roll_out};
-use steps::{Phase, Step};
+pub use drive::Progress;
+use job::Job;
+pub use job::{DryRun, How, Target, Trouble};
+pub use lease::Holder;
+pub use record::{Origin, Record};
+pub use revision::Revision;
+pub use standing::{Placed, Standing, State, Wanted, wanted};
+pub use steps::Phase;
+use steps::Step;
 
 /// Why a cluster did not get its objects. What was there before still is.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +51,14 @@ pub enum RolloutError {
     /// A file that cannot be written.
     #[error("cannot write {path}")]
     Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {path}")]
+    Read {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -92,6 +119,21 @@ impl Change {
         if !names.contains(&name) {
             names.push(name);
         }
+    }
+}
+
+/// What became of a cluster.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was done, or would be.
+    pub change: Change,
+    /// What kept the rest from being done.
+    pub trouble: Option<Trouble>,
+}
+
+impl Outcome {
+    fn of(job: Job) -> Self {
+        Self { change: job.change, trouble: job.trouble }
     }
 }
 

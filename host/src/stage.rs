@@ -69,6 +69,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
                 region: cluster.region.as_ref().map(ToString::to_string),
                 trust_domain: cluster.trust_domain.to_string(),
                 signer: mesh.signer(cluster).name.to_string(),
+                control_plane: mesh.primary(cluster).name.to_string(),
             })
             .collect(),
         services: mesh

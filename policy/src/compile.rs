@@ -78,10 +78,15 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
     let asked = locality::asked(&ground, &said);
     locality::check(&ground, &asked, &mut findings);
     if !has_errors(&findings) {
+        let mut localities: BTreeMap<&ClusterName, BTreeMap<Service, Locality>> = BTreeMap::new();
+        for (_, led) in mesh.control_planes() {
+            let locality = locality::of(&ground, &led, &asked);
+            localities.extend(led.iter().map(|cluster| (&cluster.name, locality.clone())));
+        }
         for (number, cluster) in ground.clusters.iter().enumerate() {
             let (whole, lengths) = tables::plans(&ground, number, cluster, &said);
             let (mut cut, sizes) = cut::cut(whole, &lengths);
-            cut.locality = locality::of(&ground, cluster, &asked);
+            cut.locality = localities.remove(&cluster.name).unwrap_or_default();
             cut::note(sizes, cluster, &mut too_large);
             plans.insert(cluster.name.clone(), cut);
         }

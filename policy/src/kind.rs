@@ -7,7 +7,7 @@ use crate::finding::{Code, Finding};
 pub const API_VERSION: &str = "isthmus.dev/v1alpha1";
 
 /// Takes `apiVersion` and `kind`; anything but ours and `kind` is a finding and `None`.
-pub(crate) fn expect(fields: &mut Fields<'_>, kind: &'static str) -> Option<()> {
+pub fn expect(fields: &mut Fields<'_>, kind: &'static str) -> Option<()> {
     let version = said(fields, "apiVersion", API_VERSION);
     let kind = said(fields, "kind", kind);
     version.and(kind)

@@ -69,7 +69,7 @@ pub mod verdict;
 pub use compile::compile;
 pub use finding::Finding;
 pub use guard::Guard;
-pub use kind::API_VERSION;
+pub use kind::{API_VERSION, expect as expect_kind};
 pub use mesh::Mesh;
 pub use plan::Plan;
 pub use rule::Policy;

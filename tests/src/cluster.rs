@@ -7,6 +7,7 @@
 
 mod crds;
 mod faults;
+mod pods;
 mod server;
 
 use std::io::Write as _;
@@ -22,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 pub use faults::{Fault, Faulty};
+pub use pods::{Pod, Pods};
 use server::Programs;
 pub use server::Server;
 

@@ -19,8 +19,12 @@ mod remote;
 mod renderer;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/status.rs"]
+mod status;
 #[path = "cluster/tries.rs"]
 mod tries;
+#[path = "cluster/verify.rs"]
+mod verify;
 
 use std::path::Path;
 use std::time::Duration;

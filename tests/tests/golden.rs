@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use isthmus::native;
 use isthmus::native::upstream::{Behind, Module, envoy_filter};
-use isthmus::plugin::{self, Deployed, Reach};
+use isthmus::plugin::{self, Deployed, Reach, Span};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
 use policy::name::{ClusterName, Namespace};
@@ -94,24 +94,28 @@ fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
     let read_file = |file: PathBuf| Policy::read("policy.yaml", &read(&file), mesh.root_namespace()).0;
     let policies: Vec<Policy> = listed(&case.join("policies")).into_iter().flat_map(read_file).collect();
     let Some(plans) = compile(&mesh, &policies).0 else { return Vec::new() };
-    let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
+    let url = "oci://registry.example/isthmus:v1@sha256:687f55b39dfd1c7ba66f6c0c5ddb1a81ca46d02484517e9e31e7059a2a76f6a6".parse::<plugin::ModuleUrl>().expect("a URL");
+    let url = url.with_pull_secret("registry").expect("a name");
     let module = Deployed { url, on_failure: mesh.on_failure() };
     let mut objects = Vec::new();
     for (cluster, native) in native::objects(&mesh, &plans) {
         objects.extend(native.into_values().map(|object| (cluster.clone(), object)));
+    }
+    for cluster in mesh.clusters() {
+        let of = mesh.shares_control_plane(cluster).then_some(&cluster.name);
+        let (cluster, primary) = (cluster.name.clone(), mesh.primary(cluster).name.clone());
         let bounded = native::bounded(&mesh, &plans[&cluster].outbound);
         if !bounded.is_empty() {
             let place = |service| Behind { service, configuration: Value::Bool(true) };
             let module = Module { file: "/isthmus.wasm", on_failure: mesh.on_failure() };
             let places: Vec<Behind> = bounded.into_iter().map(place).collect();
-            let filter = envoy_filter(mesh.root_namespace(), "isthmus-upstream", &module, &places);
-            objects.push((cluster.clone(), filter));
+            let filter = envoy_filter(mesh.root_namespace(), of, &module, &places);
+            objects.push((primary.clone(), filter));
         }
         for (role, _, plan) in plans[&cluster].parts() {
-            objects.push((
-                cluster.clone(),
-                plugin::wasm_plugin(role, &plan, Reach::Cluster("istio-system"), &module).expect("a plugin"),
-            ));
+            let reach = Reach { span: Span::All("istio-system"), of };
+            let object = plugin::wasm_plugin(role, &plan, reach, &module).expect("a plugin");
+            objects.push((primary.clone(), object));
         }
     }
     objects

@@ -18,6 +18,8 @@ mod listeners;
 mod older;
 #[path = "lab/paths.rs"]
 mod paths;
+#[path = "lab/remotes.rs"]
+mod remotes;
 #[path = "lab/roots.rs"]
 mod roots;
 #[path = "lab/routes.rs"]
@@ -75,6 +77,7 @@ fn blueprint() -> Blueprint {
         region: Some(format!("region{n}")),
         trust_domain: "cluster.local".to_owned(),
         signer: format!("cluster{n}"),
+        control_plane: format!("cluster{n}"),
     };
     let service = |name: &str, clusters: &[&str]| LabService {
         name: name.to_owned(),

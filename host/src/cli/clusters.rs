@@ -16,7 +16,7 @@ use crate::kube::{Cluster, ClusterError, Kubeconfig, MANAGER, MESH_MANAGER, many
 pub(super) type Standing = BTreeMap<ClusterName, Result<Arc<Cluster>, ClusterError>>;
 
 /// How clusters are reached.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Clusters {
     /// The kubeconfig that has the contexts; by default the files of KUBECONFIG, else ~/.kube/config
     #[arg(long, env = "ISTHMUS_KUBECONFIG", value_name = "FILE")]

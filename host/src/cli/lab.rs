@@ -16,8 +16,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Common, Exit, Out};
 use crate::case::Suite;
-use crate::envoy::Envoy;
+use crate::envoy;
 use crate::lab::{Client, Lab, Site};
+use crate::proxies::Envoy;
 use crate::read::Project;
 use crate::render;
 use crate::stage::{self, Stage};
@@ -175,7 +176,7 @@ async fn raise(place: &Where, common: &Common, out: &mut Out) -> anyhow::Result<
         place.dir.display()
     );
     let workspace = Workspace::find(&std::env::current_dir()?)?;
-    let envoy = Envoy::find(&workspace)?;
+    let envoy = envoy::Envoy::find(&workspace)?;
     let module = super::module(place.module.clone())?;
     let clients = clients(&project)?.into_iter().chain(place.client.iter().map(|named| named.0.clone()));
     let site = Site::claim(stage::blueprint(mesh, clients), &place.dir)?;
@@ -273,6 +274,7 @@ fn forget(dir: &Path) {
 pub(super) struct Standing {
     addresses: BTreeMap<ClusterName, (Cidr, IpAddr)>,
     clients: BTreeMap<String, std::net::SocketAddr>,
+    proxies: BTreeMap<ClusterName, Vec<Envoy>>,
 }
 
 impl Standing {
@@ -289,7 +291,11 @@ impl Standing {
             let name = format!("{}/{}/{}", client.cluster, client.namespace, client.service_account);
             Some((name, lab.client(client)?))
         });
-        Ok(Self { addresses, clients: clients.collect() })
+        let mut proxies: BTreeMap<ClusterName, Vec<Envoy>> = BTreeMap::new();
+        for proxy in lab.proxies() {
+            proxies.entry(proxy.cluster.parse()?).or_default().push(Envoy::of_lab(proxy));
+        }
+        Ok(Self { addresses, clients: clients.collect(), proxies })
     }
 
     /// Writes it down, and opens the door for `isthmus lab down`.
@@ -314,6 +320,11 @@ impl Standing {
             anyhow::bail!("the lab that is up has no {}: it plays another mesh", cluster.name);
         }
         Ok(mesh.relocated(&self.addresses).with_own_ca())
+    }
+
+    /// The proxies of each cluster.
+    pub(super) fn envoys(&self) -> BTreeMap<ClusterName, Vec<Envoy>> {
+        self.proxies.clone()
     }
 
     /// The directories that play the clusters' API servers.

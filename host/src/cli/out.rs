@@ -29,6 +29,13 @@ impl Out {
     pub(super) fn say(&mut self, line: &str) {
         write(&mut io::stderr().lock(), line);
     }
+
+    /// The last line of a terminal, in place of what it was.
+    #[expect(clippy::unused_self, reason = "who may print is who was handed this")]
+    pub(super) fn status(&mut self, line: &str) {
+        let mut stream = io::stderr().lock();
+        let _reader_has_gone = write!(stream, "\r\x1b[2K{line}").and_then(|()| stream.flush()).is_err();
+    }
 }
 
 /// A reader that has gone, such as `head`, has what it wanted: the work goes on, and its exit code still counts.

@@ -1,25 +1,48 @@
+//! `isthmus rollout`, and where the clusters of every verb like it are.
+
+mod progress;
+mod report;
+mod verbs;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use policy::Mesh;
 use policy::compile::Plans;
 use policy::mesh;
 use policy::name::ClusterName;
-use serde_json::{Value, json};
 
 use super::clusters::Clusters;
 use super::lab::Standing;
-use super::{Common, Exit, Out, Output};
+use super::registry::Resolving;
+use super::{Common, Exit, Out};
 use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
-use crate::read::Project;
-use crate::rollout::{self, DryRun, How, Options, Outcome, Target};
+use crate::read::{Project, ReadError};
+use crate::render;
+use crate::rollout::strategy::Strategy;
+use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
+use progress::Printer;
+use report::Said;
+use verbs::RolloutVerb;
 
 /// `isthmus rollout`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Rollout {
+    #[command(subcommand)]
+    verb: Option<RolloutVerb>,
+    #[command(flatten)]
+    start: Box<Start>,
+}
+
+/// What begins a rollout.
+#[derive(Debug, Args)]
+struct Start {
     #[command(flatten)]
     destination: Destination,
     /// The module to put into the directories when there is no --url; by default wasm/isthmus.wasm
@@ -31,20 +54,62 @@ pub(super) struct Rollout {
     /// Only say what would be written: `client` looks at what is there, `server` also has API servers check it
     #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client")]
     dry_run: Option<Where>,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// How what is brought goes through the clusters, and what is said of it.
+#[derive(Debug, Args)]
+struct Way {
+    /// A RolloutStrategy; without one all clusters are one wave
+    #[arg(long, env = "ISTHMUS_STRATEGY", value_name = "FILE")]
+    strategy: Option<PathBuf>,
+    /// What the revision is for
+    #[arg(long, env = "ISTHMUS_MESSAGE", default_value = "", hide_default_value = true)]
+    message: String,
+    /// What the revision was made from, such as a commit
+    #[arg(long, env = "ISTHMUS_SOURCE", default_value = "", hide_default_value = true)]
+    source: String,
+    #[command(flatten)]
+    keeping: Keeping,
+}
+
+/// How clusters are held, and what they keep.
+#[derive(Debug, Args)]
+struct Keeping {
+    /// Who is told to have done it; by default the user and the host
+    #[arg(long, env = "ISTHMUS_AUTHOR")]
+    author: Option<String>,
+    /// How many seconds after this program was last heard of another one may take over
+    #[arg(long, env = "ISTHMUS_LEASE", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease: u64,
+    /// How many revisions each cluster keeps; those in use are kept besides
+    #[arg(long, env = "ISTHMUS_HISTORY_LIMIT", value_name = "N", default_value_t = 10)]
+    history_limit: usize,
 }
 
 /// What is brought to the clusters, and how they are reached.
 #[derive(Debug, Args)]
 pub(super) struct Destination {
-    /// Where proxies get the module from, such as oci://registry/isthmus:v1
+    /// Where proxies get the module from, such as oci://registry.example/isthmus:v1, or with the @sha256: that
+    /// `isthmus push` prints
     #[arg(long, env = "ISTHMUS_URL")]
-    pub(super) url: Option<ModuleUrl>,
-    /// Put each cluster's objects into DIR/CLUSTER, whatever mesh.yaml says of the cluster
-    #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
-    output_dir: Option<PathBuf>,
+    url: Option<ModuleUrl>,
+    #[command(flatten)]
+    resolving: Resolving,
     /// Also hold boundaries where the endpoint of a request is known, by an `EnvoyFilter`; needs a --url of file://
     #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
     upstream_check: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Where clusters are, and how they are treated.
+#[derive(Debug, Args)]
+pub(super) struct Reach {
+    /// Put each cluster's objects into DIR/CLUSTER, whatever mesh.yaml says of the cluster
+    #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
+    output_dir: Option<PathBuf>,
     /// Take the fields of our objects that others own from them
     #[arg(long, env = "ISTHMUS_FORCE_CONFLICTS")]
     force_conflicts: bool,
@@ -60,76 +125,69 @@ enum Where {
     Server,
 }
 
+/// Where each cluster is, or why it cannot be had.
+type Targets = BTreeMap<ClusterName, Result<Target, ClusterError>>;
+
 impl Rollout {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        match self.verb {
+            Some(verb) => verb.run(common, out),
+            None => self.start.run(common, out),
+        }
+    }
+}
+
+impl Start {
+    fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
-        for cluster in mesh.clusters() {
-            if let mesh::ControlPlane::RemoteOf(primary) = &cluster.control_plane {
-                out.say(&format!(
-                    "warning: {} is a remote of {primary}, whose istiod reads no plugin there and gives its proxies those of \
-                     {primary}, which refuse to run in it: do not roll out to a live mesh with remotes yet (docs/rollout.md)",
-                    cluster.name
-                ));
-            }
-        }
-        let outcomes = if let Some(lab) = &self.lab {
+        let Some(strategy) = self.way.strategy(mesh, out)? else { return Ok(Exit::Usage) };
+        if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
             let (plans, findings) = policy::compile(&mesh, &project.policies);
             let Some(plans) = plans else { anyhow::bail!("the policies do not fit the lab: {findings:?}") };
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
-            self.to_directories(&mesh, &plans, &standing.directories(lab), &url)?
-        } else {
-            let places = self.destination.places(&project)?;
-            let url = self.module_url(&places)?;
-            if places.contexts.is_empty() {
-                self.to_directories(mesh, plans, &places.directories, &url)?
-            } else {
-                super::runtime()?.block_on(self.to_clusters(mesh, plans, places, &url))?
-            }
-        };
-        report(&outcomes, self.dry_run.is_some(), common.output, out);
-        Ok(exit(&outcomes))
+            let targets = directories(standing.directories(lab));
+            return self.drive((&mesh, &plans, &url), targets, strategy, (common, out));
+        }
+        let places = self.destination.places(&project)?;
+        let url = self.module_url(&places, out)?;
+        let targets = super::runtime()?.block_on(self.destination.targets(places))?;
+        self.drive((mesh, plans, &url), targets, strategy, (common, out))
     }
 
-    fn to_directories(
+    fn drive(
         &self,
-        mesh: &Mesh,
-        plans: &Plans,
-        directories: &BTreeMap<ClusterName, PathBuf>,
-        url: &ModuleUrl,
-    ) -> anyhow::Result<Vec<Outcome>> {
-        let changes = rollout::to_directories(mesh, plans, directories, self.options(url))?;
-        Ok(changes.into_iter().map(|change| Outcome { change, trouble: None }).collect())
-    }
-
-    async fn to_clusters(
-        &self,
-        mesh: &Mesh,
-        plans: &Plans,
-        places: Places,
-        url: &ModuleUrl,
-    ) -> anyhow::Result<Vec<Outcome>> {
-        let targets = self.destination.targets(places).await?;
+        (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
+        targets: Targets,
+        strategy: Strategy,
+        (common, out): (&Common, &mut Out),
+    ) -> anyhow::Result<Exit> {
         let dry_run = match self.dry_run {
             None => DryRun::No,
             Some(Where::Client) => DryRun::Client,
             Some(Where::Server) => DryRun::Server,
         };
         let how = self.destination.how(dry_run);
-        Ok(rollout::roll_out(mesh, plans, targets, (self.options(url), how)).await?)
-    }
-
-    fn options<'o>(&self, url: &'o ModuleUrl) -> Options<'o> {
-        self.destination.options(url, self.dry_run.is_some())
+        let options = self.destination.options(url, dry_run != DryRun::No);
+        let said =
+            Said { dry_run: dry_run != DryRun::No, undone_is_well: false, waves: strategy.waves.clone() };
+        let origin = self.way.origin("rollout");
+        let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
+        let mut tell = |progress: &Progress| printer.tell(progress);
+        let campaign = self.way.keeping.campaign(mesh, targets, how, &mut tell)?;
+        let reported =
+            super::runtime()?.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
+        printer.end();
+        report::tell(reported, &said, common.output, out)
     }
 
     /// The URL that was said; without one, a copy of the module beside the first cluster's objects.
-    fn module_url(&self, places: &Places) -> anyhow::Result<ModuleUrl> {
-        if let Some(url) = &self.destination.url {
-            return Ok(url.clone());
+    fn module_url(&self, places: &Places, out: &mut Out) -> anyhow::Result<ModuleUrl> {
+        if let Some(url) = self.destination.url(out)? {
+            return Ok(url);
         }
         if !places.contexts.is_empty() {
             anyhow::bail!(
@@ -147,12 +205,104 @@ impl Rollout {
     }
 }
 
+impl Way {
+    /// The strategy that is named, if it is sound; what is wrong with it is printed.
+    fn strategy(&self, mesh: &Mesh, out: &mut Out) -> anyhow::Result<Option<Strategy>> {
+        let Some(path) = &self.strategy else {
+            return Ok(Some(Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name))));
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ReadError::Io { path: path.clone(), source })
+            .context("there is no strategy")?;
+        let file = path.display().to_string();
+        let (strategy, findings) = Strategy::read(&file, &text, mesh);
+        if !findings.is_empty() {
+            let sources = BTreeMap::from([(file.clone(), text)]);
+            out.say(&render::findings(&findings, &sources));
+            out.say(&format!("{file}: {}", render::summary(&findings)));
+        }
+        Ok(strategy)
+    }
+
+    fn origin(&self, reason: &str) -> Origin {
+        Origin {
+            author: self.keeping.author(),
+            message: self.message.clone(),
+            source: self.source.clone(),
+            reason: reason.to_owned(),
+            ..Origin::at(super::now())
+        }
+    }
+}
+
+impl Keeping {
+    fn author(&self) -> String {
+        let host = || {
+            let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+            told.map(|host| host.trim().to_owned()).or_else(|| std::env::var("HOSTNAME").ok())
+        };
+        let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+        self.author.clone().unwrap_or_else(|| {
+            let or_some = |part: Option<String>| part.unwrap_or_else(|| "somebody".to_owned());
+            format!("{}@{}", or_some(user()), or_some(host()))
+        })
+    }
+
+    fn campaign<'c>(
+        &self,
+        mesh: &Mesh,
+        targets: Targets,
+        how: How,
+        tell: &'c mut (dyn FnMut(&Progress) + Send),
+    ) -> anyhow::Result<Campaign<'c>> {
+        // Several programs of one user may run on one host, and in containers with the same process id.
+        let mut one = [0; 4];
+        getrandom::fill(&mut one).context("the system gives no random numbers")?;
+        let holder = Holder {
+            name: format!("{} ({:08x})", self.author(), u32::from_ne_bytes(one)),
+            time: Duration::from_secs(self.lease),
+            clock: super::now,
+        };
+        let root = mesh.root_namespace().to_string();
+        let history = self.history_limit;
+        Ok(Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history, tell })
+    }
+}
+
+fn directories(directories: BTreeMap<ClusterName, PathBuf>) -> Targets {
+    directories.into_iter().map(|(name, directory)| (name, Ok(Target::Directory(directory)))).collect()
+}
+
 impl Destination {
+    /// The URL that was said, with the digest of what is there.
+    pub(super) fn url(&self, out: &mut Out) -> anyhow::Result<Option<ModuleUrl>> {
+        self.url.as_ref().map(|url| self.resolving.resolve(url, out)).transpose()
+    }
+
     pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
         Options { url, upstream_check: self.upstream_check, dry_run }
     }
 
     pub(super) fn how(&self, dry_run: DryRun) -> How {
+        self.reach.how(dry_run)
+    }
+
+    pub(super) fn places(&self, project: &Project) -> anyhow::Result<Places> {
+        self.reach.places(project)
+    }
+
+    pub(super) async fn targets(&self, places: Places) -> anyhow::Result<Targets> {
+        self.reach.targets(places).await
+    }
+}
+
+impl Reach {
+    /// Clusters that are looked at alone.
+    pub(super) fn to_look_at(output_dir: Option<PathBuf>, clusters: Clusters) -> Self {
+        Self { output_dir, force_conflicts: false, clusters }
+    }
+
+    fn how(&self, dry_run: DryRun) -> How {
         How { dry_run, force: self.force_conflicts, parallel: self.clusters.parallel }
     }
 
@@ -161,7 +311,9 @@ impl Destination {
         let base = project.file.parent().unwrap_or(Path::new("."));
         let mut places = Places::default();
         let mut without = Vec::new();
-        for cluster in project.mesh.iter().flat_map(Mesh::clusters) {
+        // A remote's objects are in the cluster of its control plane.
+        let primaries = project.mesh.iter().flat_map(Mesh::control_planes).map(|(primary, _)| primary);
+        for cluster in primaries {
             let name = cluster.name.clone();
             match (&self.output_dir, &cluster.target) {
                 (Some(directory), _) => {
@@ -186,10 +338,7 @@ impl Destination {
     }
 
     /// What is brought the objects: directories, and clusters as far as they can be had.
-    pub(super) async fn targets(
-        &self,
-        places: Places,
-    ) -> anyhow::Result<BTreeMap<ClusterName, Result<Target, ClusterError>>> {
+    pub(super) async fn targets(&self, places: Places) -> anyhow::Result<Targets> {
         let directories = places.directories.into_iter();
         let mut targets: BTreeMap<_, _> =
             directories.map(|(cluster, directory)| (cluster, Ok(Target::Directory(directory)))).collect();
@@ -202,62 +351,8 @@ impl Destination {
 }
 
 /// Where the objects of the clusters go.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Places {
-    directories: BTreeMap<ClusterName, PathBuf>,
-    contexts: BTreeMap<ClusterName, String>,
-}
-
-fn exit(outcomes: &[Outcome]) -> Exit {
-    match outcomes.iter().filter(|outcome| outcome.trouble.is_some()).count() {
-        0 => Exit::Yes,
-        failed if failed < outcomes.len() => Exit::Partly,
-        _ => Exit::Environment,
-    }
-}
-
-fn report(outcomes: &[Outcome], dry_run: bool, output: Output, out: &mut Out) {
-    if output == Output::Json {
-        let items: Vec<Value> = outcomes.iter().map(json).collect();
-        out.json(
-            &json!({"apiVersion": policy::API_VERSION, "kind": "Rollout", "dryRun": dry_run, "items": items}),
-        );
-        return;
-    }
-    let would = if dry_run { "would be " } else { "" };
-    for Outcome { change, trouble } in outcomes {
-        let short = change.digest.get(..12).unwrap_or_default();
-        let counted = |items: &[String], what: &str| match items.len() {
-            0 => String::new(),
-            count => format!(", {count} {what}"),
-        };
-        let removed = counted(&change.removed, &format!("{would}removed"));
-        let left = counted(&change.left, "left until every cluster is done");
-        let failed = if trouble.is_some() { ", not done" } else { "" };
-        out.print(&format!(
-            "{}: plan {short}, {} {would}written, {} unchanged{removed}{left}{failed}",
-            change.cluster,
-            change.written.len(),
-            change.unchanged
-        ));
-        if dry_run {
-            change.written.iter().for_each(|name| out.print(&format!("  + {name}")));
-            change.removed.iter().for_each(|name| out.print(&format!("  - {name}")));
-        }
-    }
-    for trouble in outcomes.iter().filter_map(|outcome| outcome.trouble.as_ref()) {
-        out.say(&format!("error: {trouble}"));
-    }
-}
-
-fn json(Outcome { change, trouble }: &Outcome) -> Value {
-    json!({
-        "cluster": change.cluster.as_str(),
-        "digest": change.digest,
-        "written": change.written,
-        "removed": change.removed,
-        "left": change.left,
-        "unchanged": change.unchanged,
-        "error": trouble.as_ref().map(ToString::to_string),
-    })
+    pub(super) directories: BTreeMap<ClusterName, PathBuf>,
+    pub(super) contexts: BTreeMap<ClusterName, String>,
 }

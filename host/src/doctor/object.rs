@@ -4,6 +4,8 @@ use base64ct::{Base64, Encoding as _};
 use serde_json::Value;
 use serde_saphyr::{Budget, Options};
 
+pub(super) use crate::text::plain;
+
 /// The documents of a text in YAML. All objects of a cluster may stand in one, so there may be many; aliases stay
 /// bounded. An error says where, and shows nothing of the text: it may be a Secret's.
 pub(super) fn documents(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
@@ -15,15 +17,6 @@ pub(super) fn documents(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
     options.budget = Some(budget);
     options.with_snippet = false;
     serde_saphyr::from_multiple_with_options(text, options)
-}
-
-/// A text without what moves a terminal's cursor or breaks a line: objects hold what anybody wrote there.
-pub(super) fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() { out.extend(character.escape_default()) } else { out.push(character) }
-    }
-    out
 }
 
 /// An object of a cluster: what it is called, and whatever it says.

@@ -9,15 +9,24 @@ use crate::plugin;
 pub(super) fn present(visit: &Visit<'_>) -> Found {
     let plans = visit.all.plans.get(&visit.cluster.name);
     let plans = plans.ok_or_else(|| Skip::idle("it has no plans"))?;
-    let objects = visit.of(Kind::WasmPlugin)?;
+    // istiod reads them in the cluster that it runs in.
+    let mesh = visit.mesh();
+    let primary = &mesh.primary(visit.cluster).name;
+    let objects = match visit.other(primary) {
+        Some(inventory) => inventory.of(Kind::WasmPlugin)?,
+        None => return Err(Skip::unseen(format!("its plugins are in {primary}, which was not seen"))),
+    };
+    let of = mesh.shares_control_plane(visit.cluster).then_some(&visit.cluster.name);
+    let elsewhere = if *primary == visit.cluster.name { String::new() } else { format!(" in {primary}") };
     let mut failures = Vec::new();
     for (role, namespace, plan) in plans.parts() {
-        let namespace = namespace.map_or(visit.root(), |own| own.as_str());
+        let namespace = namespace.unwrap_or(mesh.root_namespace()).as_str();
         let digest = plugin::digest(&plan).map_err(|why| Skip::unseen(why.to_string()))?;
-        let mut named = objects.iter().filter(|object| object.name() == plugin::name(role));
+        let name = plugin::object_name(role, of);
+        let mut named = objects.iter().filter(|object| object.name() == name);
         let Some(object) = named.find(|object| object.namespace() == namespace) else {
             failures.push(Failure::error(
-                format!("no WasmPlugin {namespace}/{}: {}", plugin::name(role), consequence(role)),
+                format!("no WasmPlugin {namespace}/{name}{elsewhere}: {}", consequence(role)),
                 "`isthmus rollout` writes it",
             ));
             continue;

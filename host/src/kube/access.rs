@@ -36,7 +36,7 @@ impl Cluster {
             "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource}},
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
-        let answer = self.call(&Call::post(path, &review)).await;
+        let answer = self.call(&Call::create(path, &review)).await;
         let answer = answer.map_err(|problem| self.error(Deed::review(&right.to_string()), problem))?;
         Ok(answer.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or_default())
     }
@@ -57,7 +57,7 @@ impl Cluster {
             },
         });
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-        let answer = self.call(&Call::post(path, &wish)).await.and_then(|answer| {
+        let answer = self.call(&Call::create(path, &wish)).await.and_then(|answer| {
             let token = answer.pointer("/status/token").and_then(Value::as_str).map(str::to_owned);
             token.ok_or_else(|| Problem::Unreadable { why: "no token in the answer".to_owned() })
         });

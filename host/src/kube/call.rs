@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Method, Request};
 use kube::client::Body;
 use serde_json::Value;
@@ -17,35 +17,48 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is asked of a server. All of it may be asked twice: an apply says what should be, a delete which state of
-/// an object should go, and a token that nobody took ends by itself.
+/// an object should go. What is made or replaced twice is a conflict the second time, and whoever asks looks again; a
+/// token that nobody took ends by itself.
 #[derive(Debug)]
 pub(super) struct Call {
     method: Method,
     path: String,
     body: Vec<u8>,
     content: &'static str,
+    accept: &'static str,
 }
+
+const JSON: &str = "application/json";
+/// Lists without what their objects say: their names, labels and annotations alone.
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 impl Call {
     pub(super) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Vec::new(), content: "application/json" }
+        Self { method: Method::GET, path, body: Vec::new(), content: JSON, accept: JSON }
+    }
+
+    /// A list of what objects are called and labelled, and of nothing else.
+    pub(super) fn get_metadata(path: String) -> Self {
+        Self { accept: METADATA, ..Self::get(path) }
+    }
+
+    /// An object, or a question that is asked by making something of it: a token, a review of rights.
+    pub(super) fn create(path: String, object: &Value) -> Self {
+        Self { method: Method::POST, body: object.to_string().into_bytes(), ..Self::get(path) }
+    }
+
+    pub(super) fn replace(path: String, object: &Value) -> Self {
+        Self { method: Method::PUT, body: object.to_string().into_bytes(), ..Self::get(path) }
     }
 
     pub(super) fn delete(path: String, options: &Value) -> Self {
-        let body = options.to_string().into_bytes();
-        Self { method: Method::DELETE, path, body, content: "application/json" }
-    }
-
-    /// A question that is asked by making something of it: a token, a review of rights.
-    pub(super) fn post(path: String, question: &Value) -> Self {
-        let body = question.to_string().into_bytes();
-        Self { method: Method::POST, path, body, content: "application/json" }
+        Self { method: Method::DELETE, body: options.to_string().into_bytes(), ..Self::get(path) }
     }
 
     /// JSON is YAML.
     pub(super) fn apply(path: String, object: &Value) -> Self {
         let body = object.to_string().into_bytes();
-        Self { method: Method::PATCH, path, body, content: "application/apply-patch+yaml" }
+        Self { method: Method::PATCH, body, content: "application/apply-patch+yaml", ..Self::get(path) }
     }
 
     /// The verb that RBAC has for it.
@@ -54,6 +67,7 @@ impl Call {
             Method::PATCH => "patch",
             Method::DELETE => "delete",
             Method::POST => "create",
+            Method::PUT => "update",
             _ => "get",
         }
     }
@@ -68,6 +82,7 @@ impl Call {
             .method(&self.method)
             .uri(&self.path)
             .header(CONTENT_TYPE, self.content)
+            .header(ACCEPT, self.accept)
             .body(Body::from(self.body.clone()))
             .map_err(|error| Problem::Unreachable { why: error.to_string() })
     }
@@ -97,12 +112,17 @@ impl Cluster {
     }
 
     async fn once(&self, call: &Call) -> Result<Value, Problem> {
+        let body = self.bytes(call).await?;
+        serde_json::from_slice(&body).map_err(|error| Problem::Unreadable { why: error.to_string() })
+    }
+
+    /// What is answered, whatever it is, if it is a success.
+    pub(super) async fn bytes(&self, call: &Call) -> Result<Vec<u8>, Problem> {
         let answer = self.client.send(call.request()?).await.map_err(|error| unsent(&error))?;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| unsent(&error))?.to_bytes();
         if head.status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| Problem::Unreadable { why: error.to_string() });
+            return Ok(body.into());
         }
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         Err(status::problem(call, head.status, retry_after.map(Duration::from_secs), &body))

@@ -30,6 +30,14 @@ impl Deed {
         Self(format!("apply {what}"))
     }
 
+    pub(super) fn create(what: &str) -> Self {
+        Self(format!("create {what}"))
+    }
+
+    pub(super) fn replace(what: &str) -> Self {
+        Self(format!("replace {what}"))
+    }
+
     pub(super) fn get(what: &str) -> Self {
         Self(format!("get {what}"))
     }

@@ -82,7 +82,7 @@ impl Id {
 }
 
 /// Whether a text can stand in the path of a URL as it is. Names of RBAC objects have colons.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(is_known)
 }

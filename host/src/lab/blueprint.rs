@@ -37,6 +37,8 @@ pub struct LabCluster {
     pub trust_domain: String,
     /// The cluster whose CA signs for them.
     pub signer: String,
+    /// The cluster whose istiod leads it, which reads objects in its own directory only.
+    pub control_plane: String,
 }
 
 /// A service of a lab; in its n-th cluster it answers as version `v<n>`.
@@ -195,6 +197,7 @@ pub(super) mod tests {
             region: Some(format!("region{n}")),
             trust_domain: "cluster.local".to_owned(),
             signer: format!("cluster{n}"),
+            control_plane: format!("cluster{n}"),
         };
         Blueprint {
             mesh: "mesh1".to_owned(),

@@ -79,14 +79,14 @@ pub enum RequestError {
 
 /// An HTTP/1.1 client with keep-alive.
 #[derive(Debug, Clone)]
-pub(super) struct Sender(Client<HttpConnector, Empty<Bytes>>);
+pub(crate) struct Sender(Client<HttpConnector, Empty<Bytes>>);
 
 impl Sender {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Client::builder(TokioExecutor::new()).build(HttpConnector::new()))
     }
 
-    pub(super) async fn send(&self, to: SocketAddr, get: &Get) -> Result<Answer, RequestError> {
+    pub(crate) async fn send(&self, to: SocketAddr, get: &Get) -> Result<Answer, RequestError> {
         let method = Method::from_bytes(get.method.as_bytes()).map_err(hyper::http::Error::from)?;
         let mut request = Request::builder()
             .method(method)

@@ -23,7 +23,7 @@ use super::proxy::{ProxyKind, Workload};
 use super::site::Site;
 use crate::digest::sha256;
 use config::Objects;
-pub(super) use config::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
+pub(super) use config::{Config, HttpMatch, HttpRoute, Labels, LocalityLbSetting, OutlierDetection, Subset};
 use plugin::{Kind, Plugin};
 pub(super) use secret::{TOKEN_KEY, token_key};
 
@@ -88,7 +88,7 @@ pub enum PluginError {
     },
 }
 
-/// One istiod for each cluster, and what each wrote last.
+/// One istiod for each control plane, and what each wrote last.
 #[derive(Debug)]
 pub(super) struct Istiods {
     site: Arc<Site>,
@@ -99,7 +99,7 @@ impl Istiods {
     pub(super) fn new(site: Arc<Site>) -> Self {
         let mut clusters: BTreeMap<String, Istiod> = BTreeMap::new();
         for workload in &Workload::all(&site) {
-            let name = &workload.cluster.name;
+            let name = &workload.cluster.control_plane;
             let istiod =
                 clusters.entry(name.clone()).or_insert_with(|| Istiod::new(name, site.plugins(name)));
             istiod.proxies.push(Target::of(workload));
@@ -119,9 +119,9 @@ impl Istiods {
     /// Looks at every cluster once and writes what has changed; one cluster's mistake does not hold the others.
     pub(super) fn reconcile(&mut self) -> Result<(), PluginError> {
         let site = &self.site;
-        let resources = |cluster: &str, config: &Config| {
+        let resources = |primary: &str, config: &Config| {
             let all = Workload::all(site);
-            let own = all.iter().filter(|own| own.cluster.name == cluster);
+            let own = all.iter().filter(|own| own.cluster.control_plane == primary);
             own.map(|own| (own.name(), bootstrap::discovered(site, own, &all, config))).collect()
         };
         let results: Vec<Result<(), PluginError>> =
@@ -133,7 +133,7 @@ impl Istiods {
 /// What each proxy fetches beside its filters, by the name of the proxy: files, in the order in which they are written.
 type Discovered = BTreeMap<String, Vec<(&'static str, Value)>>;
 
-/// The proxies of one cluster and the directory that plays its API server.
+/// The proxies of the clusters that it leads, and the directory that plays the API server of its own.
 #[derive(Debug)]
 struct Istiod {
     cluster: String,
@@ -223,7 +223,7 @@ struct Target {
     name: String,
     kind: ProxyKind,
     namespace: String,
-    labels: BTreeMap<&'static str, String>,
+    labels: Labels,
     ecds: PathBuf,
     discovery: PathBuf,
 }
@@ -264,7 +264,7 @@ impl Target {
         plugin.kind() == kind
             && (namespace == ROOT_NAMESPACE || namespace == self.namespace)
             && plugin.has_direction(self.kind)
-            && plugin.selector().iter().all(|(key, value)| self.labels.get(key.as_str()) == Some(value))
+            && config::selects(plugin.selector(), &self.labels)
     }
 }
 

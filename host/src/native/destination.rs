@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy::name::Service;
+use policy::name::{RegionName, Service};
 use serde_json::{Value, json};
 
 use super::{Kind, Locality, Subset, label, object};
@@ -30,10 +30,12 @@ fn traffic_policy(locality: &Locality) -> Value {
             let labels: Vec<&str> = areas.iter().map(|area| label(*area)).collect();
             json!({"enabled": true, "failoverPriority": labels})
         }
-        Locality::Regions { failover: Some((from, to)) } => {
-            json!({"enabled": true, "failover": [{"from": from.as_str(), "to": to.as_str()}]})
+        Locality::Regions { failover } if failover.is_empty() => json!({"enabled": true}),
+        Locality::Regions { failover } => {
+            let turned =
+                |(from, to): (&RegionName, &RegionName)| json!({"from": from.as_str(), "to": to.as_str()});
+            json!({"enabled": true, "failover": failover.iter().map(turned).collect::<Vec<Value>>()})
         }
-        Locality::Regions { failover: None } => json!({"enabled": true}),
     };
     json!({
         "loadBalancer": {"localityLbSetting": order},

@@ -11,8 +11,12 @@ const CLUSTERS: &str = "
 
 /// What a policy with this routing gives each cluster.
 fn generated(routing: &str) -> BTreeMap<ClusterName, Objects> {
+    generated_in(CLUSTERS, routing)
+}
+
+fn generated_in(clusters: &str, routing: &str) -> BTreeMap<ClusterName, Objects> {
     let text = format!(
-        "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: bank}}\nspec:\n  clusters:{CLUSTERS}\n  services: {{web.shop: {{port: 80}}}}\n"
+        "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: bank}}\nspec:\n  clusters:{clusters}\n  services: {{web.shop: {{port: 80}}}}\n"
     );
     let mesh = Mesh::read("mesh.yaml", &text).0.unwrap();
     let text = format!(
@@ -136,4 +140,47 @@ fn an_object_that_is_widened_has_what_was_and_what_is_to_come() {
     let wide = widened(one(&before, "us-1", Kind::DestinationRule).unwrap(), bare);
     assert_eq!(names(&wide["spec"]["subsets"]), ["isthmus-cluster-eu-1"]);
     assert_eq!(widened(bare, bare), *bare);
+}
+
+#[test]
+fn clusters_of_one_control_plane_share_the_objects_of_its_cluster() {
+    let led = CLUSTERS.replace("name: us-1,", "name: us-1, controlPlane: {remoteOf: eu-1},");
+    let generated = generated_in(&led, "{boundary: Region, pin: {header: x-cell, to: {e: eu-2, u: us-2}}}");
+    assert_eq!(generated.len(), 4, "a remote has none of its own");
+    let route = one(&generated, "eu-1", Kind::VirtualService).unwrap();
+    let value = |value: &str| json!({"x-isthmus-route": {"exact": value}});
+    let of = |cluster: &str| json!({"topology.istio.io/cluster": cluster});
+    let ways: Vec<(&str, Value, Value)> = route["spec"]["http"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|way| {
+            let subset = way["route"][0]["destination"]["subset"].clone();
+            (way["name"].as_str().unwrap(), way["match"].clone(), subset)
+        })
+        .collect();
+    let region = |from: &str| json!([{"headers": value("region"), "sourceLabels": of(from)}]);
+    assert_eq!(
+        ways,
+        [
+            ("isthmus-region-eu", region("eu-1"), json!("isthmus-region-eu")),
+            ("isthmus-region-us", region("us-1"), json!("isthmus-region-us")),
+            // A cluster that is named is the same from everywhere.
+            (
+                "isthmus-cluster-eu-2",
+                json!([{"headers": value("cluster=eu-2")}]),
+                json!("isthmus-cluster-eu-2")
+            ),
+            (
+                "isthmus-cluster-us-2",
+                json!([{"headers": value("cluster=us-2")}]),
+                json!("isthmus-cluster-us-2")
+            ),
+            ("isthmus-anywhere", Value::Null, Value::Null),
+        ]
+    );
+    assert_eq!(
+        subsets(&generated, "eu-1"),
+        ["isthmus-cluster-eu-2", "isthmus-cluster-us-2", "isthmus-region-eu", "isthmus-region-us"]
+    );
 }

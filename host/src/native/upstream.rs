@@ -2,8 +2,11 @@
 //! known that a request goes to.
 
 use policy::mesh::OnFailure;
-use policy::name::{Namespace, Service};
+use policy::name::{ClusterName, Namespace, Service};
+use policy::plan::Role;
 use serde_json::{Value, json};
+
+use crate::plugin::{self, CLUSTER};
 
 /// The filter's place among Envoy's own for one service: its name, the module's file, and its configuration.
 #[derive(Debug, Clone)]
@@ -23,18 +26,28 @@ pub struct Module<'m> {
     pub on_failure: OnFailure,
 }
 
-/// The object of a cluster.
-pub fn envoy_filter(namespace: &Namespace, name: &str, module: &Module<'_>, places: &[Behind]) -> Value {
-    let patches: Vec<Value> = places.iter().map(|place| patch(name, module, place)).collect();
+/// The object in the root namespace: of a cluster, where the control plane leads several.
+pub fn envoy_filter(
+    root: &Namespace,
+    of: Option<&ClusterName>,
+    module: &Module<'_>,
+    places: &[Behind],
+) -> Value {
+    let name = plugin::name(Role::Upstream);
+    let patches: Vec<Value> = places.iter().map(|place| patch(&name, module, place)).collect();
+    let mut spec = json!({"configPatches": patches});
+    if let (Some(cluster), Some(fields)) = (of, spec.as_object_mut()) {
+        fields.insert("workloadSelector".to_owned(), json!({"labels": {CLUSTER: cluster.as_str()}}));
+    }
     json!({
         "apiVersion": "networking.istio.io/v1alpha3",
         "kind": "EnvoyFilter",
         "metadata": {
-            "name": name,
-            "namespace": namespace.as_str(),
+            "name": plugin::object_name(Role::Upstream, of),
+            "namespace": root.as_str(),
             "labels": {"app.kubernetes.io/managed-by": "isthmus"},
         },
-        "spec": {"configPatches": patches},
+        "spec": spec,
     })
 }
 

@@ -1,13 +1,16 @@
 //! What a rollout would change, object by object.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use policy::Mesh;
 use policy::compile::Plans;
 use policy::name::ClusterName;
 use serde_json::Value;
 
-use super::run::{self, Job};
+use super::job::{Job, Task, Wanted};
+use super::lease::Guard;
+use super::rendered;
 use super::steps::Step;
 use super::{How, Options, RolloutError, Target, Trouble};
 use crate::kube::{Apply, ClusterError, many};
@@ -42,11 +45,17 @@ pub struct Difference {
 pub async fn compare(
     mesh: &Mesh,
     plans: &Plans,
-    targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
+    mut targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
     (options, how): (Options<'_>, How),
 ) -> Result<Vec<Compared>, RolloutError> {
-    let jobs = run::start(mesh, plans, targets, (options, how)).await?;
-    Ok(many::bounded(jobs.into_iter().map(Job::compare), how.parallel).await)
+    let comparing = rendered::render(mesh, plans, options)?.into_iter().filter_map(|(cluster, rendered)| {
+        let target = targets.remove(&cluster)?.map_err(|error| error.to_string());
+        let wanted = Wanted::These(Arc::new(rendered));
+        let root = mesh.root_namespace().to_string();
+        let task = Task { cluster, target, wanted, left: None, root, how, guard: Guard::none() };
+        Some(async { Job::start(task).await.compare().await })
+    });
+    Ok(many::bounded(comparing.collect::<Vec<_>>(), how.parallel).await)
 }
 
 impl Job {
@@ -83,7 +92,7 @@ impl Job {
 }
 
 /// An object without what a server adds to it.
-fn bare(object: &Value) -> Value {
+pub(super) fn bare(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");

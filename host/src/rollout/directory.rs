@@ -10,7 +10,8 @@ use super::RolloutError;
 use super::rendered::{Part, sort_of};
 use super::steps::Step;
 
-/// The files that are wanted or were written by an earlier rollout. One that nobody can read says nothing.
+/// The files that are wanted or were written by an earlier rollout, which bear our label. One that nobody can read says
+/// nothing.
 pub(super) fn there(directory: &Path, wanted: &[Part]) -> Result<BTreeMap<String, Value>, RolloutError> {
     let fail = |source| RolloutError::Write { path: directory.to_owned(), source };
     let entries = match std::fs::read_dir(directory) {
@@ -20,12 +21,21 @@ pub(super) fn there(directory: &Path, wanted: &[Part]) -> Result<BTreeMap<String
     let mut there = BTreeMap::new();
     for entry in entries {
         let Ok(file) = entry.map_err(fail)?.file_name().into_string() else { continue };
-        if sort_of(&file).is_some() || wanted.iter().any(|part| part.file == file) {
+        let is_wanted = wanted.iter().any(|part| part.file == file);
+        if is_wanted || sort_of(&file).is_some() {
             let text = std::fs::read_to_string(directory.join(&file)).unwrap_or_default();
-            there.insert(file, serde_saphyr::from_str(&text).unwrap_or_default());
+            let object: Value = serde_saphyr::from_str(&text).unwrap_or_default();
+            if is_wanted || bears_label(&object) {
+                there.insert(file, object);
+            }
         }
     }
     Ok(there)
+}
+
+fn bears_label(object: &Value) -> bool {
+    let label = object.pointer("/metadata/labels/app.kubernetes.io~1managed-by");
+    label.is_some_and(|manager| manager == "isthmus")
 }
 
 /// Takes a step.

@@ -12,7 +12,7 @@ use super::{Options, RolloutError};
 use crate::digest::sha256;
 use crate::native::upstream::{Behind, Module};
 use crate::native::{self, Kind};
-use crate::plugin::{self, Deployed, Reach};
+use crate::plugin::{self, Deployed, Reach, Span};
 
 /// What stands between the name of a kind and the namespace in the name of a file; in neither of them can it be.
 const NAMESPACE: char = '@';
@@ -35,14 +35,15 @@ pub(super) struct Part {
 }
 
 /// What a cluster should have: its plugins in the order in which they may come.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rendered {
     /// A digest over those of its plans.
     pub(super) digest: String,
     pub(super) parts: Vec<Part>,
 }
 
-/// Everything that the plans of a mesh need, in each cluster.
+/// Everything that the plans of a mesh need, by the cluster that has it: a remote is none of them, what is for it is in
+/// the cluster of its control plane.
 pub(super) fn render(
     mesh: &Mesh,
     plans: &Plans,
@@ -51,16 +52,47 @@ pub(super) fn render(
     let mut objects = native::objects(mesh, plans);
     let module = Deployed { url: options.url.clone(), on_failure: mesh.on_failure() };
     let mut rendered = BTreeMap::new();
-    for (cluster, plans) in plans {
-        let (digest, plugins) = plugins(cluster, plans, mesh.root_namespace(), &module)?;
-        let natives = objects.remove(cluster).unwrap_or_default().into_iter();
+    for (primary, led) in mesh.control_planes() {
+        let natives = objects.remove(&primary.name).unwrap_or_default().into_iter();
         let mut parts: Vec<Part> =
             natives.map(|((kind, service), object)| of(kind, &service, object)).collect();
-        parts.extend(plugins);
-        parts.extend(upstream(mesh, cluster, plans, options)?);
-        rendered.insert(cluster.clone(), Rendered { digest, parts });
+        let (mut digests, mut everywhere) = (Vec::new(), Vec::new());
+        for cluster in &led {
+            let Some(plans) = plans.get(&cluster.name) else { continue };
+            let of = (led.len() > 1).then_some(&cluster.name);
+            let site = Site { cluster: &cluster.name, of, root: mesh.root_namespace() };
+            let plugins = plugins(site, plans, &module)?;
+            digests.push(plugins.digest);
+            parts.extend(plugins.apart);
+            everywhere.extend(plugins.everywhere);
+            everywhere.extend(upstream(mesh, site, plans, options)?);
+        }
+        parts.extend(everywhere);
+        let digest = match <[String; 1]>::try_from(digests) {
+            Ok([digest]) => digest,
+            Err(digests) => sha256(digests.concat()),
+        };
+        rendered.insert(primary.name.clone(), Rendered { digest, parts });
     }
     Ok(rendered)
+}
+
+/// For whose proxies a plan is.
+#[derive(Clone, Copy)]
+struct Site<'s> {
+    cluster: &'s ClusterName,
+    /// The same, where an object has to say it.
+    of: Option<&'s ClusterName>,
+    root: &'s Namespace,
+}
+
+/// The plugins of a cluster.
+struct Plugins {
+    /// A digest over all their plans.
+    digest: String,
+    /// Those of single namespaces, which come first.
+    apart: Vec<Part>,
+    everywhere: Vec<Part>,
 }
 
 fn of(kind: Kind, service: &Service, object: Value) -> Part {
@@ -71,33 +103,28 @@ fn of(kind: Kind, service: &Service, object: Value) -> Part {
     }
 }
 
-/// The plugins of a cluster, those of single namespaces first, and a digest over all their plans.
-fn plugins(
-    cluster: &ClusterName,
-    plans: &ClusterPlans,
-    root: &Namespace,
-    module: &Deployed,
-) -> Result<(String, Vec<Part>), RolloutError> {
-    let plan_error = |source| RolloutError::Plan { cluster: cluster.clone(), source };
+fn plugins(site: Site<'_>, plans: &ClusterPlans, module: &Deployed) -> Result<Plugins, RolloutError> {
+    let plan_error = |source| RolloutError::Plan { cluster: site.cluster.clone(), source };
     let mut digests = String::new();
-    let mut parts = Vec::new();
+    let (mut apart, mut everywhere) = (Vec::new(), Vec::new());
     for (role, namespace, plan) in plans.parts() {
-        let reach = namespace.map_or(Reach::Cluster(root.as_str()), |own| Reach::Namespace(own.as_str()));
-        let object = plugin::wasm_plugin(role, &plan, reach, module).map_err(plan_error)?;
-        let file = plugin_file(&plugin::name(role), namespace.map(Namespace::as_str));
-        parts.push((namespace.is_none(), Part { file, sort: Sort::Plugin, object }));
+        let span = namespace.map_or(Span::All(site.root.as_str()), |own| Span::One(own.as_str()));
+        let object =
+            plugin::wasm_plugin(role, &plan, Reach { span, of: site.of }, module).map_err(plan_error)?;
+        let file = plugin_file(&plugin::object_name(role, site.of), namespace.map(Namespace::as_str));
+        let parts = if namespace.is_some() { &mut apart } else { &mut everywhere };
+        parts.push(Part { file, sort: Sort::Plugin, object });
         digests += &plugin::digest(&plan).map_err(plan_error)?;
     }
-    parts.sort_by(|(everywhere, part), (other, another)| {
-        (everywhere, &part.file).cmp(&(other, &another.file))
-    });
-    Ok((sha256(digests), parts.into_iter().map(|(_, part)| part).collect()))
+    apart.sort_by(|part, other| part.file.cmp(&other.file));
+    everywhere.sort_by(|part, other| part.file.cmp(&other.file));
+    Ok(Plugins { digest: sha256(digests), apart, everywhere })
 }
 
 /// What holds boundaries behind the load balancer, where it is wanted and there is a boundary.
 fn upstream(
     mesh: &Mesh,
-    cluster: &ClusterName,
+    site: Site<'_>,
     plans: &ClusterPlans,
     options: Options<'_>,
 ) -> Result<Option<Part>, RolloutError> {
@@ -116,10 +143,10 @@ fn upstream(
         .into_iter()
         .map(place)
         .collect::<Result<Vec<Behind>, PlanError>>()
-        .map_err(|source| RolloutError::Plan { cluster: cluster.clone(), source })?;
-    let name = plugin::name(Role::Upstream);
-    let object = native::upstream::envoy_filter(mesh.root_namespace(), &name, &module, &places);
-    Ok(Some(Part { file: plugin_file(&name, None), sort: Sort::Plugin, object }))
+        .map_err(|source| RolloutError::Plan { cluster: site.cluster.clone(), source })?;
+    let object = native::upstream::envoy_filter(site.root, site.of, &module, &places);
+    let file = plugin_file(&plugin::object_name(Role::Upstream, site.of), None);
+    Ok(Some(Part { file, sort: Sort::Plugin, object }))
 }
 
 /// The file of a service's object.
@@ -157,12 +184,14 @@ pub(super) fn file_of(object: &Value, root: &str) -> Option<String> {
 
 /// What an object is that is wanted no more, by its file; `None` if it is not for a rollout to remove.
 pub(super) fn sort_of(file: &str) -> Option<Sort> {
-    let is = |what: &str| file.strip_prefix(what).is_some_and(|rest| rest.starts_with(NAMESPACE));
-    let roles = [Role::Inbound, Role::Outbound, Role::Gateway, Role::Upstream];
-    if roles.into_iter().any(|role| is(&plugin::name(role)))
-        || file == plugin_file(&plugin::name(Role::Upstream), None)
-    {
+    let stem = file.strip_suffix(".yaml")?;
+    let stem = stem.split_once(NAMESPACE).map_or(stem, |(stem, _)| stem);
+    let is_of = |role: Role| {
+        let rest = stem.strip_prefix(&plugin::name(role));
+        rest.is_some_and(|cluster| cluster.is_empty() || cluster.starts_with('-'))
+    };
+    if [Role::Inbound, Role::Outbound, Role::Gateway, Role::Upstream].into_iter().any(is_of) {
         return Some(Sort::Plugin);
     }
-    Kind::ALL.into_iter().find(|kind| is(&stem(*kind))).map(Sort::Native)
+    Kind::ALL.into_iter().find(|kind| stem == self::stem(*kind)).map(Sort::Native)
 }

@@ -10,19 +10,20 @@ use crate::native::{self, Kind};
 /// When a step is due: all clusters take theirs before any goes on to the next. A gateway of another cluster must know
 /// a subset before the first request for it arrives there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub enum Phase {
+    /// Subsets come.
     SubsetsCome,
+    /// Routes come.
     RoutesCome,
+    /// Filters change.
     Filters,
+    /// Routes go.
     RoutesGo,
+    /// Subsets go.
     SubsetsGo,
 }
 
 impl Phase {
-    /// All, in order.
-    pub(super) const ALL: [Self; 5] =
-        [Self::SubsetsCome, Self::RoutesCome, Self::Filters, Self::RoutesGo, Self::SubsetsGo];
-
     fn coming(kind: Kind) -> Self {
         match kind {
             Kind::DestinationRule => Self::SubsetsCome,
@@ -93,6 +94,23 @@ pub(super) fn steps(
     }
     steps.sort_by_key(|(phase, _)| *phase);
     (steps, unchanged)
+}
+
+/// The steps by which objects go that no name tells to be ours, but that a revision has which is left.
+pub(super) fn leave(
+    there: &BTreeMap<String, Value>,
+    wanted: &BTreeSet<String>,
+    left: &[Part],
+) -> Vec<(Phase, Step)> {
+    let goes = |part: &&Part| there.contains_key(&part.file) && !wanted.contains(&part.file);
+    let step = |part: &Part| {
+        let phase = match part.sort {
+            Sort::Plugin => Phase::Filters,
+            Sort::Native(kind) => Phase::going(kind),
+        };
+        (phase, Step::Remove(part.file.clone()))
+    };
+    left.iter().filter(goes).filter(|part| sort_of(&part.file).is_none()).map(step).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports, Parameters};
+use super::expression::Expressions;
 use super::failure::FailurePolicy;
 use super::http::Held;
 use super::log::LogLine;
@@ -101,6 +102,7 @@ impl Instance {
             next_tick: None,
             callouts: Callouts::default(),
             declared: BTreeMap::new(),
+            expressions: Expressions::default(),
             shown: Shown::Nothing,
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));
@@ -111,7 +113,7 @@ impl Instance {
         created?;
         let started = self.callback(id, self.exports.on_vm_start.clone(), (id, vm_size))?;
         if started == Some(0) {
-            return self.refuse_root(id, self.exports.on_vm_start.name);
+            return Err(self.refuse_root(id, self.exports.on_vm_start.name));
         }
         self.state_mut().configuring = Some(id);
         let configured = self.call(id, self.exports.on_configure.clone(), (id, size));
@@ -119,7 +121,7 @@ impl Instance {
         let configured = configured?;
         self.settle()?;
         if configured == Some(0) {
-            return self.refuse_root(id, self.exports.on_configure.name);
+            return Err(self.refuse_root(id, self.exports.on_configure.name));
         }
         Ok(id)
     }
@@ -270,19 +272,22 @@ impl Instance {
         Ok(())
     }
 
-    fn refuse_root(&mut self, id: u32, callback: &'static str) -> Result<u32, RootFault> {
-        self.end_root(id)?;
-        Err(RootFault::Refused(callback))
+    /// Forgets a root context that did not start: without a word to it, as Envoy does.
+    fn refuse_root(&mut self, id: u32, callback: &'static str) -> RootFault {
+        self.state_mut().contexts.remove(&id);
+        RootFault::Refused(callback)
     }
 
-    /// `on_done`, then `on_delete` unless the guest asks for time.
+    /// `on_done`, then `on_delete` unless the guest asks for time. It cannot say within `on_done` that it is done.
     fn end_root(&mut self, id: u32) -> Result<(), Trapped> {
-        // Before the call: a guest may well say that it is done within it.
+        let done = self.callback(id, self.exports.on_done.clone(), id)?;
+        if done != Some(0) {
+            return self.delete(id);
+        }
         if let Some(root) = self.state_mut().root_mut(id) {
             root.life = Life::Ending;
         }
-        let done = self.callback(id, self.exports.on_done.clone(), id)?;
-        if done == Some(0) { Ok(()) } else { self.delete(id) }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who signs for whom.
+//! Who leads and who signs for whom.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,33 @@ use super::{Cluster, ControlPlane, IssuerName, Mesh};
 use crate::name::ClusterName;
 
 impl Mesh {
+    /// The cluster whose control plane leads a cluster: istiod reads objects on that one's API server and on no other.
+    pub fn primary<'m>(&'m self, cluster: &'m Cluster) -> &'m Cluster {
+        let ControlPlane::RemoteOf(primary) = &cluster.control_plane else { return cluster };
+        self.clusters.get(primary).unwrap_or(cluster)
+    }
+
+    /// The clusters that have a control plane, each with all that it leads: itself and its remotes, by name.
+    pub fn control_planes(&self) -> Vec<(&Cluster, Vec<&Cluster>)> {
+        let mut led: BTreeMap<&ClusterName, (&Cluster, Vec<&Cluster>)> = BTreeMap::new();
+        for cluster in self.clusters() {
+            let primary = self.primary(cluster);
+            led.entry(&primary.name).or_insert_with(|| (primary, Vec::new())).1.push(cluster);
+        }
+        led.into_values().collect()
+    }
+
+    /// Whether the control plane of a cluster leads others too, so that an object has to say whose it is.
+    pub fn shares_control_plane(&self, cluster: &Cluster) -> bool {
+        let primary = &self.primary(cluster).name;
+        self.clusters().any(|other| other.name != cluster.name && self.primary(other).name == *primary)
+    }
+
     /// The cluster whose control plane signs for a cluster: its own, or that which leads it, unless `mesh.yaml` says that
     /// other CAs do.
     pub fn signer<'m>(&'m self, cluster: &'m Cluster) -> &'m Cluster {
-        let ControlPlane::RemoteOf(primary) = &cluster.control_plane else { return cluster };
-        match self.clusters.get(primary) {
-            Some(primary) if primary.issuers == cluster.issuers => primary,
-            Some(_) | None => cluster,
-        }
+        let primary = self.primary(cluster);
+        if primary.issuers == cluster.issuers { primary } else { cluster }
     }
 
     /// The clusters whose control planes sign for them.

@@ -417,6 +417,13 @@ const FAULTS: &[Fault] = &[
         &[("name: isthmus-gateway\n", "name: gone\n")],
         &["cluster2 ISD080: no WasmPlugin istio-system/isthmus-gateway: every network sees every service"],
     ),
+    fault(
+        "cluster1/plugins/isthmus-inbound-cluster3.yaml",
+        &[("name: isthmus-inbound-cluster3\n", "name: gone\n")],
+        &[
+            "cluster3 ISD080: no WasmPlugin istio-system/isthmus-inbound-cluster3 in cluster1: nothing is refused, and nobody is told the source",
+        ],
+    ),
 ];
 
 #[test]
@@ -547,7 +554,7 @@ fn a_token_that_has_ended_or_soon_will_is_told() {
 #[test]
 fn a_plugin_that_is_stale_or_was_edited_is_told() {
     let mesh = Mesh::healthy();
-    let path = mesh.file("cluster1/plugins/isthmus-inbound.yaml");
+    let path = mesh.file("cluster1/plugins/isthmus-inbound-cluster1.yaml");
     let text = std::fs::read_to_string(&path).expect("a file");
     let digest =
         text.lines().find_map(|line| line.trim().strip_prefix("digest: ")).expect("a digest").to_owned();

@@ -59,7 +59,7 @@ impl Ground {
         assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).arg(verb).arg("-f").arg(self.mesh.path());
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--url", URL]).args(more);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--url", URL, "--no-resolve"]).args(more);
         command
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use isthmus::lab::{Client, Get, Lab, Site};
-use isthmus::plugin::{self, Deployed, ModuleUrl, Reach};
+use isthmus::plugin::{self, Deployed, ModuleUrl, Reach, Span};
 use isthmus::stage;
 use isthmus::toolchain::{TARGET, Toolchain};
 use isthmus::workspace::Workspace;
@@ -64,8 +64,13 @@ fn roll_out(site: &Site, mesh: &Mesh, url: &ModuleUrl, policy: &str) {
         [("reload", OnFailure::Reload), ("close", OnFailure::Close), ("open", OnFailure::Open)]
     {
         let deployed = Deployed { url: url.clone(), on_failure };
-        let mut object = plugin::wasm_plugin(Role::Inbound, &plan, Reach::Namespace("sample"), &deployed)
-            .expect("a plugin");
+        let mut object = plugin::wasm_plugin(
+            Role::Inbound,
+            &plan,
+            Reach { span: Span::One("sample"), of: None },
+            &deployed,
+        )
+        .expect("a plugin");
         *object.pointer_mut("/metadata/name").expect("a name") = app.into();
         let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut).expect("a spec");
         spec.insert("selector".to_owned(), json!({"matchLabels": {"app": app}}));

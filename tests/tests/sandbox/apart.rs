@@ -41,6 +41,17 @@ fn what_another_plugin_has_judged_is_left_as_it_is() {
 }
 
 #[test]
+fn the_plan_that_is_told_of_is_the_one_that_judges() {
+    let info = |vm: &Vm| vm.metrics().get("direction=.=inbound;.;isthmus_plan_info").cloned();
+    assert_eq!(
+        info(&start(&node(), &leaving()).expect("a VM")),
+        None,
+        "another plugin judges, and tells of its plan"
+    );
+    assert!(info(&start(&node(), &configuration(Role::Inbound, "cluster1")).expect("a VM")).is_some());
+}
+
+#[test]
 fn what_nobody_has_judged_is_refused_until_somebody_does() {
     let vm = start(&node(), &leaving()).expect("a VM");
     assert_eq!([stranger(), from(None)].map(|connection| status(&vm, &connection)), [503, 503]);

@@ -45,7 +45,8 @@ pub(super) fn clusters(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], co
                 fields
                     .insert("transport_socket_matches".to_owned(), mutual_tls(site, own, (service, subset)));
                 let host = service.host();
-                let merged = config.merged(&host);
+                let labels = own.labels();
+                let merged = config.merged(&host, &labels);
                 fields.extend(merged.map(|(name, value)| (name.clone(), value.clone())));
             }
             clusters.push(cluster);
@@ -67,15 +68,15 @@ fn virtual_host(own: &Workload<'_>, service: &LabService, config: &Config) -> Va
     let with_port: Vec<String> = names.iter().map(|name| format!("{name}:{}", service.port)).collect();
     names.extend(with_port);
     let said = config.routes(&service.host());
-    let mut routes: Vec<Value> = said.iter().flat_map(|said| matched(service, said)).collect();
+    let mut routes: Vec<Value> = said.iter().flat_map(|said| matched(own, service, said)).collect();
     if said.is_empty() {
         routes.push(route("default", &[], &cluster_name(service, "")));
     }
     json!({"name": format!("{}:{}", service.host(), service.port), "domains": names, "routes": routes})
 }
 
-/// A route for each of the matches; without any, one that takes everything.
-fn matched(service: &LabService, said: &HttpRoute) -> Vec<Value> {
+/// A route for each of the matches that are for this client; without any, one that takes everything.
+fn matched(own: &Workload<'_>, service: &LabService, said: &HttpRoute) -> Vec<Value> {
     let destination = said.destination();
     let cluster = format!("outbound|{}|{}|{}", service.port, destination.subset, destination.host);
     if said.matches.is_empty() {
@@ -88,7 +89,8 @@ fn matched(service: &LabService, said: &HttpRoute) -> Vec<Value> {
             .collect();
         route(&said.name, &headers, &cluster)
     };
-    said.matches.iter().map(one).collect()
+    let labels = own.labels();
+    said.matches.iter().filter(|one| one.is_for(&labels)).map(one).collect()
 }
 
 fn route(name: &str, headers: &[Value], cluster: &str) -> Value {

@@ -25,7 +25,7 @@ pub(super) type Objects = BTreeMap<(String, String, String), Value>;
 pub(in crate::lab) struct Config {
     rules: BTreeMap<String, DestinationRule>,
     services: BTreeMap<String, VirtualService>,
-    patches: Vec<ConfigPatch>,
+    filters: Vec<EnvoyFilter>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,11 +113,28 @@ pub(in crate::lab) struct HttpRoute {
     route: [Weighted; 1],
 }
 
-/// Holds when every header has its value.
+/// Holds for clients that have these labels, when every header has its value.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::lab) struct HttpMatch {
     pub(in crate::lab) headers: BTreeMap<String, Exact>,
+    #[serde(default)]
+    source_labels: BTreeMap<String, String>,
+}
+
+impl HttpMatch {
+    /// Whether a client with these labels has it among its routes.
+    pub(in crate::lab) fn is_for(&self, labels: &Labels) -> bool {
+        selects(&self.source_labels, labels)
+    }
+}
+
+/// The labels of a workload, with those that istiod adds.
+pub(in crate::lab) type Labels = BTreeMap<&'static str, String>;
+
+/// Whether a workload has every label of a selector.
+pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key.as_str()) == Some(value))
 }
 
 /// A value as it stands.
@@ -152,7 +169,15 @@ impl HttpRoute {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct EnvoyFilter {
+    #[serde(default)]
+    workload_selector: WorkloadSelector,
     config_patches: Vec<ConfigPatch>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkloadSelector {
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,8 +250,7 @@ impl Config {
             let what = format!("{kind} {namespace}/{name}");
             let twice = |host: &str| PluginError::TwoForHost { object: what.clone(), host: host.to_owned() };
             if kind == "EnvoyFilter" {
-                let filter: EnvoyFilter = spec(object, &what)?;
-                config.patches.extend(filter.config_patches);
+                config.filters.push(spec(object, &what)?);
             } else if kind == "DestinationRule" {
                 let rule: DestinationRule = spec(object, &what)?;
                 let host = rule.host.clone();
@@ -259,10 +283,17 @@ impl Config {
         Some((setting, policy.outlier_detection.as_ref()?)).filter(|_| setting.enabled != Some(false))
     }
 
-    /// What is merged into the Envoy clusters of a host, field by field.
-    pub(in crate::lab) fn merged(&self, host: &str) -> impl Iterator<Item = (&String, &Value)> {
-        let patches = self.patches.iter().filter(move |patch| patch.r#match.cluster.service == host);
-        patches.flat_map(|patch| &patch.patch.value)
+    /// What is merged into the Envoy clusters that a client has of a host, field by field.
+    pub(in crate::lab) fn merged<'c>(
+        &'c self,
+        host: &'c str,
+        labels: &'c Labels,
+    ) -> impl Iterator<Item = (&'c String, &'c Value)> {
+        let reaching = self.filters.iter().filter(|filter| selects(&filter.workload_selector.labels, labels));
+        let patches = reaching.flat_map(|filter| &filter.config_patches);
+        patches
+            .filter(move |patch| patch.r#match.cluster.service == host)
+            .flat_map(|patch| &patch.patch.value)
     }
 
     /// The routes of a host; none where no VirtualService speaks of it.

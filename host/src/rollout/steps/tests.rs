@@ -5,16 +5,20 @@ use serde_json::json;
 use super::*;
 use crate::rollout::directory;
 
+fn ours() -> Value {
+    json!({"labels": {"app.kubernetes.io/managed-by": "isthmus"}})
+}
+
 fn rule(subsets: &[&str]) -> Value {
     let subsets: Vec<Value> = subsets.iter().map(|name| json!({"name": name})).collect();
-    json!({"kind": "DestinationRule", "spec": {"subsets": subsets}})
+    json!({"kind": "DestinationRule", "metadata": ours(), "spec": {"subsets": subsets}})
 }
 
 fn service(values: &[&str]) -> Value {
     let mut http: Vec<Value> =
         values.iter().map(|value| json!({"name": value, "match": [{"exact": value}]})).collect();
     http.push(json!({"name": "last"}));
-    json!({"kind": "VirtualService", "spec": {"http": http}})
+    json!({"kind": "VirtualService", "metadata": ours(), "spec": {"http": http}})
 }
 
 /// What is wanted of one service, if it is routed, and what its plugin says.
@@ -27,7 +31,7 @@ fn wanted(routed: Option<&[&str]>, plugin: &str) -> Vec<Part> {
         ]
     };
     let mut parts = routed.map(natives).unwrap_or_default();
-    parts.push(part("isthmus-outbound.yaml", Sort::Plugin, json!({"says": plugin})));
+    parts.push(part("isthmus-outbound.yaml", Sort::Plugin, json!({"metadata": ours(), "says": plugin})));
     parts
 }
 
@@ -84,20 +88,25 @@ fn a_route_is_there_before_a_filter_asks_for_it_and_until_none_does() {
 fn only_files_of_ours_go() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    for name in [
-        "isthmus-inbound@payments.yaml",
-        "isthmus-route@shop.web.yaml",
-        "isthmus-routes@shop.web.yaml",
-        "isthmus-gateway.yaml",
-        "isthmus-upstream.yaml",
-        "route@shop.web.yaml",
-    ] {
-        std::fs::write(dir.join(name), "x").unwrap();
+    let files = [
+        ("isthmus-inbound@payments.yaml", true),
+        ("isthmus-gateway-remote.yaml", true),
+        ("isthmus-route@shop.web.yaml", true),
+        ("isthmus-upstream.yaml", true),
+        // Named as ours are, and not ours.
+        ("isthmus-inbound-mine.yaml", false),
+        ("isthmus-routes@shop.web.yaml", true),
+        ("route@shop.web.yaml", true),
+    ];
+    for (name, is_ours) in files {
+        let object = if is_ours { json!({"metadata": ours()}) } else { json!({"metadata": {}}) };
+        std::fs::write(dir.join(name), object.to_string()).unwrap();
     }
     assert_eq!(
         take(dir, wanted(None, "one")),
         [
             "isthmus-outbound ",
+            "isthmus-gateway-remote goes",
             "isthmus-inbound@payments goes",
             "isthmus-upstream goes",
             "isthmus-route@shop.web goes"

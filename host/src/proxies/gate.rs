@@ -1,0 +1,199 @@
+//! What a rollout demands of proxies before it goes on: that they run what was brought to their cluster, and how they fare
+//! with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::Mesh;
+use policy::name::ClusterName;
+use tokio::sync::Mutex;
+
+use super::health::{Health, Standing};
+use super::{Asking, Envoy, Proxy, Silence, envoys, in_pods, with_proxies};
+use crate::kube::{Cluster, ClusterError};
+use crate::rollout::Target;
+use crate::rollout::gate::{Gate, Later, Verdict, Wanted};
+use crate::rollout::strategy::Limits;
+use crate::status::{Plans, Runs};
+
+/// How many proxies are named that keep a gate shut.
+const NAMED: usize = 3;
+
+/// Where the proxies of clusters are, by the cluster of their control plane.
+#[derive(Debug, Clone, Default)]
+pub struct Sources(BTreeMap<ClusterName, Vec<Source>>);
+
+/// Where those of one cluster are.
+#[derive(Debug, Clone)]
+struct Source {
+    cluster: ClusterName,
+    server: Option<Arc<Cluster>>,
+    envoys: Vec<Envoy>,
+}
+
+impl Sources {
+    /// The pods of those clusters that can be had, and proxies that are known by their addresses.
+    pub fn of(
+        mesh: &Mesh,
+        targets: &BTreeMap<ClusterName, Result<Target, ClusterError>>,
+        mut envoys: BTreeMap<ClusterName, Vec<Envoy>>,
+    ) -> Self {
+        let mut sources = BTreeMap::new();
+        for (primary, led) in mesh.control_planes() {
+            let source = |cluster: &ClusterName| {
+                let server = match targets.get(cluster) {
+                    Some(Ok(Target::Cluster(server))) => Some(Arc::clone(server)),
+                    Some(Ok(Target::Directory(_)) | Err(_)) | None => None,
+                };
+                let envoys = envoys.remove(cluster).unwrap_or_default();
+                Source { cluster: cluster.clone(), server, envoys }
+            };
+            sources.insert(primary.name.clone(), led.iter().map(|led| &led.name).map(source).collect());
+        }
+        Self(sources)
+    }
+}
+
+/// All that a strategy demands of proxies, together: they are asked once for all of it.
+#[derive(Debug)]
+pub struct OfProxies {
+    limits: Limits,
+    root: String,
+    sources: Sources,
+    asking: Asking,
+    health: Mutex<BTreeMap<ClusterName, Health>>,
+}
+
+/// What a strategy demands of proxies, as a gate; none where it demands nothing of them.
+pub fn gates(limits: &Limits, root: &str, sources: &Sources, asking: Asking) -> Vec<Arc<dyn Gate>> {
+    let Limits { applied: _, running, denials, errors, traps } = limits;
+    if running.is_none() && denials.is_none() && errors.is_none() && traps.is_none() {
+        return Vec::new();
+    }
+    vec![Arc::new(OfProxies {
+        limits: limits.clone(),
+        root: root.to_owned(),
+        sources: sources.clone(),
+        asking,
+        health: Mutex::default(),
+    })]
+}
+
+impl Gate for OfProxies {
+    fn name(&self) -> &'static str {
+        "proxies"
+    }
+
+    fn patience(&self) -> Duration {
+        // Where nothing need run, proxies that cannot be asked for a moment are no reason to stop.
+        self.limits.running.map_or(self.limits.applied, |running| running.within)
+    }
+
+    fn before<'g>(&'g self, cluster: &'g ClusterName) -> Later<'g, ()> {
+        Box::pin(async move {
+            // Proxies that do not answer have counted nothing that is known.
+            let proxies = self.ask(cluster).await.unwrap_or_default();
+            let all: Vec<Proxy> = proxies.into_iter().map(|(_, proxy)| proxy).collect();
+            self.health.lock().await.insert(cluster.clone(), Health::before(&all));
+        })
+    }
+
+    fn look<'g>(&'g self, wanted: &'g Wanted) -> Later<'g, Verdict> {
+        Box::pin(async move {
+            let proxies = match self.ask(&wanted.cluster).await {
+                Ok(proxies) => proxies,
+                Err(why) => return Verdict::NotYet(why),
+            };
+            if let Some(silence) = all_forbidden(&proxies) {
+                return Verdict::Fail(silence);
+            }
+            let mut plans: BTreeMap<&ClusterName, Plans> = BTreeMap::new();
+            for (cluster, _) in &proxies {
+                plans
+                    .entry(cluster)
+                    .or_insert_with(|| Plans::of_objects(&wanted.objects, cluster, &self.root));
+            }
+            let judged: Vec<(&Proxy, Runs)> = proxies
+                .iter()
+                .filter_map(|(cluster, proxy)| Some((proxy, plans.get(cluster)?.judge(proxy, &[]))))
+                .collect();
+            let mut health = self.health.lock().await;
+            let health = health.entry(wanted.cluster.clone()).or_default();
+            let standing = health.see(judged.iter().map(|(proxy, runs)| (*proxy, *runs == Runs::Wanted)));
+            self.judge(&standing, &judged)
+        })
+    }
+}
+
+impl OfProxies {
+    /// Asks the proxies of a control plane, each with its cluster.
+    async fn ask(&self, primary: &ClusterName) -> Result<Vec<(ClusterName, Proxy)>, String> {
+        let mut all = Vec::new();
+        for source in self.sources.0.get(primary).into_iter().flatten() {
+            let mut proxies = envoys(source.envoys.clone(), self.asking).await;
+            if let Some(server) = &source.server {
+                let pods = server.running_pods().await.map_err(|error| error.to_string())?;
+                proxies.extend(in_pods(server, with_proxies(&pods), self.asking).await);
+            }
+            // Two clusters may have pods of one name.
+            let named = |proxy: Proxy| {
+                let name = match source.cluster == *primary {
+                    true => proxy.name,
+                    false => format!("{}/{}", source.cluster, proxy.name),
+                };
+                (source.cluster.clone(), Proxy { name, ..proxy })
+            };
+            all.extend(proxies.into_iter().map(named));
+        }
+        Ok(all)
+    }
+
+    /// What was counted says no at once; what does not run yet may.
+    fn judge(&self, standing: &Standing, judged: &[(&Proxy, Runs)]) -> Verdict {
+        let Limits { applied: _, running, denials, errors, traps } = &self.limits;
+        if let Some(limit) = traps.filter(|limit| standing.counts.traps > *limit) {
+            let found = standing.counts.traps;
+            return Verdict::Fail(format!("the module broke {found} times, and {limit} may be"));
+        }
+        if let Some(beyond) = denials.and_then(|limit| standing.denied_beyond(limit)) {
+            return Verdict::Fail(format!("requests denied since the plan runs: {beyond}"));
+        }
+        if let Some(beyond) = errors.and_then(|limit| standing.failed_beyond(limit)) {
+            return Verdict::Fail(format!("answers of 5xx since the plan runs: {beyond}"));
+        }
+        let Some(running) = running else { return Verdict::Pass };
+        if standing.asked == 0 && standing.silent == 0 {
+            return Verdict::Pass;
+        }
+        // Where nobody answers, nobody is known to run it.
+        if standing.asked > 0 && is_share(standing.running, standing.asked, running.share.of_one()) {
+            return Verdict::Pass;
+        }
+        let behind = judged.iter().filter(|(_, runs)| *runs != Runs::Wanted);
+        let named: Vec<&str> = behind.map(|(proxy, _)| proxy.name.as_str()).take(NAMED).collect();
+        Verdict::NotYet(format!(
+            "{} of {} proxies run the plan, {} do not answer; not {}",
+            standing.running,
+            standing.asked,
+            standing.silent,
+            named.join(", ")
+        ))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no cluster has so many proxies")]
+fn is_share(some: usize, all: usize, share: f64) -> bool {
+    some as f64 >= all as f64 * share
+}
+
+/// That nobody may be asked does not change by waiting.
+fn all_forbidden(proxies: &[(ClusterName, Proxy)]) -> Option<String> {
+    let forbidden = |(_, proxy): &(ClusterName, Proxy)| matches!(proxy.said, Err(Silence::Forbidden(_)));
+    let first = proxies.first()?;
+    let silence = first.1.said.as_ref().err()?;
+    proxies.iter().all(forbidden).then(|| silence.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+use std::time::Duration;
+
+use super::super::{Counts, Kind, Reading};
+use super::*;
+use crate::rollout::strategy::Running;
+
+fn of_proxies(limits: Limits) -> OfProxies {
+    let asking = Asking { patience: Duration::from_secs(1), parallel: 1 };
+    OfProxies { limits, root: String::new(), sources: Sources::default(), asking, health: Mutex::default() }
+}
+
+fn judged(limits: Limits, standing: &Standing, behind: usize) -> Verdict {
+    let proxy = |n: usize| Proxy {
+        name: format!("sample/p{n}"),
+        namespace: None,
+        kind: Kind::Sidecar,
+        said: Ok(Reading::default()),
+    };
+    let proxies: Vec<Proxy> = (0..behind).map(proxy).collect();
+    let judged: Vec<_> = proxies.iter().map(|proxy| (proxy, Runs::Nothing)).collect();
+    of_proxies(limits).judge(standing, &judged)
+}
+
+fn standing(running: usize, asked: usize, silent: usize, counts: Counts) -> Standing {
+    Standing { running, asked, silent, counts, before: Counts::default() }
+}
+
+fn running(share: &str) -> Limits {
+    let running = Running { within: Duration::from_secs(9), share: share.parse().expect("a share") };
+    Limits { running: Some(running), ..Limits::default() }
+}
+
+#[test]
+fn it_opens_when_the_share_of_those_that_answer_runs_the_plan() {
+    let none = Counts::default();
+    let verdict = judged(running("100%"), &standing(3, 5, 1, none), 5);
+    let told = "3 of 5 proxies run the plan, 1 do not answer; not sample/p0, sample/p1, sample/p2";
+    assert_eq!(verdict, Verdict::NotYet(told.to_owned()));
+    assert_eq!(judged(running("60%"), &standing(3, 5, 1, none), 2), Verdict::Pass);
+    assert_eq!(
+        judged(running("61%"), &standing(3, 5, 1, none), 0).clone(),
+        judged(running("100%"), &standing(3, 5, 1, none), 0)
+    );
+    assert_eq!(judged(running("100%"), &standing(0, 0, 0, none), 0), Verdict::Pass, "there is none");
+    assert!(matches!(judged(running("0%"), &standing(0, 0, 4, none), 0), Verdict::NotYet(_)), "nobody knows");
+}
+
+#[test]
+fn it_fails_at_once_for_what_was_counted_with_the_plan() {
+    let denied = Counts { allowed: 90, denied: 10, requests: 100, failed: 10, traps: 1, ..Counts::default() };
+    let now = standing(0, 5, 0, denied);
+    let limits = |denials: Option<&str>, errors: Option<&str>, traps| {
+        let limit = |text: Option<&str>| text.map(|text| text.parse().expect("a limit"));
+        Limits { denials: limit(denials), errors: limit(errors), traps, ..running("100%") }
+    };
+    let fails = |limits| match judged(limits, &now, 0) {
+        Verdict::Fail(why) => Some(why),
+        Verdict::Pass | Verdict::NotYet(_) => None,
+    };
+    assert_eq!(fails(limits(Some("10%"), Some("10%"), Some(1))), None);
+    let told = fails(limits(Some("9%"), None, None)).expect("too many");
+    assert_eq!(told, "requests denied since the plan runs: 10 of 100, and 9 may be");
+    let told = fails(limits(None, Some("1/m"), None)).expect("too many");
+    assert_eq!(told, "answers of 5xx since the plan runs: 10 of 100, and 1 may be");
+    assert_eq!(
+        fails(limits(None, None, Some(0))).expect("too many"),
+        "the module broke 1 times, and 0 may be"
+    );
+}
+
+#[test]
+fn a_strategy_that_demands_nothing_of_proxies_has_no_gate_of_them() {
+    let asking = Asking { patience: Duration::from_secs(1), parallel: 1 };
+    let made = |limits: &Limits| gates(limits, "istio-system", &Sources::default(), asking).len();
+    assert_eq!((made(&Limits::default()), made(&running("100%"))), (0, 1));
+}

@@ -1,0 +1,206 @@
+//! What a proxy's metrics say of the filter.
+//!
+//! Proxy-wasm knows no tags, so the filter writes them into the name of a metric as `TAG=.=VALUE;.;`. A proxy that was
+//! told to split them shows them as labels; in any other they stand in the name, with an underscore for each character
+//! that a name cannot have.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use policy::plan::Role;
+
+use super::exposition::{self, ExpositionError, Sample};
+
+/// Which plan: the first 48 bits of its digest, as a proxy tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// That of a digest in hex; `None` where it is none.
+    pub fn of(digest: &str) -> Option<Self> {
+        digest.get(..12).and_then(|start| u64::from_str_radix(start, 16).ok()).map(Self)
+    }
+
+    /// Envoy writes whole numbers; none has more bits than a digest's first twelve digits.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is a whole number of 48 bits"
+    )]
+    fn read(value: f64) -> Option<Self> {
+        let is_one = value.fract() == 0.0 && (0.0..281_474_976_710_656.0).contains(&value);
+        is_one.then_some(Self(value as u64))
+    }
+}
+
+impl fmt::Display for Stamp {
+    /// As the first twelve digits of the digest.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:012x}", self.0)
+    }
+}
+
+/// What a proxy has counted since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests, and connections of a gateway, that the filter let on.
+    pub allowed: u64,
+    /// Those that it refused.
+    pub denied: u64,
+    /// Those that it let on, and that policies in shadow would have refused.
+    pub shadow_denied: u64,
+    /// Requests that the proxy itself has counted.
+    pub requests: u64,
+    /// Those of them that were answered with 500 or more.
+    pub failed: u64,
+    /// How often Envoy has met a VM of the filter that had broken: each new start, and each that it put off.
+    pub traps: u64,
+    /// For how many seconds it runs.
+    pub uptime: u64,
+}
+
+/// What a proxy says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The plan of each of the filter's places.
+    pub plans: BTreeMap<Role, Stamp>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What is asked for, of all that a proxy counts.
+pub(super) const QUERY: &str = "/stats/prometheus?filter=isthmus_%7Cvm_reload%7Cruntime.v8.active%7Cistio_requests_total%7Cdownstream_rq_.xx%7Cserver.uptime";
+
+impl Reading {
+    /// Reads what `/stats/prometheus` answers.
+    pub fn read(text: &str) -> Result<Self, ExpositionError> {
+        let samples = exposition::read(text)?;
+        let mut reading = Self::default();
+        for sample in &samples {
+            reading.take(sample);
+        }
+        reading.counts.count_requests(&samples);
+        // Envoy keeps what it was ever told of: where no VM runs any more, a plan that is told of does not either.
+        if samples.iter().any(|sample| sample.name.ends_with("_runtime_v8_active") && sample.value == 0.0) {
+            reading.plans.clear();
+        }
+        Ok(reading)
+    }
+
+    fn take(&mut self, sample: &Sample<'_>) {
+        let counts = &mut self.counts;
+        if let Some(tags) = tags(sample, "isthmus_plan_info") {
+            let role = Role::ALL.into_iter().find(|role| tags.has("direction", role.as_str()));
+            if let (Some(role), Some(stamp)) = (role, Stamp::read(sample.value)) {
+                self.plans.insert(role, stamp);
+            }
+        } else if let Some(tags) = tags(sample, "isthmus_requests_total") {
+            let count = if tags.has("verdict", "deny") { &mut counts.denied } else { &mut counts.allowed };
+            *count += whole(sample.value);
+        } else if tags(sample, "isthmus_shadow_denied_total").is_some() {
+            counts.shadow_denied += whole(sample.value);
+        } else if sample.name == "envoy_server_uptime" {
+            counts.uptime = whole(sample.value);
+        } else if is_trap(sample.name) {
+            counts.traps += whole(sample.value);
+        }
+    }
+}
+
+impl Counts {
+    /// How many requests the filter has judged.
+    pub fn judged(&self) -> u64 {
+        self.allowed + self.denied
+    }
+
+    /// Counts what another has counted too.
+    pub(super) fn add(&mut self, other: Self) {
+        for (own, more) in self.each().into_iter().zip(other.all()) {
+            *own = own.saturating_add(more);
+        }
+    }
+
+    /// What was counted since.
+    pub(super) fn since(mut self, before: Self) -> Self {
+        for (own, less) in self.each().into_iter().zip(before.all()) {
+            *own = own.saturating_sub(less);
+        }
+        self
+    }
+
+    /// Whether something has been counted from its start again.
+    pub(super) fn went_back(self, before: Self) -> bool {
+        self.all().into_iter().zip(before.all()).any(|(now, before)| now < before)
+    }
+
+    fn all(self) -> [u64; 7] {
+        let Self { allowed, denied, shadow_denied, requests, failed, traps, uptime } = self;
+        [allowed, denied, shadow_denied, requests, failed, traps, uptime]
+    }
+
+    fn each(&mut self) -> [&mut u64; 7] {
+        let Self { allowed, denied, shadow_denied, requests, failed, traps, uptime } = self;
+        [allowed, denied, shadow_denied, requests, failed, traps, uptime]
+    }
+
+    /// Istio counts requests at both of their ends, each proxy its own; where it does not, Envoy does.
+    fn count_requests(&mut self, samples: &[Sample<'_>]) {
+        let of_istio = |sample: &&Sample<'_>| sample.name == "istio_requests_total";
+        let of_envoy = |sample: &&Sample<'_>| {
+            let prefix = sample.label("envoy_http_conn_manager_prefix").unwrap_or_default();
+            sample.name == "envoy_http_downstream_rq_xx"
+                && (prefix.starts_with("inbound") || prefix.starts_with("outbound"))
+        };
+        let counts_itself = samples.iter().any(|sample| of_istio(&sample));
+        let code = |sample: &Sample<'_>| {
+            let name = if counts_itself { "response_code" } else { "envoy_response_code_class" };
+            sample.label(name).is_some_and(|code| code.starts_with('5'))
+        };
+        for sample in samples.iter().filter(|s| if counts_itself { of_istio(s) } else { of_envoy(s) }) {
+            self.requests += whole(sample.value);
+            if code(sample) {
+                self.failed += whole(sample.value);
+            }
+        }
+    }
+}
+
+/// The tags of a metric of the filter.
+struct Tags<'s>(&'s Sample<'s>);
+
+/// Those of a sample, if it is of this metric.
+fn tags<'s>(sample: &'s Sample<'s>, metric: &str) -> Option<Tags<'s>> {
+    let before = sample.name.strip_suffix(metric)?;
+    (before.is_empty() || before.ends_with("___")).then_some(Tags(sample))
+}
+
+impl Tags<'_> {
+    fn has(&self, tag: &str, value: &str) -> bool {
+        match self.0.label(tag) {
+            Some(found) => found == value,
+            None => {
+                let written = format!("{tag}___{value}___");
+                let name = self.0.name;
+                name.starts_with(&written) || name.contains(&format!("___{written}"))
+            }
+        }
+    }
+}
+
+/// Whether it counts VMs that had broken, of a plugin of ours in whatever namespace.
+fn is_trap(name: &str) -> bool {
+    let ends = ["_vm_reload_backoff", "_vm_reload_success", "_vm_reload_failure"];
+    name.starts_with("envoy_wasm_") && name.contains("isthmus_") && ends.iter().any(|end| name.ends_with(end))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` ends at the bounds, and takes NaN for none"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,430 @@
+//! Rollouts from their beginning to their end: who holds the clusters, which revision it is, what is driven, and what is
+//! thrown away afterwards.
+
+mod open;
+mod tell;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use policy::Mesh;
+use policy::compile::Plans;
+use policy::name::ClusterName;
+
+use super::crew::Crew;
+use super::drive::{Driver, Tell};
+use super::gate::Gate;
+use super::job::{DryRun, How, Job, Target, Trouble};
+use super::lease::Holder;
+use super::machine::{Event, Goal, OnFailure, State};
+use super::record::{Origin, Record, newest, timestamp};
+use super::rendered::{self, Rendered};
+use super::strategy::{Limits, Strategy};
+use super::{Options, Outcome, RolloutError, revision};
+use crate::digest::sha256;
+use crate::kube::{ClusterError, many};
+pub use tell::{Kept, Standings};
+
+/// What a rollout is done with, whatever it does.
+pub struct Campaign<'c> {
+    /// The namespace that records, revisions and leases are in.
+    pub root: String,
+    /// Where the clusters are, or why they cannot be had.
+    pub targets: BTreeMap<ClusterName, Result<Target, ClusterError>>,
+    /// How they are treated.
+    pub how: How,
+    /// Who does it.
+    pub holder: Holder,
+    /// What makes gates of what a strategy demands, beside that objects are as they were written.
+    pub gates: &'c (dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync),
+    /// How many revisions are kept.
+    pub history: usize,
+    /// Who hears of it.
+    pub tell: Tell<'c>,
+}
+
+impl std::fmt::Debug for Campaign<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Campaign").field("targets", &self.targets).finish_non_exhaustive()
+    }
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Report {
+    /// What was done in each cluster, or would be.
+    pub outcomes: Vec<Outcome>,
+    /// The record as it was kept last; of a dry run there is none.
+    pub record: Option<Record>,
+}
+
+/// Why nothing was done, or no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Somebody else is at it.
+    #[error(transparent)]
+    Busy(Trouble),
+    /// It was paused, and whoever did it had a reason.
+    #[error(
+        "rollout {id} of revision {revision} is paused: go on with `isthmus rollout resume`, or take it back with `isthmus rollout undo`"
+    )]
+    Paused {
+        /// Which.
+        id: String,
+        /// Its revision.
+        revision: u64,
+    },
+    /// No cluster knows of any rollout.
+    #[error("no cluster that can be reached knows of a rollout")]
+    NoRollout,
+    /// There is nothing to go on with.
+    #[error(
+        "rollout {id} of revision {revision} is over: `isthmus rollout rollback` brings an earlier revision back"
+    )]
+    Over {
+        /// Which.
+        id: String,
+        /// Its revision.
+        revision: u64,
+    },
+    /// There is no revision to go back to.
+    #[error("there is no revision before this one")]
+    NoEarlier,
+    /// No cluster has it.
+    #[error("no cluster that can be reached has revision {0}: see `isthmus rollout history`")]
+    NoRevision(u64),
+    /// It had to stop in the middle.
+    #[error(transparent)]
+    Stopped(Trouble),
+    /// The objects could not be made.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+}
+
+/// What a rollout is to bring, and how.
+struct Order {
+    new: BTreeMap<ClusterName, Arc<Rendered>>,
+    left: BTreeMap<ClusterName, Arc<Rendered>>,
+    strategy: Strategy,
+    origin: Origin,
+}
+
+impl Campaign<'_> {
+    /// Brings every cluster what its plans need, as a strategy says.
+    pub async fn roll_out(
+        self,
+        (mesh, plans, options): (&Mesh, &Plans, Options<'_>),
+        strategy: Strategy,
+        origin: Origin,
+    ) -> Result<Report, Refused> {
+        let rendered = rendered::render(mesh, plans, options)?.into_iter();
+        let new = rendered.filter(|(name, _)| self.targets.contains_key(name));
+        let new = new.map(|(name, rendered)| (name, Arc::new(rendered))).collect();
+        let order = Order { new, left: BTreeMap::new(), strategy, origin };
+        if self.how.dry_run != DryRun::No {
+            return self.pretend(order).await;
+        }
+        let crew = self.open(order.new.keys().cloned().collect()).await?;
+        self.begin(crew, order).await
+    }
+
+    /// Brings every cluster back to what it had at a revision; to the one before the last without one.
+    pub async fn roll_back(
+        self,
+        number: Option<u64>,
+        strategy: Strategy,
+        origin: Origin,
+    ) -> Result<Report, Refused> {
+        let mut crew = self.open(self.targets.keys().cloned().collect()).await?;
+        let record = newest(crew.members.values().map(|member| &member.copy));
+        let earlier = || record.as_ref()?.before.values().flatten().max().copied();
+        let Some(number) = number.or_else(earlier) else { return refuse(crew, Refused::NoEarlier).await };
+        let mut order = Order { new: BTreeMap::new(), left: BTreeMap::new(), strategy, origin };
+        order.origin.reason = format!("rollback to {number}");
+        for (name, member) in &crew.members {
+            match revision::read(&member.shelf, number).await {
+                Ok(Some(rendered)) => drop(order.new.insert(name.clone(), Arc::new(rendered))),
+                Ok(None) => {
+                    let trouble = Trouble::NoRevision { cluster: name.clone(), number };
+                    crew.out.insert(name.clone(), trouble.to_string());
+                }
+                Err(trouble) => drop(crew.out.insert(name.clone(), trouble.to_string())),
+            }
+            if let Some(at) = member.copy.at
+                && let Ok(Some(left)) = revision::read(&member.shelf, at).await
+            {
+                order.left.insert(name.clone(), Arc::new(left));
+            }
+        }
+        if order.new.is_empty() && !crew.members.is_empty() {
+            return refuse(crew, Refused::NoRevision(number)).await;
+        }
+        crew.members.retain(|name, _| order.new.contains_key(name));
+        self.begin(crew, order).await
+    }
+
+    /// Goes on with a rollout that was paused, has failed, left clusters behind, or whose host died.
+    pub async fn resume(self) -> Result<Report, Refused> {
+        self.go_on(Event::Begin).await
+    }
+
+    /// Brings back what a rollout that is not over has touched.
+    pub async fn undo(self) -> Result<Report, Refused> {
+        self.go_on(Event::Undo).await
+    }
+
+    async fn go_on(self, first: Event) -> Result<Report, Refused> {
+        let mut crew = self.open(self.targets.keys().cloned().collect()).await?;
+        let Some(record) = newest(crew.members.values().map(|member| &member.copy)) else {
+            return refuse(crew, Refused::NoRollout).await;
+        };
+        let (id, revision) = (record.id.clone(), record.revision);
+        if record.state.is_over() {
+            return refuse(crew, Refused::Over { id, revision }).await;
+        }
+        for (name, member) in &crew.members {
+            // What is not kept is told by the cluster's job.
+            if let Ok(Some(rendered)) = revision::read(&member.shelf, revision).await {
+                crew.new.insert(name.clone(), Arc::new(rendered));
+            }
+        }
+        let state = record.state.clone();
+        let (gates, applied) = ((self.gates)(&record.gates), record.gates.applied);
+        crew.record = Some(record);
+        let mut driver = Driver::new(state, &mut crew, self.tell);
+        (driver.gates, driver.applied) = (gates, applied);
+        let driven = driver.run(first).await;
+        finish(crew, driven, self.history).await
+    }
+
+    /// What would be done, without anything that is kept.
+    async fn pretend(self, order: Order) -> Result<Report, Refused> {
+        let mut crew = self.crew();
+        crew.new = order.new;
+        for (name, target) in self.targets {
+            match target {
+                Ok(target) => drop(crew.seen.insert(name, target)),
+                Err(error) => drop(crew.out.insert(name, error.to_string())),
+            }
+        }
+        let state = State::new(waves(&order.strategy, &crew.new), OnFailure::Stop);
+        let driven = Driver::new(state, &mut crew, self.tell).run(Event::Begin).await;
+        finish(crew, driven, self.history).await
+    }
+
+    /// Begins a rollout, or goes on with the one that brings the very same.
+    async fn begin(self, mut crew: Crew, order: Order) -> Result<Report, Refused> {
+        let last = newest(crew.members.values().map(|member| &member.copy));
+        if let Some(record) = last.as_ref().filter(|record| record.state.is_paused()) {
+            let (id, revision) = (record.id.clone(), record.revision);
+            return refuse(crew, Refused::Paused { id, revision }).await;
+        }
+        (crew.new, crew.left) = (order.new, order.left);
+        let names: Vec<ClusterName> = crew.new.keys().cloned().collect();
+        let tasks: Vec<_> = names.iter().map(|name| crew.task(name, Goal::New)).collect();
+        let jobs = many::bounded(tasks.into_iter().map(Job::start), crew.how.parallel).await;
+        let again = last.as_ref().filter(|record| is_same(&crew, record, &order.origin));
+        if again.is_some_and(|record| record.state.is_over())
+            && jobs.iter().all(|job| job.trouble.is_some() || job.steps.is_empty())
+        {
+            let outcomes = jobs.into_iter().map(Outcome::of).collect();
+            crew.release().await;
+            return Ok(Report { outcomes, record: last });
+        }
+        let fresh = State::new(waves(&order.strategy, &crew.new), order.strategy.on_failure);
+        let record = match again {
+            Some(record) if !record.state.is_over() && record.state.is_of(&fresh) => record.clone(),
+            Some(record) => Record {
+                state: fresh,
+                id: self.id(&order.origin),
+                strategy: order.strategy.name.clone(),
+                gates: order.strategy.gates.clone(),
+                ..record.clone()
+            },
+            None => {
+                let found = keep_found(&mut crew, &jobs, &order.origin).await;
+                let number = highest(&crew, last.as_ref()) + 1;
+                Record {
+                    id: self.id(&order.origin),
+                    revision: number,
+                    generation: last.as_ref().map_or(0, |last| last.generation),
+                    before: before(&crew, last.as_ref(), &found),
+                    origin: order.origin.clone(),
+                    strategy: order.strategy.name.clone(),
+                    gates: order.strategy.gates.clone(),
+                    state: fresh,
+                }
+            }
+        };
+        keep(&mut crew, &record).await;
+        let state = record.state.clone();
+        let (gates, applied) = ((self.gates)(&record.gates), record.gates.applied);
+        crew.record = Some(record);
+        let mut driver = Driver::new(state, &mut crew, self.tell);
+        driver.jobs = jobs.into_iter().map(|job| (job.change.cluster.clone(), job)).collect();
+        (driver.gates, driver.applied, driver.fresh) = (gates, applied, true);
+        let driven = driver.run(Event::Begin).await;
+        finish(crew, driven, self.history).await
+    }
+
+    /// What a rollout is called: nobody else's is.
+    fn id(&self, origin: &Origin) -> String {
+        let digest =
+            sha256(format!("{} {} {}", self.holder.name, origin.time, timestamp((self.holder.clock)())));
+        digest.chars().take(10).collect()
+    }
+}
+
+/// The waves with those clusters that have objects: a remote's are in the cluster of its control plane.
+fn waves(strategy: &Strategy, new: &BTreeMap<ClusterName, Arc<Rendered>>) -> Vec<super::machine::Wave> {
+    let mut waves = strategy.waves.clone();
+    waves.iter_mut().for_each(|wave| wave.clusters.retain(|name| new.contains_key(name)));
+    waves.retain(|wave| !wave.clusters.is_empty());
+    waves
+}
+
+/// Whether the last rollout brings the very same as this one would, wherever it can be compared.
+fn is_same(crew: &Crew, last: &Record, origin: &Origin) -> bool {
+    let compared = crew.members.iter().filter_map(|(name, member)| {
+        let kept = member.kept.get(&last.revision)?;
+        Some(revision::digest(crew.new.get(name)?).is_ok_and(|digest| digest == *kept))
+    });
+    let compared: Vec<bool> = compared.collect();
+    last.state.goal() == Goal::New
+        && last.origin.reason == origin.reason
+        && !compared.is_empty()
+        && compared.into_iter().all(|same| same)
+}
+
+/// The highest number that any revision has.
+fn highest(crew: &Crew, last: Option<&Record>) -> u64 {
+    let kept = crew.members.values().filter_map(|member| member.kept.keys().max().copied());
+    kept.chain(last.map(|last| last.revision)).max().unwrap_or_default()
+}
+
+/// What each cluster goes back to if this is undone: what it has, if that was ever complete there.
+fn before(
+    crew: &Crew,
+    last: Option<&Record>,
+    found: &BTreeMap<ClusterName, u64>,
+) -> BTreeMap<ClusterName, Option<u64>> {
+    use super::machine::{End, Stage};
+    let of = |name: &ClusterName| {
+        let at = crew.members.get(name).and_then(|member| member.copy.at);
+        let last = last.filter(|last| {
+            let is_good = match last.state.stage() {
+                Stage::Ended(End::Complete | End::Undone) => true,
+                Stage::Ended(End::Incomplete) => last.state.has_passed(name),
+                Stage::Ended(End::Failed)
+                | Stage::Subsets
+                | Stage::Routes(_)
+                | Stage::Filters(_)
+                | Stage::Bake(_)
+                | Stage::RoutesGo
+                | Stage::SubsetsGo => false,
+            };
+            !is_good && at == Some(last.revision)
+        });
+        match last {
+            Some(last) => last.before.get(name).copied().flatten(),
+            None => at.or_else(|| found.get(name).copied()),
+        }
+    };
+    crew.new.keys().map(|name| (name.clone(), of(name))).collect()
+}
+
+/// Keeps what was found in clusters of which no revision is kept, so that they can go back to it.
+async fn keep_found(crew: &mut Crew, jobs: &[Job], origin: &Origin) -> BTreeMap<ClusterName, u64> {
+    let origin = Origin {
+        reason: "found".to_owned(),
+        message: String::new(),
+        source: String::new(),
+        ..origin.clone()
+    };
+    let number = highest(crew, newest(crew.members.values().map(|member| &member.copy)).as_ref()) + 1;
+    let found = jobs.iter().filter(|job| job.trouble.is_none()).filter_map(|job| {
+        let member = crew.members.get(&job.change.cluster)?;
+        let rendered = revision::found(&job.there);
+        (member.copy.at.is_none() && !rendered.parts.is_empty())
+            .then(|| (job.change.cluster.clone(), Arc::new(rendered)))
+    });
+    let found: BTreeMap<_, _> = found.collect();
+    keep_revision(crew, number, &origin, &found).await;
+    found.into_keys().map(|name| (name, number)).collect()
+}
+
+/// Keeps the revision of a rollout wherever it is not yet.
+async fn keep(crew: &mut Crew, record: &Record) {
+    let missing = |name: &ClusterName| {
+        crew.members.get(name).is_some_and(|member| !member.kept.contains_key(&record.revision))
+    };
+    let new: BTreeMap<_, _> = crew
+        .new
+        .iter()
+        .filter(|(name, _)| missing(name))
+        .map(|(name, new)| (name.clone(), Arc::clone(new)))
+        .collect();
+    keep_revision(crew, record.revision, &record.origin, &new).await;
+}
+
+/// Keeps a revision in clusters. One where it cannot be kept is out: it could not go back.
+async fn keep_revision(
+    crew: &mut Crew,
+    number: u64,
+    origin: &Origin,
+    of: &BTreeMap<ClusterName, Arc<Rendered>>,
+) {
+    let keeping = of.iter().filter_map(|(name, rendered)| {
+        let shelf = crew.members.get(name)?.shelf.clone();
+        let (name, rendered, origin) = (name.clone(), Arc::clone(rendered), origin.clone());
+        Some(async move {
+            let kept = async {
+                for (file, object) in revision::objects(&shelf, number, &rendered, &origin)? {
+                    shelf.put(&file, &object).await?;
+                }
+                revision::digest(&rendered).map_err(|why| Trouble::Record { place: shelf.place(""), why })
+            };
+            (name, kept.await)
+        })
+    });
+    let kept = many::bounded(keeping.collect::<Vec<_>>(), crew.how.parallel).await;
+    for (name, kept) in kept {
+        match kept {
+            Ok(digest) => {
+                if let Some(member) = crew.members.get_mut(&name) {
+                    member.kept.insert(number, digest);
+                }
+            }
+            Err(trouble) => drop(crew.out.insert(name, trouble.to_string())),
+        }
+    }
+}
+
+async fn refuse(crew: Crew, refused: Refused) -> Result<Report, Refused> {
+    crew.release().await;
+    Err(refused)
+}
+
+/// Throws away what is too old, lets the clusters go, and reports.
+async fn finish(
+    crew: Crew,
+    driven: Result<(State, BTreeMap<ClusterName, Job>), Trouble>,
+    history: usize,
+) -> Result<Report, Refused> {
+    let (state, jobs) = match driven {
+        Ok(driven) => driven,
+        Err(trouble) => return refuse(crew, Refused::Stopped(trouble)).await,
+    };
+    let mut jobs: Vec<Job> = jobs.into_values().collect();
+    if state.is_over() {
+        open::prune(&crew, history).await;
+    } else if !state.is_paused() {
+        jobs.iter_mut().for_each(Job::leave_the_rest);
+    }
+    let record = crew.record.clone();
+    crew.release().await;
+    Ok(Report { outcomes: jobs.into_iter().map(Outcome::of).collect(), record })
+}
+
+#[cfg(test)]
+mod tests;

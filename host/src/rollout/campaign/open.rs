@@ -1,0 +1,125 @@
+//! How clusters are taken before a rollout, and what is thrown away after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::name::ClusterName;
+
+use super::{Campaign, Crew, Refused};
+use crate::kube::many;
+use crate::rollout::crew::Member;
+use crate::rollout::job::{Target, Trouble};
+use crate::rollout::lease::{self, Holder};
+use crate::rollout::record::Copy;
+use crate::rollout::revision;
+use crate::rollout::shelf::Shelf;
+
+impl Campaign<'_> {
+    /// Nobody yet.
+    pub(super) fn crew(&self) -> Crew {
+        Crew {
+            root: self.root.clone(),
+            how: self.how,
+            members: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            out: BTreeMap::new(),
+            new: BTreeMap::new(),
+            left: BTreeMap::new(),
+            record: None,
+        }
+    }
+
+    /// Takes all clusters that can be had: the first by name alone, so that of two rollouts one has none; then the
+    /// others. One that somebody else has is an error, and no cluster is kept then.
+    pub(super) async fn open(&self, names: BTreeSet<ClusterName>) -> Result<Crew, Refused> {
+        let mut crew = self.crew();
+        let mut rest = Vec::new();
+        for name in names {
+            match self.targets.get(&name) {
+                Some(Ok(target)) => rest.push((name, target.clone())),
+                Some(Err(error)) => drop(crew.out.insert(name, error.to_string())),
+                None => {}
+            }
+        }
+        let mut rest = rest.into_iter();
+        while crew.members.is_empty()
+            && let Some((name, target)) = rest.next()
+        {
+            let came = member(name, target, self.root.clone(), self.holder.clone()).await;
+            crew = admit(crew, vec![came]).await?;
+        }
+        let coming = rest.map(|(name, target)| member(name, target, self.root.clone(), self.holder.clone()));
+        let came = many::bounded(coming.collect::<Vec<_>>(), self.how.parallel).await;
+        admit(crew, came).await
+    }
+}
+
+/// A cluster that was taken, with what it knows of rollouts.
+async fn member(
+    name: ClusterName,
+    target: Target,
+    root: String,
+    holder: Holder,
+) -> (ClusterName, Result<Member, Trouble>) {
+    let hold = match lease::take(&name, &target, &root, &holder).await {
+        Ok(hold) => hold,
+        Err(trouble) => return (name, Err(trouble)),
+    };
+    let shelf = Shelf::new(target.clone(), &root);
+    let read = async {
+        let copy = Copy::read(&shelf).await?;
+        let list = shelf.list().await?;
+        let kept =
+            revision::listed(&list).into_iter().map(|(revision, _)| (revision.number, revision.digest));
+        Ok::<_, Trouble>((copy, kept.collect()))
+    };
+    match read.await {
+        Ok((copy, kept)) => (name, Ok(Member { target, shelf, hold, copy, kept })),
+        Err(trouble) => {
+            hold.release().await;
+            (name, Err(trouble))
+        }
+    }
+}
+
+async fn admit(mut crew: Crew, came: Vec<(ClusterName, Result<Member, Trouble>)>) -> Result<Crew, Refused> {
+    let mut busy = None;
+    for (name, member) in came {
+        match member {
+            Ok(member) => drop(crew.members.insert(name, member)),
+            Err(trouble @ (Trouble::Held { .. } | Trouble::Locked { .. })) => {
+                busy.get_or_insert(trouble);
+            }
+            Err(trouble) => drop(crew.out.insert(name, trouble.to_string())),
+        }
+    }
+    match busy {
+        None => Ok(crew),
+        Some(trouble) => {
+            crew.release().await;
+            Err(Refused::Busy(trouble))
+        }
+    }
+}
+
+/// Throws away the oldest revisions of each cluster, but for what it has, and what it or this rollout would go back to.
+pub(super) async fn prune(crew: &Crew, history: usize) {
+    let Some(record) = &crew.record else { return };
+    let used: BTreeSet<u64> = record.before.values().flatten().copied().chain([record.revision]).collect();
+    for member in crew.members.values() {
+        let is_used = |number: &u64| used.contains(number) || member.copy.at == Some(*number);
+        let old: BTreeSet<u64> =
+            member.kept.keys().rev().skip(history).filter(|number| !is_used(number)).copied().collect();
+        if old.is_empty() || !member.hold.guard().holds() {
+            continue;
+        }
+        // What cannot be thrown away now is thrown away the next time.
+        let Ok(list) = member.shelf.list().await else { continue };
+        for (_, objects) in
+            revision::listed(&list).into_iter().filter(|(found, _)| old.contains(&found.number))
+        {
+            for object in objects {
+                let _next_time = member.shelf.remove(object).await.is_err();
+            }
+        }
+    }
+}

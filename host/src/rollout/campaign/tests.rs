@@ -1,0 +1,465 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::sample::subsequence;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::*;
+use crate::kube::{Kubeconfig, KubeconfigError};
+use crate::rollout::drive::Progress;
+use crate::rollout::gate;
+use crate::rollout::machine::{End, Stage, Wave};
+
+const MESH: &str = "\
+apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: m}
+spec:
+  clusters:
+  - {name: east, network: one, gateway: {address: 10.0.0.1}}
+  - {name: west, network: two, gateway: {address: 10.0.0.2}}
+  - {name: north, network: three, gateway: {address: 10.0.0.3}}
+  services:
+    ledger.payments: {port: 80, clusters: [east, west, north]}
+";
+
+/// What sends requests to a cluster, or to each of two; without a cluster, what sends them nowhere.
+fn policy(clusters: &str) -> String {
+    let pins: Vec<String> = ["a", "b"]
+        .iter()
+        .zip(clusters.split_terminator(' '))
+        .map(|(value, to)| format!("{value}: {to}"))
+        .collect();
+    if pins.is_empty() {
+        return String::new();
+    }
+    let pins = pins.join(", ");
+    format!(
+        "apiVersion: isthmus.dev/v1alpha1\nkind: CrossClusterPolicy\nmetadata: {{name: p, namespace: payments}}\n\
+         spec:\n  services: [ledger]\n  routing:\n    pin: {{header: x-cell, to: {{{pins}}}}}\n"
+    )
+}
+
+/// What a rollout does beside bringing what it brings.
+struct Manner<'m> {
+    /// Who cannot be reached.
+    down: &'m [&'m str],
+    /// A cluster for each wave, and all others in the last; none: all at once.
+    waves: &'m [&'m str],
+    on_failure: OnFailure,
+    /// Where a gate says no.
+    refuses: Option<&'static str>,
+    history: usize,
+}
+
+const PLAIN: Manner<'static> =
+    Manner { down: &[], waves: &[], on_failure: OnFailure::Stop, refuses: None, history: 10 };
+
+/// A gate that is shut for one cluster.
+#[derive(Debug)]
+struct Shut(Option<&'static str>);
+
+impl Gate for Shut {
+    fn name(&self) -> &'static str {
+        "shut"
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn look<'g>(&'g self, wanted: &'g gate::Wanted) -> gate::Later<'g, gate::Verdict> {
+        let is_shut = self.0 == Some(wanted.cluster.as_str());
+        Box::pin(async move {
+            if is_shut { gate::Verdict::Fail("it denies".to_owned()) } else { gate::Verdict::Pass }
+        })
+    }
+}
+
+fn mesh() -> Mesh {
+    let (mesh, findings) = Mesh::read("mesh.yaml", MESH);
+    mesh.unwrap_or_else(|| panic!("{findings:#?}"))
+}
+
+/// Does something with the clusters of a directory.
+async fn with<T, F: Future<Output = T>>(
+    dir: &Path,
+    manner: &Manner<'_>,
+    work: impl FnOnce(Campaign<'static>, &'static Mesh) -> F,
+) -> T {
+    let mesh: &'static Mesh = Box::leak(Box::new(mesh()));
+    let mut targets = BTreeMap::new();
+    for cluster in mesh.clusters() {
+        let name = cluster.name.as_str();
+        let target = match manner.down.contains(&name) {
+            true => Err(nowhere(dir).await),
+            false => Ok(Target::Directory(dir.join(name))),
+        };
+        targets.insert(cluster.name.clone(), target);
+    }
+    let holder = Holder {
+        name: "test".to_owned(),
+        time: Duration::from_secs(15),
+        clock: || OffsetDateTime::UNIX_EPOCH,
+    };
+    let refuses = manner.refuses;
+    let campaign = Campaign {
+        root: "istio-system".to_owned(),
+        targets,
+        how: How { dry_run: DryRun::No, force: false, parallel: 2 },
+        holder,
+        gates: Box::leak(Box::new(move |_: &Limits| vec![Arc::new(Shut(refuses)) as Arc<dyn Gate>])),
+        history: manner.history,
+        tell: Box::leak(Box::new(|_: &Progress| {})),
+    };
+    work(campaign, mesh).await
+}
+
+fn strategy(mesh: &Mesh, manner: &Manner<'_>) -> Strategy {
+    let mut strategy = Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name));
+    strategy.on_failure = manner.on_failure;
+    let mut rest = strategy.waves.remove(0);
+    for name in manner.waves {
+        let name: ClusterName = name.parse().unwrap();
+        rest.clusters.remove(&name);
+        let clusters = [name.clone()].into();
+        strategy.waves.push(Wave { name: name.to_string(), clusters, at_once: 1, bake: 0 });
+    }
+    strategy.waves.push(rest);
+    strategy
+}
+
+/// Rolls out what sends requests to a cluster, into directories.
+async fn reported(dir: &Path, to: &str, manner: &Manner<'_>) -> Result<Report, Refused> {
+    with(dir, manner, async |campaign, mesh| {
+        let (policies, findings) = policy::Policy::read("policy.yaml", &policy(to), mesh.root_namespace());
+        assert!(findings.is_empty(), "{findings:#?}");
+        let (plans, findings) = policy::compile(mesh, &policies);
+        let plans = plans.unwrap_or_else(|| panic!("{findings:#?}"));
+        let url = "oci://registry/isthmus:v1".parse().unwrap();
+        let options = Options { url: &url, upstream_check: false, dry_run: false };
+        let origin = Origin { reason: "rollout".to_owned(), ..Origin::default() };
+        campaign.roll_out((mesh, &plans, options), strategy(mesh, manner), origin).await
+    })
+    .await
+}
+
+/// The same, `down` cannot be reached, and nobody minds.
+async fn rolled(dir: &Path, to: &str, down: &[&str]) -> Vec<Outcome> {
+    reported(dir, to, &Manner { down, ..PLAIN }).await.unwrap().outcomes
+}
+
+/// The error of a cluster that cannot be reached.
+async fn nowhere(dir: &Path) -> ClusterError {
+    let path = dir.join("kubeconfig");
+    std::fs::write(&path, json!({"contexts": []}).to_string()).unwrap();
+    let kubeconfig: Result<Kubeconfig, KubeconfigError> = Kubeconfig::read(Some(&path), None, None);
+    kubeconfig.unwrap().cluster("nowhere", Duration::from_secs(1)).await.unwrap_err()
+}
+
+fn file(dir: &Path, cluster: &str, file: &str) -> String {
+    std::fs::read_to_string(dir.join(cluster).join(file)).unwrap_or_default()
+}
+
+const RULE: &str = "isthmus-destination@payments.ledger.yaml";
+const ROUTE: &str = "isthmus-route@payments.ledger.yaml";
+const FILTER: &str = "isthmus-outbound.yaml";
+
+#[tokio::test]
+async fn who_would_send_requests_through_a_cluster_that_is_down_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let outcomes = rolled(dir, "west", &["west"]).await;
+    let [east, _, west] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert!(west.trouble.as_ref().is_some_and(|trouble| trouble.to_string().contains("nowhere")), "{west:?}");
+    let told = east.trouble.as_ref().expect("it waits").to_string();
+    assert!(told.starts_with("east: waits for west") && told.contains("payments.ledger"), "{told}");
+    assert!(file(dir, "east", RULE).contains("isthmus-cluster-west"), "a subset harms nobody");
+    assert_eq!(file(dir, "east", ROUTE) + &file(dir, "east", FILTER), "");
+
+    // When it is up again, the same rollout catches up.
+    let outcomes = rolled(dir, "west", &[]).await;
+    assert!(outcomes.iter().all(|outcome| outcome.trouble.is_none()), "{outcomes:?}");
+    assert!(file(dir, "east", ROUTE).contains("isthmus-cluster-west"));
+    assert!(file(dir, "west", RULE).contains("isthmus-cluster-west"));
+}
+
+#[tokio::test]
+async fn a_subset_stays_as_long_as_a_cluster_that_is_down_may_ask_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    rolled(dir, "west", &[]).await;
+    let outcomes = rolled(dir, "", &["east"]).await;
+    let west = &outcomes[2];
+    assert!(west.trouble.is_none(), "{west:?}");
+    assert_eq!(west.change.left, [dir.join("west").join(RULE).display().to_string()]);
+    assert!(file(dir, "west", RULE).contains("isthmus-cluster-west"));
+    assert_eq!(file(dir, "west", ROUTE), "", "its own filter asks for no route any more");
+
+    let outcomes = rolled(dir, "", &[]).await;
+    assert!(outcomes.iter().all(|outcome| outcome.trouble.is_none()), "{outcomes:?}");
+    assert_eq!(file(dir, "west", RULE) + &file(dir, "east", RULE), "");
+}
+
+#[tokio::test]
+async fn a_cluster_that_needs_nothing_of_one_that_is_down_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    rolled(dir, "west", &[]).await;
+    std::fs::write(dir.join("west").join(FILTER), "an older one").unwrap();
+    let outcomes = rolled(dir, "west", &["east"]).await;
+    assert!(outcomes[2].trouble.is_none(), "{outcomes:?}");
+    assert_eq!(outcomes[2].change.written, [dir.join("west").join(FILTER).display().to_string()]);
+}
+
+const CLUSTERS: [&str; 3] = ["east", "north", "west"];
+const SENT: [&str; 6] = ["", "east", "west", "east west", "north east", "west north"];
+
+/// What each cluster's filter says, for everything that may be sent.
+async fn filters(dir: &Path) -> BTreeMap<(&'static str, String), &'static str> {
+    let mut filters = BTreeMap::new();
+    for (number, to) in SENT.into_iter().enumerate() {
+        let dir = dir.join(number.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        rolled(&dir, to, &[]).await;
+        filters.extend(CLUSTERS.map(|cluster| ((cluster, file(&dir, cluster, FILTER)), to)));
+    }
+    filters
+}
+
+/// The clusters that a text names the subsets of.
+fn subsets(text: &str) -> BTreeSet<String> {
+    let rest = text.split("isthmus-cluster-").skip(1);
+    rest.map(|rest| rest.chars().take_while(char::is_ascii_alphanumeric).collect()).collect()
+}
+
+/// Nothing that a filter may ask for is lost, wherever a cluster stands.
+fn check(dir: &Path, filters: &BTreeMap<(&'static str, String), &'static str>) {
+    let subsets_of = |cluster: &str| subsets(&file(dir, cluster, RULE));
+    for cluster in CLUSTERS {
+        let routes = subsets(&file(dir, cluster, ROUTE));
+        let filter = file(dir, cluster, FILTER);
+        if !filter.is_empty() {
+            let asked = filters.get(&(cluster, filter)).expect("a filter that was rolled out");
+            for to in asked.split_terminator(' ') {
+                assert!(
+                    routes.contains(to),
+                    "the filter of {cluster} asks for {to}, and its routes know {routes:?}"
+                );
+            }
+        }
+        for to in &routes {
+            assert!(subsets_of(cluster).contains(to), "{cluster} sends to {to}, a subset that it lacks");
+            assert!(subsets_of(to).contains(to), "{cluster} sends to {to}, whose gateways lack the subset");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_rolled_out_and_whoever_is_down_no_route_leads_nowhere() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let known = tempfile::tempdir().unwrap();
+    let known = known.path();
+    let filters = runtime.block_on(filters(known));
+    let rollout = (0..SENT.len(), subsequence(CLUSTERS.to_vec(), 0..3));
+    let schedule = (vec(rollout, 1..8), 0..SENT.len());
+    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+    let run = |(rollouts, last): (Vec<(usize, Vec<&str>)>, usize)| {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        for (to, down) in rollouts {
+            runtime.block_on(rolled(dir, SENT[to], &down));
+            check(dir, &filters);
+        }
+        // Once all can be reached, nothing is left of what was before.
+        runtime.block_on(rolled(dir, SENT[last], &[]));
+        for (cluster, name) in
+            CLUSTERS.iter().flat_map(|cluster| [RULE, ROUTE, FILTER].map(|name| (cluster, name)))
+        {
+            assert_eq!(file(dir, cluster, name), file(&known.join(last.to_string()), cluster, name));
+        }
+        Ok(())
+    };
+    TestRunner::new(config).run(&schedule, run).unwrap();
+}
+
+/// Everything that lies in the directories but what is kept of rollouts.
+fn objects(dir: &Path) -> BTreeMap<String, String> {
+    let mut objects = BTreeMap::new();
+    for cluster in CLUSTERS {
+        let entries = std::fs::read_dir(dir.join(cluster)).into_iter().flatten();
+        for entry in entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+            if !entry.starts_with("isthmus-rollout") && !entry.starts_with("isthmus-revision-") {
+                objects.insert(format!("{cluster}/{entry}"), file(dir, cluster, &entry));
+            }
+        }
+    }
+    objects
+}
+
+fn stage(report: &Report) -> Stage {
+    report.record.as_ref().unwrap().state.stage()
+}
+
+async fn undone(dir: &Path, manner: &Manner<'_>) -> Result<Report, Refused> {
+    with(dir, manner, async |campaign, _| campaign.undo().await).await
+}
+
+async fn resumed(dir: &Path, manner: &Manner<'_>) -> Result<Report, Refused> {
+    with(dir, manner, async |campaign, _| campaign.resume().await).await
+}
+
+async fn rolled_back(dir: &Path, number: Option<u64>) -> Result<Report, Refused> {
+    let origin = Origin { reason: "rollback".to_owned(), ..Origin::default() };
+    with(dir, &PLAIN, async |campaign, mesh| campaign.roll_back(number, strategy(mesh, &PLAIN), origin).await)
+        .await
+}
+
+async fn history(dir: &Path) -> Vec<(u64, String)> {
+    let (history, troubles) = with(dir, &PLAIN, async |campaign, _| campaign.history().await).await;
+    assert!(troubles.is_empty(), "{troubles:?}");
+    history.into_iter().map(|kept| (kept.revision.number, kept.revision.origin.reason)).collect()
+}
+
+#[tokio::test]
+async fn a_gate_that_says_no_stops_before_the_next_wave_and_what_was_touched_goes_back_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "east", &PLAIN).await.unwrap();
+    let before = objects(dir);
+    let canary = Manner { waves: &["west"], refuses: Some("west"), ..PLAIN };
+    let report = reported(dir, "north", &canary).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Failed));
+    let record = report.record.unwrap();
+    assert_eq!(record.state.failure().unwrap().why, "shut: it denies");
+    assert_eq!(file(dir, "east", FILTER), before[&format!("east/{FILTER}")], "a later wave");
+    assert_ne!(file(dir, "west", FILTER), before[&format!("west/{FILTER}")]);
+
+    let report = undone(dir, &canary).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Undone));
+    assert_eq!(objects(dir), before);
+    assert!(matches!(undone(dir, &PLAIN).await, Err(Refused::Over { revision: 2, .. })));
+
+    let undoes = Manner { on_failure: OnFailure::Undo, ..canary };
+    let report = reported(dir, "north", &undoes).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Undone));
+    assert_eq!(objects(dir), before);
+}
+
+#[tokio::test]
+async fn the_first_rollout_of_all_goes_back_to_nothing_or_to_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let undoes = Manner { on_failure: OnFailure::Undo, refuses: Some("east"), ..PLAIN };
+    let report = reported(dir, "north", &undoes).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Undone));
+    assert_eq!(objects(dir), BTreeMap::new());
+
+    // What an earlier isthmus has written, which kept nothing.
+    reported(dir, "east", &PLAIN).await.unwrap();
+    let before = objects(dir);
+    for cluster in CLUSTERS {
+        for entry in std::fs::read_dir(dir.join(cluster)).unwrap().map(|entry| entry.unwrap()) {
+            let name = entry.file_name().into_string().unwrap();
+            if name.starts_with("isthmus-rollout") || name.starts_with("isthmus-revision-") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+    let report = reported(dir, "west", &undoes).await.unwrap();
+    assert_eq!((stage(&report), report.record.unwrap().revision), (Stage::Ended(End::Undone), 2));
+    assert_eq!(objects(dir), before);
+    assert_eq!(history(dir).await, [(1, "found".to_owned()), (2, "rollout".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_earlier_revision_comes_back_as_a_new_one_and_no_policy_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut states = Vec::new();
+    for to in ["east", "west", ""] {
+        reported(dir, to, &PLAIN).await.unwrap();
+        states.push(objects(dir));
+    }
+    let report = rolled_back(dir, Some(1)).await.unwrap();
+    assert_eq!((stage(&report), report.record.unwrap().revision), (Stage::Ended(End::Complete), 4));
+    assert_eq!(objects(dir), states[0]);
+    // Without a number it is the one that was there before.
+    rolled_back(dir, None).await.unwrap();
+    assert_eq!(objects(dir), states[2]);
+    let told: Vec<String> =
+        history(dir).await.into_iter().map(|(number, reason)| format!("{number} {reason}")).collect();
+    assert_eq!(told, ["1 rollout", "2 rollout", "3 rollout", "4 rollback to 1", "5 rollback to 3"]);
+    assert!(matches!(rolled_back(dir, Some(17)).await, Err(Refused::NoRevision(17))));
+}
+
+#[tokio::test]
+async fn the_same_again_is_no_new_revision_and_what_somebody_changed_is_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "east", &PLAIN).await.unwrap();
+    let before = objects(dir);
+    let record = file(dir, "east", "isthmus-rollout.yaml");
+    let report = reported(dir, "east", &PLAIN).await.unwrap();
+    assert!(report.outcomes.iter().all(|outcome| outcome.change.written.is_empty()));
+    assert_eq!(file(dir, "east", "isthmus-rollout.yaml"), record, "nothing is written for nothing");
+    std::fs::write(dir.join("west").join(FILTER), "mine").unwrap();
+    let report = reported(dir, "east", &PLAIN).await.unwrap();
+    assert_eq!((stage(&report), report.record.unwrap().revision), (Stage::Ended(End::Complete), 1));
+    assert_eq!(objects(dir), before);
+    assert_eq!(history(dir).await.len(), 1);
+}
+
+#[tokio::test]
+async fn old_revisions_go_but_never_the_one_that_is_there_or_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (number, to) in SENT.into_iter().enumerate() {
+        let history = if number < 5 { 3 } else { 1 };
+        reported(dir, to, &Manner { history, ..PLAIN }).await.unwrap();
+    }
+    assert_eq!(history(dir).await.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [5, 6]);
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_down_goes_back_to_what_it_had_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "east", &PLAIN).await.unwrap();
+    let first = objects(dir);
+    // It misses one that nobody needs it for.
+    let report = reported(dir, "", &Manner { down: &["north"], ..PLAIN }).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Incomplete));
+    let second = objects(dir);
+    let report = reported(dir, "west", &Manner { refuses: Some("north"), ..PLAIN }).await.unwrap();
+    assert_eq!(report.record.as_ref().unwrap().before[&"north".parse().unwrap()], Some(1));
+    assert_eq!(report.record.as_ref().unwrap().before[&"west".parse().unwrap()], Some(2));
+    undone(dir, &PLAIN).await.unwrap();
+    let of = |all: &BTreeMap<String, String>, cluster: &str| {
+        let own = all.iter().filter(|(path, _)| path.starts_with(cluster) && path.ends_with(FILTER));
+        own.map(|(_, text)| text.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&objects(dir), "north"), of(&first, "north"));
+    assert_eq!(of(&objects(dir), "west"), of(&second, "west"));
+}
+
+#[tokio::test]
+async fn what_left_a_cluster_behind_is_resumed_when_it_is_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "", &PLAIN).await.unwrap();
+    let report = reported(dir, "east", &Manner { refuses: Some("north"), ..PLAIN }).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Failed));
+    let report = resumed(dir, &Manner { down: &["north"], ..PLAIN }).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Incomplete));
+    let report = resumed(dir, &PLAIN).await.unwrap();
+    assert_eq!((stage(&report), report.record.unwrap().revision), (Stage::Ended(End::Complete), 2));
+    let known = tempfile::tempdir().unwrap();
+    reported(known.path(), "east", &PLAIN).await.unwrap();
+    assert_eq!(objects(dir), objects(known.path()));
+    assert!(matches!(resumed(dir, &PLAIN).await, Err(Refused::Over { .. })));
+}

@@ -1,0 +1,346 @@
+//! One cluster on its way to what it should have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use policy::name::ClusterName;
+use serde_json::Value;
+
+use super::lease::Guard;
+use super::rendered::{Part, Rendered, Sort};
+use super::shelf::Shelf;
+use super::steps::{self, Phase, Step};
+use super::{Change, RolloutError, directory, live, revision};
+use crate::kube::{Apply, Cluster, ClusterError};
+
+/// Where a cluster's objects go.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// Files, in this directory.
+    Directory(PathBuf),
+    /// Objects, on this API server.
+    Cluster(Arc<Cluster>),
+}
+
+/// Whether anything is done at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DryRun {
+    /// Everything is done.
+    No,
+    /// Nothing is; what is there is looked at.
+    Client,
+    /// The API servers do all but keep it.
+    Server,
+}
+
+/// How clusters are treated.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Whether anything is done.
+    pub dry_run: DryRun,
+    /// Whether fields that others own are taken from them.
+    pub force: bool,
+    /// How many clusters at a time.
+    pub parallel: usize,
+}
+
+/// What keeps a cluster from getting what it should have.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Its API server, or the way to it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Its directory.
+    #[error(transparent)]
+    Directory(#[from] RolloutError),
+    /// Requests would go through a cluster that is not ready for them.
+    #[error(
+        "{cluster}: waits for {other}, whose gateways do not know yet where its requests for {service} should go"
+    )]
+    Waits {
+        /// Which waits.
+        cluster: ClusterName,
+        /// For which other.
+        other: ClusterName,
+        /// A service, as `namespace.name`, whose subsets that one lacks.
+        service: String,
+    },
+    /// Another rollout is at work there.
+    #[error(
+        "{cluster}: {by} rolls out here since {since}: wait for it, or stop it with `isthmus rollout pause`"
+    )]
+    Held {
+        /// Where.
+        cluster: ClusterName,
+        /// Who.
+        by: String,
+        /// Since when, as they say.
+        since: String,
+    },
+    /// Another rollout of this machine writes there.
+    #[error("{path}: another rollout writes here: wait for it, or stop it with `isthmus rollout pause`")]
+    Locked {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Somebody else has taken over.
+    #[error(
+        "{cluster}: somebody else has taken over here, and nothing more was written: see `isthmus rollout status`"
+    )]
+    Lost {
+        /// Where.
+        cluster: ClusterName,
+    },
+    /// The lease could not be renewed, so somebody else may have it.
+    #[error("{cluster}: the lease could not be renewed in time, and nothing more was written here")]
+    Unrenewed {
+        /// Where.
+        cluster: ClusterName,
+    },
+    /// What is kept of rollouts cannot be used.
+    #[error("{place} cannot be used: {why}: delete it if nobody can mend it")]
+    Record {
+        /// Where.
+        place: String,
+        /// Why.
+        why: String,
+    },
+    /// A revision that is kept no more, or never was.
+    #[error("{cluster}: revision {number} is not kept here: run `isthmus rollout` with its policies again")]
+    NoRevision {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        number: u64,
+    },
+    /// What went wrong before.
+    #[error("{0}")]
+    Before(String),
+}
+
+/// What a cluster should have.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// This.
+    These(Arc<Rendered>),
+    /// What it had at a revision.
+    Revision(Shelf, u64),
+}
+
+/// What a job is to bring a cluster to.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub(super) cluster: ClusterName,
+    /// Where it is, or why it cannot be had.
+    pub(super) target: Result<Target, String>,
+    pub(super) wanted: Wanted,
+    /// What it is brought away from, where no name tells that to be ours.
+    pub(super) left: Option<Arc<Rendered>>,
+    pub(super) root: String,
+    pub(super) how: How,
+    pub(super) guard: Guard,
+}
+
+impl Wanted {
+    async fn rendered(self, cluster: &ClusterName) -> Result<Arc<Rendered>, Trouble> {
+        match self {
+            Self::These(rendered) => Ok(rendered),
+            Self::Revision(shelf, number) => match revision::read(&shelf, number).await? {
+                Some(rendered) => Ok(Arc::new(rendered)),
+                None => Err(Trouble::NoRevision { cluster: cluster.clone(), number }),
+            },
+        }
+    }
+}
+
+/// A cluster on its way.
+pub(super) struct Job {
+    pub(super) target: Option<Target>,
+    pub(super) how: How,
+    pub(super) there: BTreeMap<String, Value>,
+    /// What is still to be done.
+    pub(super) steps: Vec<(Phase, Step)>,
+    pub(super) change: Change,
+    pub(super) trouble: Option<Trouble>,
+    /// All that should be there in the end.
+    pub(super) wanted: Arc<Rendered>,
+    root: String,
+    guard: Guard,
+}
+
+impl Job {
+    /// Looks at what is there, and finds out what is to be done.
+    pub(super) async fn start(task: Task) -> Self {
+        let Task { cluster, target, wanted, left, root, how, guard } = task;
+        let (wanted, unknown) = match wanted.rendered(&cluster).await {
+            Ok(wanted) => (wanted, None),
+            Err(trouble) => (Arc::default(), Some(trouble)),
+        };
+        let mut job = Self {
+            target: None,
+            how,
+            there: BTreeMap::new(),
+            steps: Vec::new(),
+            change: Change::new(&cluster, wanted.digest.clone()),
+            trouble: None,
+            wanted,
+            root,
+            guard,
+        };
+        let left: &[Part] = left.as_ref().map_or(&[], |left| &left.parts);
+        let looked = match (unknown, target) {
+            (Some(trouble), _) => Err(trouble),
+            (None, Err(why)) => Err(Trouble::Before(why)),
+            (None, Ok(target)) => {
+                let all: Vec<Part> = job.wanted.parts.iter().chain(left).cloned().collect();
+                let looked = look(&target, &job.root, &all).await;
+                job.target = Some(target);
+                looked
+            }
+        };
+        job.plan(looked, left);
+        job
+    }
+
+    fn plan(&mut self, looked: Result<BTreeMap<String, Value>, Trouble>, left: &[Part]) {
+        let parts = self.wanted.parts.clone();
+        match looked {
+            // Nobody knows what is there, so all of it is to be done.
+            Err(trouble) => {
+                (self.steps, _) = steps::steps(&self.there, parts, |_, _| false);
+                self.trouble = Some(trouble);
+            }
+            Ok(there) => {
+                let files: BTreeSet<String> = parts.iter().map(|part| part.file.clone()).collect();
+                (self.steps, self.change.unchanged) = steps::steps(&there, parts, self.holds());
+                self.steps.extend(steps::leave(&there, &files, left));
+                self.steps.sort_by_key(|(phase, _)| *phase);
+                self.there = there;
+            }
+        }
+    }
+
+    fn holds(&self) -> fn(&Value, &Value) -> bool {
+        match self.target {
+            Some(Target::Cluster(_)) => live::holds,
+            Some(Target::Directory(_)) | None => |there, wanted| there == wanted,
+        }
+    }
+
+    /// Takes the steps of a phase, up to the first that fails.
+    pub(super) async fn phase(mut self, phase: Phase) -> Self {
+        while self.trouble.is_none()
+            && let Some((_, step)) = self.steps.first().filter(|(due, _)| *due == phase)
+        {
+            match self.take(step).await {
+                Ok(true) => {
+                    let name = self.name(step);
+                    self.change.note(&step.clone(), name);
+                }
+                Ok(false) => self.change.unchanged += 1,
+                Err(trouble) => {
+                    self.trouble = Some(trouble);
+                    break;
+                }
+            }
+            self.steps.remove(0);
+        }
+        self
+    }
+
+    /// Takes a step; false if nothing changes by it.
+    async fn take(&self, step: &Step) -> Result<bool, Trouble> {
+        if !self.guard.holds() {
+            return Err(Trouble::Unrenewed { cluster: self.change.cluster.clone() });
+        }
+        match (&self.target, self.how.dry_run) {
+            (None, _) | (_, DryRun::Client) | (Some(Target::Directory(_)), DryRun::Server) => Ok(true),
+            (Some(Target::Directory(path)), DryRun::No) => {
+                directory::take(path, step)?;
+                Ok(true)
+            }
+            (Some(Target::Cluster(server)), dry_run) => {
+                let how = Apply { dry_run: dry_run == DryRun::Server, force: self.how.force };
+                Ok(live::take(server, &self.there, step, how).await?)
+            }
+        }
+    }
+
+    pub(super) fn name(&self, step: &Step) -> String {
+        match &self.target {
+            Some(Target::Directory(path)) => path.join(step.file()).display().to_string(),
+            Some(Target::Cluster(_)) | None => live::name(&self.there, step),
+        }
+    }
+
+    /// The services of the steps of a phase that are still to be taken.
+    fn services(&self, phase: Phase) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter(move |(due, _)| *due == phase).filter_map(|(_, step)| match step {
+            Step::Write(file, _) => file.split_once('@')?.1.strip_suffix(".yaml"),
+            Step::Remove(_) => None,
+        })
+    }
+
+    /// Notes what stays for as long as a cluster that is behind may ask for it.
+    pub(super) fn leave_the_rest(&mut self) {
+        if self.trouble.is_none() {
+            let steps = std::mem::take(&mut self.steps);
+            self.change.left = steps.iter().map(|(_, step)| self.name(step)).collect();
+        }
+    }
+
+    /// What reads the objects again.
+    pub(super) fn looker(&self) -> Option<Looker> {
+        let target = self.target.clone()?;
+        Some(Looker {
+            target,
+            root: self.root.clone(),
+            wanted: Arc::clone(&self.wanted),
+            holds: self.holds(),
+        })
+    }
+}
+
+/// Why a cluster may not have its routes yet: one whose gateways they lead through lacks a subset.
+pub(super) fn waits(job: &Job, behind: &[&Job]) -> Option<Trouble> {
+    let lacking = |service: &str| {
+        let lacks = |other: &&&Job| other.services(Phase::SubsetsCome).any(|lacking| lacking == service);
+        behind.iter().rev().find(lacks).map(|other| other.change.cluster.clone())
+    };
+    job.services(Phase::RoutesCome).find_map(|service| {
+        Some(Trouble::Waits {
+            cluster: job.change.cluster.clone(),
+            other: lacking(service)?,
+            service: service.to_owned(),
+        })
+    })
+}
+
+async fn look(target: &Target, root: &str, parts: &[Part]) -> Result<BTreeMap<String, Value>, Trouble> {
+    match target {
+        Target::Directory(path) => Ok(directory::there(path, parts)?),
+        Target::Cluster(server) => Ok(live::there(server, root, parts).await?),
+    }
+}
+
+/// Reads the objects of a cluster again, after they were written.
+#[derive(Debug, Clone)]
+pub(super) struct Looker {
+    target: Target,
+    root: String,
+    pub(super) wanted: Arc<Rendered>,
+    holds: fn(&Value, &Value) -> bool,
+}
+
+impl Looker {
+    /// The file of an object that is not as it was written, if there is one.
+    pub(super) async fn differs(&self) -> Result<Option<String>, Trouble> {
+        let there = look(&self.target, &self.root, &self.wanted.parts).await?;
+        let is_other =
+            |part: &&Part| !there.get(&part.file).is_some_and(|there| (self.holds)(there, &part.object));
+        // A route or subset is written wide, and narrow only in the end.
+        let plugins = |part: &&Part| matches!(part.sort, Sort::Plugin);
+        Ok(self.wanted.parts.iter().filter(plugins).find(is_other).map(|part| part.file.clone()))
+    }
+}

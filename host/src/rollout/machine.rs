@@ -1,0 +1,243 @@
+//! What a rollout does next: a state, what has happened, and what to do about it. No IO and no clock.
+//!
+//! ```text
+//! Subsets ─> Routes(0) ─> Filters(0) ─> Bake(0) ─> Routes(1) ─> ... ─> RoutesGo ─> SubsetsGo ─> Ended
+//!    ^ all      wave's      a few at                                     all         all
+//!    │        clusters      a time, each with its gate
+//!    └──────────── begins again, towards what was before, when it is undone; and whenever it is resumed
+//! ```
+//!
+//! What a cluster has to do for a stage is not known here: whoever takes it there looks at what is there. So a stage
+//! that was taken already costs nothing, and a rollout that was cut anywhere begins again at its first one.
+
+mod step;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::name::ClusterName;
+use serde::{Deserialize, Serialize};
+
+use super::steps::Phase;
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Subsets come to all clusters.
+    Subsets,
+    /// Routes come to a wave.
+    Routes(usize),
+    /// Filters of a wave change, and its gates open.
+    Filters(usize),
+    /// A wave is watched for a time.
+    Bake(usize),
+    /// What no filter asks for any more goes.
+    RoutesGo,
+    /// What no route leads to any more goes.
+    SubsetsGo,
+    /// Nothing more is done by itself.
+    Ended(End),
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum End {
+    /// Every cluster has what it should have.
+    Complete,
+    /// Some could not be brought there.
+    Incomplete,
+    /// A gate failed, or too many clusters: it stopped where it was.
+    Failed,
+    /// Every cluster has what it had before.
+    Undone,
+}
+
+/// What clusters are brought to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Goal {
+    /// What is rolled out.
+    New,
+    /// What was there before.
+    Old,
+}
+
+/// What a failure leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// Everything stays where it is.
+    #[default]
+    Stop,
+    /// What was touched goes back.
+    Undo,
+}
+
+/// Clusters that change together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wave {
+    /// Its name.
+    pub name: String,
+    /// Which.
+    pub clusters: BTreeSet<ClusterName>,
+    /// How many of them may be changing, waiting for their gates or behind at a time.
+    pub at_once: usize,
+    /// For how many seconds it is watched.
+    pub bake: u64,
+}
+
+/// What a cluster is about in the stage that the rollout is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Standing {
+    /// It has still to take its steps.
+    Due,
+    /// It is taking them.
+    Taking,
+    /// They are taken, and the gates are not open yet.
+    AtGate,
+    /// Nothing is left for it to do.
+    Ready,
+    /// It takes no more part; why.
+    Behind(String),
+}
+
+/// Why a rollout failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Where it was seen.
+    pub cluster: ClusterName,
+    /// What.
+    pub why: String,
+}
+
+/// What has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A rollout begins, or goes on after whatever stopped it.
+    Begin,
+    /// A cluster has taken its steps, and whether there were any.
+    Taken(ClusterName, bool),
+    /// A cluster could not take them; why.
+    Stuck(ClusterName, String),
+    /// The gates of a cluster are open.
+    Passed(ClusterName),
+    /// A gate of a cluster says no; why.
+    Refused(ClusterName, String),
+    /// A wave was watched for its time.
+    Baked,
+    /// It should stop where it is, to go on later.
+    Pause,
+    /// What was touched should go back.
+    Undo,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Keep the state, before anything else is done.
+    Save,
+    /// Have a cluster take its steps of a phase.
+    Take(ClusterName, Phase),
+    /// Ask the gates of a cluster.
+    Look(ClusterName),
+    /// Watch a wave.
+    Watch(usize),
+    /// Nothing is left to do.
+    Rest,
+}
+
+/// A rollout, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    waves: Vec<Wave>,
+    on_failure: OnFailure,
+    goal: Goal,
+    stage: Stage,
+    clusters: BTreeMap<ClusterName, Standing>,
+    /// Those whose filters are what they should be, and whose gates were open since.
+    passed: BTreeSet<ClusterName>,
+    /// How many waves are over.
+    over: usize,
+    /// How many waves were begun.
+    begun: usize,
+    failure: Option<Failure>,
+    paused: bool,
+    /// Whether subsets may have gone already.
+    pruned: bool,
+}
+
+impl State {
+    /// A rollout to come.
+    pub fn new(waves: Vec<Wave>, on_failure: OnFailure) -> Self {
+        let names = waves.iter().flat_map(|wave| &wave.clusters);
+        Self {
+            clusters: names.map(|name| (name.clone(), Standing::Due)).collect(),
+            waves,
+            on_failure,
+            goal: Goal::New,
+            stage: Stage::Subsets,
+            passed: BTreeSet::new(),
+            over: 0,
+            begun: 0,
+            failure: None,
+            paused: false,
+            pruned: false,
+        }
+    }
+
+    /// Where it stands.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// What it brings clusters to.
+    pub fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    /// Its waves; of one that is undone, one with all that it had begun to change.
+    pub fn waves(&self) -> &[Wave] {
+        &self.waves
+    }
+
+    /// What each cluster is about.
+    pub fn clusters(&self) -> &BTreeMap<ClusterName, Standing> {
+        &self.clusters
+    }
+
+    /// Whether a cluster has its filters, and its gates were open since.
+    pub fn has_passed(&self, cluster: &ClusterName) -> bool {
+        self.passed.contains(cluster)
+    }
+
+    /// Why it failed, if it has.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Whether it was told to stop where it is.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether a subset that is to come may be missing where nobody can look: one that was never told to go is there.
+    pub fn may_lack_subsets(&self) -> bool {
+        self.goal == Goal::New || self.pruned
+    }
+
+    /// Whether it goes through the same clusters in the same waves as another.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.waves == other.waves && self.on_failure == other.on_failure && self.goal == other.goal
+    }
+
+    /// Whether there is nothing to go on with.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Ended(End::Complete | End::Undone))
+    }
+}
+
+#[cfg(test)]
+mod tests;

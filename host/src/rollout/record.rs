@@ -1,0 +1,141 @@
+//! The record of a rollout: what it is to do, how far it has come, and who said so. Every cluster has a copy.
+
+use std::collections::BTreeMap;
+
+use policy::name::ClusterName;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::Trouble;
+use super::machine::State;
+use super::shelf::Shelf;
+use super::strategy::Limits;
+
+/// The name of its object.
+pub(super) const NAME: &str = "isthmus-rollout";
+/// Where the object has it.
+const FILE: &str = "rollout.json";
+/// Which revision a cluster has, in its own copy.
+const AT: &str = "isthmus.dev/revision";
+const GENERATION: &str = "isthmus.dev/generation";
+
+/// A rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// What it is called.
+    pub id: String,
+    /// The revision that it brings.
+    pub revision: u64,
+    /// How often it was written. Of copies that differ the one that was written most often holds.
+    pub generation: u64,
+    /// Who began it, when, and what they said.
+    pub origin: Origin,
+    /// The name of its strategy.
+    pub strategy: String,
+    /// What its gates demand.
+    pub gates: Limits,
+    /// The revision that each cluster had before, if it had one.
+    pub before: BTreeMap<ClusterName, Option<u64>>,
+    /// How far it has come.
+    pub state: State,
+}
+
+/// Where a revision comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// Who made it.
+    pub author: String,
+    /// When, as RFC 3339 has it.
+    pub time: String,
+    /// What they said of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What it was made from, such as a commit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// What made it: a rollout, a rollback, or that it was found.
+    pub reason: String,
+}
+
+impl Origin {
+    /// Of nobody yet, at a time.
+    pub fn at(time: OffsetDateTime) -> Self {
+        Self { time: timestamp(time), ..Self::default() }
+    }
+}
+
+/// What a cluster says of rollouts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Copy {
+    pub(super) record: Option<Record>,
+    /// The revision that the cluster has.
+    pub(super) at: Option<u64>,
+    /// The version of the object, by which it is replaced.
+    version: Option<String>,
+}
+
+impl Copy {
+    /// What a cluster has.
+    pub(super) async fn read(shelf: &Shelf) -> Result<Self, Trouble> {
+        let Some(object) = shelf.get(NAME).await? else { return Ok(Self::default()) };
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        let annotation = |name: &str| {
+            let all = object.pointer("/metadata/annotations").and_then(Value::as_object);
+            all.and_then(|all| all.get(name)?.as_str())
+        };
+        let said = object.get("data").and_then(|data| data.get(FILE)?.as_str()).unwrap_or_default();
+        let record = serde_json::from_str(said)
+            .map_err(|error| Trouble::Record { place: shelf.place(NAME), why: error.to_string() })?;
+        Ok(Self {
+            record: Some(record),
+            at: annotation(AT).and_then(|at| at.parse().ok()),
+            version: text("/metadata/resourceVersion").map(str::to_owned),
+        })
+    }
+
+    /// Keeps a record in a cluster, unless somebody else has since it was read.
+    pub(super) async fn write(&mut self, shelf: &Shelf, record: &Record) -> Result<(), Trouble> {
+        let mut annotations = json!({GENERATION: record.generation.to_string()});
+        if let (Some(at), Some(fields)) = (self.at, annotations.as_object_mut()) {
+            fields.insert(AT.to_owned(), at.to_string().into());
+        }
+        let mut object = shelf.object(NAME, &annotations);
+        let said = serde_json::to_string(record)
+            .map_err(|error| Trouble::Record { place: shelf.place(NAME), why: error.to_string() })?;
+        if let Some(fields) = object.as_object_mut() {
+            fields.insert("data".to_owned(), json!({FILE: said}));
+        }
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let (Some(version), Some(metadata)) = (&self.version, metadata) {
+            metadata.insert("resourceVersion".to_owned(), version.clone().into());
+        }
+        let kept = shelf.put(NAME, &object).await?;
+        self.version = kept.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
+        self.record = Some(record.clone());
+        Ok(())
+    }
+}
+
+/// The copy that holds, of all that could be read.
+pub(super) fn newest<'c>(copies: impl Iterator<Item = &'c Copy>) -> Option<Record> {
+    let records = copies.filter_map(|copy| copy.record.as_ref());
+    records.max_by_key(|record| (record.revision, record.generation)).cloned()
+}
+
+/// A time as Kubernetes writes it, to the microsecond.
+pub(super) fn timestamp(time: OffsetDateTime) -> String {
+    let time = time.to_offset(time::UtcOffset::UTC);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.microsecond()
+    )
+}

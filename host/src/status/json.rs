@@ -1,0 +1,109 @@
+//! The status of clusters for programs.
+
+use serde_json::{Value, json as value};
+use time::OffsetDateTime;
+
+use super::{Drift, Found, Judged, Runs, Status};
+use crate::proxies::{Counts, Kind};
+use crate::rollout::State;
+
+/// Everything that is known of them.
+pub fn json(statuses: &[Status]) -> Value {
+    let items: Vec<Value> = statuses.iter().map(status).collect();
+    value!({"apiVersion": policy::API_VERSION, "kind": "Status", "items": items})
+}
+
+fn status(status: &Status) -> Value {
+    let head = value!({
+        "cluster": status.cluster.as_str(),
+        "condition": status.condition().as_str(),
+        "wanted": status.wanted,
+    });
+    let more = match &status.found {
+        Ok(found) => of(found, &status.wanted),
+        Err(why) => value!({"error": why}),
+    };
+    let mut fields = head.as_object().cloned().unwrap_or_default();
+    fields.extend(more.as_object().cloned().unwrap_or_default());
+    fields.into()
+}
+
+fn of(found: &Found, wanted: &str) -> Value {
+    let named = |state: State| {
+        let objects = found.standing.objects.iter().filter(move |object| object.state == state);
+        objects.map(|object| object.name.as_str()).collect::<Vec<_>>()
+    };
+    let (running, proxies, why) = match (&found.proxies, found.running()) {
+        (Ok(proxies), Ok((running, all))) => {
+            (value!({"wanted": running, "all": all}), proxies.iter().map(proxy).collect(), Value::Null)
+        }
+        (Err(why), _) => (Value::Null, Value::Null, why.as_str().into()),
+        (Ok(_), Err(why)) => (Value::Null, Value::Null, why.into()),
+    };
+    value!({
+        "applied": found.standing.digest,
+        "objects": {
+            "asWanted": named(State::AsWanted),
+            "differing": named(State::Differs),
+            "missing": named(State::Missing),
+            "unwanted": named(State::Unwanted),
+        },
+        "running": running,
+        "proxies": proxies,
+        "proxiesError": why,
+        "drift": found.drifts(wanted).iter().map(drift).collect::<Vec<_>>(),
+        "kubernetes": found.kubernetes,
+        "istio": found.istio,
+        "changed": found.changed.map(OffsetDateTime::unix_timestamp),
+    })
+}
+
+fn drift(drift: &Drift) -> Value {
+    let edits = drift.edits.iter();
+    let edits = edits.map(|edit| value!({"manager": edit.manager, "fields": edit.fields, "time": edit.time}));
+    value!({"object": drift.object, "edits": edits.collect::<Vec<_>>()})
+}
+
+fn proxy(Judged { proxy, runs }: &Judged) -> Value {
+    let (word, why) = match runs {
+        Runs::Wanted => ("Wanted", Value::Null),
+        Runs::Other { applied: true, .. } => ("Applied", Value::Null),
+        Runs::Other { applied: false, .. } => ("Other", Value::Null),
+        Runs::Lacks(role) => ("Lacks", role.as_str().into()),
+        Runs::Nothing => ("Nothing", Value::Null),
+        Runs::Silent(why) => ("Silent", why.as_str().into()),
+    };
+    let kind = match proxy.kind {
+        Kind::Sidecar => "Sidecar",
+        Kind::Gateway => "Gateway",
+        Kind::EastWest => "EastWestGateway",
+        Kind::Unknown => "Unknown",
+    };
+    let reading = proxy.said.as_ref().ok();
+    let plans = reading.map(|reading| {
+        let plans = reading.plans.iter();
+        plans
+            .map(|(role, stamp)| (role.as_str().to_owned(), stamp.to_string().into()))
+            .collect::<serde_json::Map<_, Value>>()
+    });
+    value!({
+        "name": proxy.name,
+        "kind": kind,
+        "runs": word,
+        "why": why,
+        "plans": plans,
+        "counts": reading.map(|reading| counts(&reading.counts)),
+    })
+}
+
+fn counts(counts: &Counts) -> Value {
+    value!({
+        "allowed": counts.allowed,
+        "denied": counts.denied,
+        "shadowDenied": counts.shadow_denied,
+        "requests": counts.requests,
+        "failed": counts.failed,
+        "traps": counts.traps,
+        "uptimeSeconds": counts.uptime,
+    })
+}

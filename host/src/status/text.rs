@@ -1,0 +1,155 @@
+//! The status of clusters as a table, and below it what is not as it should be.
+
+use time::{Duration, OffsetDateTime};
+
+use super::{Condition, Drift, Found, Judged, Runs, Status};
+use crate::rollout::State;
+
+/// How many things of a sort are listed of a cluster, unless all are asked for.
+const LISTED: usize = 10;
+
+const HEAD: [&str; 10] =
+    ["CLUSTER", "STATUS", "WANTED", "APPLIED", "OBJECTS", "RUNNING", "DRIFT", "ISTIO", "KUBERNETES", "AGE"];
+
+/// The table; of what is not as it should be, all or the first few of each sort.
+pub fn text(statuses: &[Status], now: OffsetDateTime, all: bool) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(statuses.iter().map(|status| row(status, now)));
+    let mut out = table(&rows);
+    for status in statuses {
+        let lines = details(status, all);
+        out.extend(lines.into_iter().map(|line| format!("{}: {line}", status.cluster)));
+    }
+    out.join("\n")
+}
+
+fn table(rows: &[[String; HEAD.len()]]) -> Vec<String> {
+    let widths: [usize; HEAD.len()] = std::array::from_fn(|column| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    });
+    let line = |row: &[String; HEAD.len()]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(status: &Status, now: OffsetDateTime) -> [String; HEAD.len()] {
+    let dash = || "-".to_owned();
+    let condition = status.condition().as_str().to_owned();
+    let (name, wanted) = (status.cluster.to_string(), short(&status.wanted));
+    let Ok(found) = &status.found else {
+        let rest = std::array::from_fn(|_| dash());
+        let [.., a, b, c, d, e, f, g]: [String; 7] = rest;
+        return [name, condition, wanted, a, b, c, d, e, f, g];
+    };
+    let objects = &found.standing.objects;
+    let as_wanted = objects.iter().filter(|object| object.state == State::AsWanted).count();
+    let running = found.running().map_or_else(|_| dash(), |(running, all)| format!("{running}/{all}"));
+    let drifts = found.drifts(&status.wanted).len();
+    [
+        name,
+        condition,
+        wanted,
+        found.standing.digest.as_deref().map_or_else(dash, short),
+        format!("{as_wanted}/{}", objects.len()),
+        running,
+        if drifts == 0 { dash() } else { drifts.to_string() },
+        if found.istio.is_empty() { dash() } else { found.istio.join(",") },
+        found.kubernetes.clone().unwrap_or_else(dash),
+        found.changed.map_or_else(dash, |changed| age(now - changed)),
+    ]
+}
+
+/// What is not as it should be, a line each.
+fn details(status: &Status, all: bool) -> Vec<String> {
+    let found = match &status.found {
+        Ok(found) => found,
+        Err(why) => return vec![why.clone()],
+    };
+    let limit = if all { usize::MAX } else { LISTED };
+    let mut lines = few(found.drifts(&status.wanted).iter().map(drift), limit, "object");
+    // Where nothing is, there is no need to list all that is not.
+    if found.standing.digest.is_some() {
+        lines.extend(few(objects(found), limit, "object"));
+    }
+    match &found.proxies {
+        Err(why) if status.condition() == Condition::Unproven => lines.push(format!("proxies: {why}")),
+        Err(_) => {}
+        Ok(proxies) => lines.extend(few(proxies.iter().filter_map(proxy), limit, "proxy")),
+    }
+    lines
+}
+
+/// The first of these, and how many more there are.
+fn few(lines: impl Iterator<Item = String>, limit: usize, what: &str) -> Vec<String> {
+    let mut lines: Vec<String> = lines.collect();
+    let more = lines.len().saturating_sub(limit);
+    if more > 0 {
+        lines.truncate(limit);
+        lines.push(format!("and {more} more of this sort ({what}): --all lists them, and so does -o json"));
+    }
+    lines
+}
+
+fn drift(drift: &Drift) -> String {
+    if drift.edits.is_empty() {
+        return format!("{} lacks what was rolled out: somebody has removed it", drift.object);
+    }
+    let by = |edit: &super::Edit| {
+        let when = edit.time.as_deref().map(|time| format!(" at {time}")).unwrap_or_default();
+        format!("{:?} wrote {}{when}", edit.manager, edit.fields.join(", "))
+    };
+    format!("{}: {}", drift.object, drift.edits.iter().map(by).collect::<Vec<_>>().join("; "))
+}
+
+fn objects(found: &Found) -> impl Iterator<Item = String> {
+    found.standing.objects.iter().filter_map(|object| match object.state {
+        State::AsWanted => None,
+        State::Differs => Some(format!("{} is not as wanted", object.name)),
+        State::Missing => Some(format!("{} is not there", object.name)),
+        State::Unwanted => Some(format!("{} is wanted no more", object.name)),
+    })
+}
+
+fn proxy(judged: &Judged) -> Option<String> {
+    let what = match &judged.runs {
+        Runs::Wanted => return None,
+        Runs::Other { role, stamp, applied } => {
+            let known = if *applied { ", as applied" } else { ", which is neither wanted nor applied" };
+            format!("runs {stamp} at {}{known}", role.as_str())
+        }
+        Runs::Lacks(role) => format!("has no isthmus-{}", role.as_str()),
+        Runs::Nothing => "does not run the filter".to_owned(),
+        Runs::Silent(why) => format!("does not say what it runs: {why}"),
+    };
+    Some(format!("{} {what}", judged.proxy.name))
+}
+
+/// As much of a digest as people compare.
+fn short(digest: &str) -> String {
+    digest.get(..12).unwrap_or(digest).to_owned()
+}
+
+/// How long ago, in the two units that say most, as kubectl does it.
+pub(super) fn age(passed: Duration) -> String {
+    let seconds = passed.whole_seconds().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |large: i64, unit: &str, rest: i64, smaller: &str| match rest {
+        0 => format!("{large}{unit}"),
+        rest => format!("{large}{unit}{rest}{smaller}"),
+    };
+    match () {
+        () if seconds < 120 => format!("{seconds}s"),
+        () if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
+        () if hours < 3 => format!("{minutes}m"),
+        () if hours < 8 => two(hours, "h", minutes % 60, "m"),
+        () if days < 2 => format!("{hours}h"),
+        () if days < 8 => two(days, "d", hours % 24, "h"),
+        () => format!("{days}d"),
+    }
+}
