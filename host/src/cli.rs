@@ -25,6 +25,7 @@ mod status;
 mod test;
 mod token_key;
 mod trust;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,6 +106,8 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Bring the module to a registry, as an image that Istio fetches, and read it again
     Push(push::Push),
+    /// Prove that the mesh is one: run a service in every cluster, call it from each, and count which clusters answer
+    Verify(verify::Verify),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
     /// Bring the plans to every cluster, in waves
@@ -214,6 +217,7 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
         Verb::Push(verb) => verb.run(&common, out),
+        Verb::Verify(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Status(verb) => verb.run(&common, out),

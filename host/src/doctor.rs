@@ -30,6 +30,7 @@ use policy::mesh::Cluster;
 use policy::name::ClusterName;
 use time::OffsetDateTime;
 
+use crate::manifest::ISTIO_NAMESPACE;
 pub use code::{Category, Code};
 pub use inventory::{Inventory, InventoryError, Kind, Seen};
 pub use look::look;
@@ -129,9 +130,9 @@ impl<'v> Visit<'v> {
         self.all.mesh
     }
 
-    /// Istio's namespace.
-    fn root(&self) -> &'v str {
-        self.all.mesh.root_namespace().as_str()
+    /// Istio's namespace: where it runs, wherever its policies for all others stand.
+    fn root(&self) -> &'static str {
+        ISTIO_NAMESPACE
     }
 
     /// The objects of a kind, if they could be seen.

@@ -31,6 +31,7 @@ pub mod stage;
 pub mod status;
 mod text;
 pub mod toolchain;
+pub mod verify;
 pub mod walk;
 pub mod workspace;
 

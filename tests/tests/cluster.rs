@@ -25,6 +25,8 @@ mod rollout;
 mod status;
 #[path = "cluster/tries.rs"]
 mod tries;
+#[path = "cluster/verify.rs"]
+mod verify;
 #[path = "cluster/waves.rs"]
 mod waves;
 

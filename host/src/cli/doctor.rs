@@ -13,6 +13,7 @@ use super::clusters::Clusters;
 use super::{Common, Exit, Out, Output};
 use crate::doctor::{Examined, Inventory, InventoryError, Seen, examine, look, probe, report};
 use crate::kube::many;
+use crate::manifest::ISTIO_NAMESPACE;
 
 /// `isthmus doctor`
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ impl Doctor {
             let (all, probes) = (Arc::clone(&all), self.probe);
             async move {
                 let mut found = match &cluster {
-                    Ok(cluster) => look(cluster, all.0.root_namespace().as_str()).await,
+                    Ok(cluster) => look(cluster, ISTIO_NAMESPACE).await,
                     Err(error) => Seen::Nothing(error.problem.to_string()),
                 };
                 if let (true, Ok(at), Seen::Objects(inventory), Some(cluster)) =

@@ -20,7 +20,7 @@ pub(super) fn present(visit: &Visit<'_>) -> Found {
     let elsewhere = if *primary == visit.cluster.name { String::new() } else { format!(" in {primary}") };
     let mut failures = Vec::new();
     for (role, namespace, plan) in plans.parts() {
-        let namespace = namespace.map_or(visit.root(), |own| own.as_str());
+        let namespace = namespace.unwrap_or(mesh.root_namespace()).as_str();
         let digest = plugin::digest(&plan).map_err(|why| Skip::unseen(why.to_string()))?;
         let name = plugin::object_name(role, of);
         let mut named = objects.iter().filter(|object| object.name() == name);

@@ -163,7 +163,7 @@ async fn list(client: &Client, path: &str) -> Vec<Value> {
 }
 
 /// Changes an object, unless it is gone.
-async fn patch(client: &Client, path: &str, change: &Value) {
+pub(super) async fn patch(client: &Client, path: &str, change: &Value) {
     let request = hyper::Request::patch(format!("{path}?fieldManager=kube-controller-manager"))
         .header("content-type", "application/merge-patch+json")
         .body(change.to_string().into_bytes())

@@ -124,7 +124,7 @@ async fn what_does_not_answer_is_found_by_trying_and_what_does_is_not() {
     starts(&format!("cluster1 ISD055: nothing listens at 127.0.0.1:{port}: "), "refused");
     starts(
         "cluster2 ISD056: cluster1 does not accept what answers to outbound_.",
-        "no path leads from it to a trusted root",
+        "what it leads to has the name of a trusted CA and another key",
     );
     starts(
         "cluster2 ISD037: nothing answers at https://127.0.0.1:1 as its API server does: ",

@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::clusters::{self, Clusters};
+use super::{Common, Exit, Out, Output};
+use crate::verify::{self, Outcome, Standing, What};
+
+/// `isthmus verify`
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The image of the service: Istio's sample, which answers with its version
+    #[arg(long, env = "ISTHMUS_SERVICE_IMAGE", default_value = "docker.io/istio/examples-helloworld-v1:1.0")]
+    service_image: String,
+    /// The image of the caller: it has a shell and curl
+    #[arg(long, env = "ISTHMUS_CALLER_IMAGE", default_value = "docker.io/curlimages/curl:8.11.1")]
+    caller_image: String,
+    /// How many requests each cluster sends
+    #[arg(long, env = "ISTHMUS_REQUESTS", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    requests: u32,
+    /// How many seconds pods may take to start, and again to call
+    #[arg(long, env = "ISTHMUS_WAIT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    wait: u64,
+    /// Leave what ran, to be looked at
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    clusters: Clusters,
+}
+
+impl Verify {
+    pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
+        let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
+        let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
+        let what = What {
+            service: self.service_image.clone(),
+            caller: self.caller_image.clone(),
+            requests: self.requests,
+            patience: Duration::from_secs(self.wait),
+            parallel: self.clusters.parallel,
+        };
+        let outcomes = super::runtime()?.block_on(async {
+            let reached = self.clusters.connect_for_mesh(clusters::contexts(mesh)).await?;
+            let one = |cluster: &policy::mesh::Cluster| {
+                (cluster.name.clone(), clusters::reached(&reached, &cluster.name))
+            };
+            let standing: Standing = mesh.clusters().map(one).collect();
+            Ok::<_, anyhow::Error>(verify::verify(mesh, &standing, &what, self.keep).await)
+        })?;
+        report(&outcomes, common.output, out);
+        let proven = outcomes.iter().all(Outcome::is_proven);
+        let known = outcomes.iter().filter(|outcome| outcome.answers.is_ok()).count();
+        Ok(match known {
+            _ if proven => Exit::Yes,
+            0 => Exit::Environment,
+            known if known < outcomes.len() => Exit::Partly,
+            _ => Exit::No,
+        })
+    }
+}
+
+fn report(outcomes: &[Outcome], output: Output, out: &mut Out) {
+    if output == Output::Json {
+        let items: Vec<Value> = outcomes.iter().map(json).collect();
+        out.json(&json!({"apiVersion": policy::API_VERSION, "kind": "Verification", "items": items}));
+        return;
+    }
+    for outcome @ Outcome { cluster, expected, answers, left } in outcomes {
+        match answers {
+            Ok(answers) => {
+                let by = |(name, count): (&String, &u32)| {
+                    if name == "-" {
+                        format!("{count} answered by nobody")
+                    } else {
+                        format!("{count} by {name}")
+                    }
+                };
+                let told: Vec<String> = answers.iter().map(by).collect();
+                let told = if told.is_empty() { "nothing was counted".to_owned() } else { told.join(", ") };
+                let missing: Vec<&str> = expected
+                    .iter()
+                    .map(policy::name::ClusterName::as_str)
+                    .filter(|name| !answers.contains_key(*name))
+                    .collect();
+                let word = if outcome.is_proven() { "ok" } else { "no" };
+                out.print(&format!("{word} from {cluster}: {told}"));
+                if !missing.is_empty() {
+                    let missing = missing.join(", ");
+                    out.print(&format!(
+                        "   {missing} should have answered: `isthmus doctor --probe` looks for why"
+                    ));
+                }
+            }
+            Err(why) => out.say(&format!("error: {cluster}: {why}")),
+        }
+        if let Some(left) = left {
+            out.say(&format!("error: {cluster}: namespace {} is left: {left}", verify::NAMESPACE));
+        }
+    }
+}
+
+fn json(outcome: &Outcome) -> Value {
+    json!({
+        "cluster": outcome.cluster.as_str(),
+        "expected": outcome.expected.iter().map(policy::name::ClusterName::as_str).collect::<Vec<_>>(),
+        "answers": outcome.answers.as_ref().ok(),
+        "proven": outcome.is_proven(),
+        "error": outcome.answers.as_ref().err().map(ToString::to_string),
+        "left": outcome.left.as_ref().map(ToString::to_string),
+    })
+}
