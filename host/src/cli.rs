@@ -9,10 +9,14 @@ mod diff;
 mod doctor;
 mod explain;
 mod lab;
+mod mesh_apply;
+mod mesh_delete;
 mod mesh_render;
 mod mesh_secrets;
 mod out;
 mod page;
+mod push;
+mod registry;
 mod rollout;
 mod rotate;
 mod sandbox;
@@ -99,6 +103,8 @@ enum Verb {
     Mesh(MeshVerb),
     /// Say what is wrong in a mesh that exists
     Doctor(doctor::Doctor),
+    /// Bring the module to a registry, as an image that Istio fetches, and read it again
+    Push(push::Push),
     /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
     /// Bring the plans to every cluster, in waves
@@ -126,6 +132,10 @@ enum MeshVerb {
     Trust(trust::Trust),
     /// Render what every cluster needs: Istio, its gateways, what they expose, and names
     Render(mesh_render::MeshRender),
+    /// Bring every cluster what it needs, and wait until it is there: CAs, Istio, gateways, remote secrets, names
+    Apply(mesh_apply::MeshApply),
+    /// Take away what `apply` has made, and nothing else
+    Delete(mesh_delete::MeshDelete),
     /// Have each control plane read the API servers of the clusters that it knows services of: make, renew, rotate and check
     /// its remote secrets
     Secrets(mesh_secrets::Secrets),
@@ -198,9 +208,12 @@ fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Verb::Mesh(MeshVerb::Rotate(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Trust(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Render(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Apply(verb)) => verb.run(&common, out),
+        Verb::Mesh(MeshVerb::Delete(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::Secrets(verb)) => verb.run(&common, out),
         Verb::Mesh(MeshVerb::TokenKey(verb)) => verb.run(&common, out),
         Verb::Doctor(verb) => verb.run(&common, out),
+        Verb::Push(verb) => verb.run(&common, out),
         Verb::Diff(verb) => verb.run(&common, out),
         Verb::Rollout(verb) => verb.run(&common, out),
         Verb::Status(verb) => verb.run(&common, out),

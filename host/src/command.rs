@@ -1,6 +1,6 @@
 //! Running another program, bounded in time, and finding it.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -20,10 +20,23 @@ pub(crate) fn is_executable(file: &Path) -> bool {
 
 /// Runs a program to its end and collects what it wrote; kills it when `limit` has passed.
 pub(crate) fn output_within(command: &mut Command, limit: Duration) -> std::io::Result<Output> {
+    collected(command.stdin(Stdio::null()), &[], limit)
+}
+
+/// The same for a program that is told something first: a little, which a pipe holds.
+pub(crate) fn answer_within(command: &mut Command, input: &[u8], limit: Duration) -> std::io::Result<Output> {
+    collected(command.stdin(Stdio::piped()), input, limit)
+}
+
+fn collected(command: &mut Command, input: &[u8], limit: Duration) -> std::io::Result<Output> {
     let deadline = Instant::now() + limit;
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = drained(child.stdout.take());
     let stderr = drained(child.stderr.take());
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not listen says why in its answer.
+        let _deaf = stdin.write_all(input).is_err();
+    }
     let collected = collect(&stdout, deadline).and_then(|out| Ok((out, collect(&stderr, deadline)?)));
     match collected {
         Ok((stdout, stderr)) => Ok(Output { status: child.wait()?, stdout, stderr }),
@@ -68,7 +81,7 @@ fn stop(child: &mut Child) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{failure, on_path, output_within};
+    use super::{answer_within, failure, on_path, output_within};
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -92,6 +105,15 @@ mod tests {
         let script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2";
         let output = output_within(Command::new("sh").args(["-c", script]), Duration::from_secs(30)).unwrap();
         assert_eq!((output.stdout.len(), output.stderr.len()), (300_000, 300_000));
+    }
+
+    #[test]
+    fn a_program_that_is_told_something_answers_it_and_one_that_does_not_listen_is_heard_too() {
+        let limit = Duration::from_secs(30);
+        let told = answer_within(&mut Command::new("cat"), b"registry.example", limit).unwrap();
+        assert_eq!(told.stdout, b"registry.example");
+        let deaf = answer_within(Command::new("sh").args(["-c", "exec <&-; echo no"]), b"x", limit).unwrap();
+        assert_eq!(deaf.stdout, b"no\n");
     }
 
     #[test]

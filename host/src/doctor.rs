@@ -14,9 +14,11 @@ mod look;
 mod networks;
 mod object;
 mod plugins;
+mod probe;
 pub mod report;
 mod secrets;
 mod services;
+mod tried;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,8 @@ pub use code::{Category, Code};
 pub use inventory::{Inventory, InventoryError, Kind, Seen};
 pub use look::look;
 pub use object::Object;
+pub use probe::probe;
+pub use tried::{Answer, Tried};
 
 /// A check of one cluster, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +178,8 @@ const TESTS: &[(Code, Test)] = &[
     (Code::RemoteSecretTaken, secrets::taken),
     (Code::RemoteSecretToken, secrets::token),
     (Code::Reader, secrets::reader),
+    (Code::RemoteSecretWorks, tried::secrets),
+    (Code::ServerAnswers, tried::server),
     (Code::NetworkLabel, networks::label),
     (Code::Led, networks::led),
     (Code::PodNetwork, networks::pods),
@@ -182,6 +188,8 @@ const TESTS: &[(Code, Test)] = &[
     (Code::GatewayReady, gateways::ready),
     (Code::GatewayOpen, gateways::open),
     (Code::Exposure, gateways::exposure),
+    (Code::GatewayAnswers, tried::gateway),
+    (Code::GatewayShows, tried::service),
     (Code::Webhook, webhooks::leads_somewhere),
     (Code::Injection, webhooks::injection),
     (Code::ServiceThere, services::there),

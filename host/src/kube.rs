@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 pub use access::Right;
 use call::Call;
+pub(crate) use call::chain;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;

@@ -37,6 +37,7 @@ use serde_json::{Value, json};
 use addresses::Book;
 use ground::Ground;
 pub(crate) use ground::shows;
+pub(crate) use istio::charts;
 pub use order::{Step, read_by, steps};
 
 /// The namespace that Istio runs in.

@@ -1,5 +1,7 @@
 //! The `WasmPlugin` objects that put the filter and a plan in front of a cluster's proxies.
 
+mod url;
+
 use policy::Plan;
 use policy::mesh::OnFailure;
 use policy::name::ClusterName;
@@ -7,40 +9,8 @@ use policy::plan::{Configuration, PlanError, Role};
 use serde_json::{Value, json};
 
 use crate::digest::sha256;
-
-/// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleUrl(String);
-
-impl ModuleUrl {
-    /// No place at all, for objects that are compared and never applied.
-    pub(crate) fn anywhere() -> Self {
-        Self("file:///".to_owned())
-    }
-
-    /// The file that the module is, if it is one of every proxy.
-    pub fn file(&self) -> Option<&str> {
-        self.0.strip_prefix("file://")
-    }
-}
-
-/// A text is not where a module can be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not where a proxy can get a module: write oci://, https://, http:// or file://")]
-pub struct ModuleUrlError(String);
-
-impl std::str::FromStr for ModuleUrl {
-    type Err = ModuleUrlError;
-
-    fn from_str(text: &str) -> Result<Self, ModuleUrlError> {
-        let rest =
-            ["oci://", "https://", "http://", "file://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-        match rest {
-            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err(ModuleUrlError(text.to_owned())),
-        }
-    }
-}
+pub(crate) use url::FIELDS;
+pub use url::{FileModule, HttpModule, ModuleDigest, ModuleUrl, ModuleUrlError, OciModule};
 
 /// The module as proxies run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +99,6 @@ pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed)
         }
     };
     let mut spec = json!({
-        "url": module.url.0,
         "pluginName": name(role),
         "phase": phase,
         "priority": reach.priority(),
@@ -138,6 +107,7 @@ pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed)
         "pluginConfig": serde_json::to_value(configuration(role, plan)?)?,
     });
     if let Some(fields) = spec.as_object_mut() {
+        module.url.describe(fields);
         fields.extend(mode.map(|mode| ("match".to_owned(), json!([{"mode": mode}]))));
         if !labels.is_empty() {
             fields.insert("selector".to_owned(), json!({"matchLabels": labels}));

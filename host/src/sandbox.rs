@@ -42,8 +42,8 @@
 //!
 //! Hostcalls answer with Envoy's status codes, phase by phase; a module links with what its [`Abi`] has, and with no more.
 //! Where Envoy surprises, so does this: that is what it is for. The tests beside it name the rules. It does not have
-//! metadata frames of HTTP/2, the resolving of names, and the foreign functions that evaluate expressions, which a test
-//! can bring itself: [`Module::with_function`].
+//! metadata frames of HTTP/2 and the resolving of names. What else a proxy offers its modules, a test can bring itself:
+//! [`Module::with_function`].
 
 mod abi;
 mod attributes;
@@ -54,6 +54,7 @@ mod connection;
 mod error;
 mod event;
 mod exports;
+mod expression;
 mod failure;
 mod filter_state;
 mod headers;

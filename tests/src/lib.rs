@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod example;
+pub mod registry;
 
 use std::path::{Path, PathBuf};
 

@@ -110,6 +110,9 @@ fn a_rollout_is_idempotent_and_a_dry_run_writes_nothing() {
             &out,
             "--url",
             "oci://registry.example/isthmus:v1",
+            "--no-resolve",
+            "--pull-secret",
+            "registry",
         ];
         run(&[&usual, more].concat())
     };
@@ -126,15 +129,28 @@ fn a_rollout_is_idempotent_and_a_dry_run_writes_nothing() {
     assert_eq!(files(Path::new(&out)), before);
     let plugin = before.iter().find(|(path, _)| path.ends_with("isthmus-inbound.yaml"));
     let plugin = String::from_utf8(plugin.expect("a file").1.clone()).expect("text");
-    assert!(plugin.contains("url: oci://registry.example/isthmus:v1"), "{plugin}");
+    for said in [
+        "url: oci://registry.example/isthmus:v1\n",
+        "imagePullPolicy: Always\n",
+        "imagePullSecret: registry\n",
+    ] {
+        assert!(plugin.contains(said), "{plugin}");
+    }
 }
 
 #[test]
 fn a_mesh_with_errors_is_not_rolled_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("gitops").display().to_string();
-    let bad =
-        run(&["rollout", "-f", "examples/two-clusters/broken", "--output-dir", &out, "--url", "oci://r/i"]);
+    let bad = run(&[
+        "rollout",
+        "-f",
+        "examples/two-clusters/broken",
+        "--output-dir",
+        &out,
+        "--url",
+        "oci://r.example/isthmus",
+    ]);
     assert_eq!(bad.status.code(), Some(1));
     assert!(stderr(&bad).contains("7 errors") && !Path::new(&out).exists(), "{}", stderr(&bad));
 }

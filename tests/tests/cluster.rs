@@ -1,6 +1,10 @@
 //! Against real API servers, several at once.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "cluster/apply.rs"]
+mod apply;
+#[path = "cluster/discovery.rs"]
+mod discovery;
 #[path = "cluster/doctor.rs"]
 mod doctor;
 #[path = "cluster/fixture.rs"]
@@ -13,10 +17,14 @@ mod objects;
 mod problems;
 #[path = "cluster/remote.rs"]
 mod remote;
+#[path = "cluster/renderer.rs"]
+mod renderer;
 #[path = "cluster/rollout.rs"]
 mod rollout;
 #[path = "cluster/status.rs"]
 mod status;
+#[path = "cluster/tries.rs"]
+mod tries;
 #[path = "cluster/waves.rs"]
 mod waves;
 

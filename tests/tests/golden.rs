@@ -94,7 +94,8 @@ fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
     let read_file = |file: PathBuf| Policy::read("policy.yaml", &read(&file), mesh.root_namespace()).0;
     let policies: Vec<Policy> = listed(&case.join("policies")).into_iter().flat_map(read_file).collect();
     let Some(plans) = compile(&mesh, &policies).0 else { return Vec::new() };
-    let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
+    let url = "oci://registry.example/isthmus:v1@sha256:687f55b39dfd1c7ba66f6c0c5ddb1a81ca46d02484517e9e31e7059a2a76f6a6".parse::<plugin::ModuleUrl>().expect("a URL");
+    let url = url.with_pull_secret("registry").expect("a name");
     let module = Deployed { url, on_failure: mesh.on_failure() };
     let mut objects = Vec::new();
     for (cluster, native) in native::objects(&mesh, &plans) {

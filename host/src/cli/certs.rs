@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Common, Exit, Out};
 use crate::cert::{self, Form, Hierarchy, KeyKind, Options, Report, RootFiles, Side};
+use crate::manifest::ISTIO_NAMESPACE;
 use crate::read::Project;
 
 /// `isthmus mesh certs`
@@ -48,12 +49,22 @@ pub(super) enum Key {
     P256,
 }
 
+/// The form of Secrets with a CA.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum SecretForm {
+pub(super) enum SecretForm {
     /// ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem
     Files,
     /// Of type kubernetes.io/tls: tls.crt, tls.key, ca.crt
     Tls,
+}
+
+impl SecretForm {
+    pub(super) fn form(self) -> Form {
+        match self {
+            Self::Files => Form::Files,
+            Self::Tls => Form::Tls,
+        }
+    }
 }
 
 impl Key {
@@ -148,7 +159,7 @@ impl Certs {
         let report = ca.hierarchy.ensure_under(root, &ca.names(), self.key.options(), now)?;
         let issuers = issuers(&ca, now)?;
         tell(&ca, &report, &issuers, out);
-        self.give_secrets(mesh, &ca, out)?;
+        self.give_secrets(&ca, out)?;
         left_out(mesh, &ca, out);
         for key in ca.hierarchy.exposed_keys(&ca.names())? {
             out.say(&format!("warning: others may read {}: chmod 600 it", key.display()));
@@ -157,19 +168,16 @@ impl Certs {
         Ok(Exit::Yes)
     }
 
-    fn give_secrets(&self, mesh: &Mesh, ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<()> {
+    fn give_secrets(&self, ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<()> {
         if self.secrets.is_none() && !self.show_secrets {
             return Ok(());
         }
-        let form = match self.secret_form {
-            SecretForm::Files => Form::Files,
-            SecretForm::Tls => Form::Tls,
-        };
+        let form = self.secret_form.form();
         let hierarchy = &ca.hierarchy;
         for name in ca.names() {
             let bundle = hierarchy.bundle(name)?;
             bundle.check(&hierarchy.cluster(name), super::now())?;
-            let secret = cert::secret(&bundle, mesh.root_namespace().as_str(), form)?;
+            let secret = cert::secret(&bundle, ISTIO_NAMESPACE, form)?;
             let text = Zeroizing::new(serde_saphyr::to_string(&secret).context("a Secret is no YAML")?);
             if let Some(named) = &self.secrets {
                 let beside = || hierarchy.cluster("cacerts.secrets");

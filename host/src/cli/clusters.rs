@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use policy::Mesh;
+use policy::mesh::Target;
 use policy::name::ClusterName;
 
 use crate::kube::{Cluster, ClusterError, Kubeconfig, MANAGER, MESH_MANAGER, many};
@@ -28,6 +30,11 @@ pub(super) struct Clusters {
 }
 
 impl Clusters {
+    /// The kubeconfig that was named.
+    pub(super) fn named(&self) -> Option<PathBuf> {
+        self.kubeconfig.clone()
+    }
+
     /// The clusters that contexts lead to; one that cannot be had is an error of its own.
     pub(super) async fn connect(&self, contexts: BTreeMap<ClusterName, String>) -> anyhow::Result<Standing> {
         self.connect_as(contexts, MANAGER).await
@@ -69,4 +76,13 @@ pub(super) fn reached(standing: &Standing, name: &ClusterName) -> Result<Arc<Clu
         Some(Err(error)) => Err(error.to_string()),
         None => Err(format!("mesh.yaml gives {name} no context of the kubeconfig")),
     }
+}
+
+/// The contexts by which the clusters are reached.
+pub(super) fn contexts(mesh: &Mesh) -> BTreeMap<ClusterName, String> {
+    let context = |cluster: &policy::mesh::Cluster| match &cluster.target {
+        Some(Target::Context(context)) => Some((cluster.name.clone(), context.clone())),
+        Some(Target::Directory(_)) | None => None,
+    };
+    mesh.clusters().filter_map(context).collect()
 }

@@ -18,13 +18,13 @@ impl Diff {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
         let places = self.destination.places(&project)?;
-        let Some(url) = self.destination.url.as_ref() else {
+        let Some(url) = self.destination.url(out)? else {
             anyhow::bail!("--url is missing: where would proxies get the module from?");
         };
         let compared = super::runtime()?.block_on(async {
             let targets = self.destination.targets(places).await?;
             let how = self.destination.how(DryRun::Server);
-            let options = self.destination.options(url, true);
+            let options = self.destination.options(&url, true);
             Ok::<_, anyhow::Error>(rollout::compare(mesh, plans, targets, (options, how)).await?)
         })?;
         report(&compared, common.output, out)?;

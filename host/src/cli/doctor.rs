@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use policy::Mesh;
+use policy::compile::Plans;
 use policy::mesh::Target;
 use policy::name::ClusterName;
 
 use super::clusters::Clusters;
 use super::{Common, Exit, Out, Output};
-use crate::doctor::{Examined, Inventory, InventoryError, Seen, examine, look, report};
+use crate::doctor::{Examined, Inventory, InventoryError, Seen, examine, look, probe, report};
 use crate::kube::many;
 
 /// `isthmus doctor`
@@ -19,6 +21,9 @@ pub(super) struct Doctor {
     /// yaml` or GitOps has
     #[arg(long, env = "ISTHMUS_FROM", value_name = "DIR")]
     from: Option<PathBuf>,
+    /// Also try from here what clusters reach each other by: API servers, remote secrets, gateways and who answers behind them
+    #[arg(long, env = "ISTHMUS_PROBE", conflicts_with = "from")]
+    probe: bool,
     #[command(flatten)]
     clusters: Clusters,
 }
@@ -29,7 +34,7 @@ impl Doctor {
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
         let seen = match &self.from {
             Some(from) => read(mesh, from)?,
-            None => super::runtime()?.block_on(self.look(mesh))?,
+            None => super::runtime()?.block_on(self.look(mesh, plans))?,
         };
         let all = Examined { mesh, plans, seen: &seen, now: super::now() };
         let checks = examine(all);
@@ -46,7 +51,7 @@ impl Doctor {
     }
 
     /// Looks at every cluster at once.
-    async fn look(&self, mesh: &Mesh) -> anyhow::Result<BTreeMap<ClusterName, Seen>> {
+    async fn look(&self, mesh: &Mesh, plans: &Plans) -> anyhow::Result<BTreeMap<ClusterName, Seen>> {
         let mut seen = BTreeMap::new();
         let mut contexts = BTreeMap::new();
         for cluster in mesh.clusters() {
@@ -61,14 +66,20 @@ impl Doctor {
                 }
             }
         }
-        let root = mesh.root_namespace();
-        let looking = self.clusters.connect(contexts).await?.into_iter().map(|(name, cluster)| {
-            let root = root.clone();
+        let clusters = self.clusters.connect(contexts).await?;
+        let all = Arc::new((mesh.clone(), plans.clone()));
+        let looking = clusters.into_iter().map(|(name, cluster)| {
+            let (all, probes) = (Arc::clone(&all), self.probe);
             async move {
-                let found = match cluster {
-                    Ok(cluster) => look(&cluster, root.as_str()).await,
+                let mut found = match &cluster {
+                    Ok(cluster) => look(cluster, all.0.root_namespace().as_str()).await,
                     Err(error) => Seen::Nothing(error.problem.to_string()),
                 };
+                if let (true, Ok(at), Seen::Objects(inventory), Some(cluster)) =
+                    (probes, &cluster, &mut found, all.0.cluster(&name))
+                {
+                    inventory.tried = Some(probe((&all.0, &all.1), cluster, (at, inventory)).await);
+                }
                 (name, found)
             }
         });

@@ -8,7 +8,9 @@ use policy::name::{ClusterName, RootName};
 use serde_json::{Value, json};
 
 use super::{Common, Exit, Out, Output};
+use crate::manifest::addresses::Book;
 use crate::manifest::{self, Content, Manifest, Options, folder};
+use crate::read::Project;
 
 /// `isthmus mesh render`
 #[derive(Debug, Args)]
@@ -19,7 +21,15 @@ pub(super) struct MeshRender {
     /// Only this cluster; can be given several times
     #[arg(long, env = "ISTHMUS_CLUSTER", value_name = "NAME", value_delimiter = ',')]
     cluster: Vec<ClusterName>,
-    /// Where the addresses lie that names were given before: a directory that was rendered; by default that of --output-dir
+    #[command(flatten)]
+    rendering: Rendering,
+}
+
+/// What `mesh.yaml` does not say of what is rendered.
+#[derive(Debug, Args)]
+pub(super) struct Rendering {
+    /// Where the addresses lie that names were given before: a directory that was rendered. By default what was rendered
+    /// before, or what the clusters have
     #[arg(long, env = "ISTHMUS_ADDRESSES", value_name = "DIR")]
     addresses: Option<PathBuf>,
     /// Where the root certificates of federated meshes lie, as ROOT.pem; by default roots/ beside mesh.yaml
@@ -28,6 +38,26 @@ pub(super) struct MeshRender {
     /// Have proxies trust several roots, while the root of the mesh is being changed
     #[arg(long, env = "ISTHMUS_CHANGING_ROOT")]
     changing_root: bool,
+}
+
+impl Rendering {
+    /// The addresses that lie where it is said, if it is.
+    pub(super) fn book(&self) -> anyhow::Result<Option<Book>> {
+        Ok(self.addresses.as_deref().map(folder::book).transpose()?)
+    }
+
+    /// How a mesh is rendered that was given these addresses before.
+    pub(super) fn options<'o>(
+        &self,
+        project: &Project,
+        book: Book,
+        clusters: &'o [ClusterName],
+    ) -> anyhow::Result<Options<'o>> {
+        let beside = project.file.parent().unwrap_or(Path::new(".")).join("roots");
+        let directory = self.roots.as_ref().unwrap_or(&beside);
+        let roots = project.mesh.as_ref().map(|mesh| roots(mesh, directory)).transpose()?.unwrap_or_default();
+        Ok(Options { book, roots, changing_root: self.changing_root, clusters })
+    }
 }
 
 impl MeshRender {
@@ -39,17 +69,12 @@ impl MeshRender {
             let known = mesh.cluster(cluster).is_some();
             ensure!(known, "cluster {cluster} is not in mesh.yaml: it has {}", names.join(", "));
         }
-        let beside = project.file.parent().unwrap_or(Path::new(".")).join("roots");
-        let book = match self.addresses.as_ref().or(self.output_dir.as_ref()) {
-            Some(directory) => folder::book(directory)?,
-            None => manifest::addresses::Book::default(),
+        let book = match (self.rendering.book()?, &self.output_dir) {
+            (Some(book), _) => book,
+            (None, Some(directory)) => folder::book(directory)?,
+            (None, None) => Book::default(),
         };
-        let options = Options {
-            book,
-            roots: roots(mesh, self.roots.as_ref().unwrap_or(&beside))?,
-            changing_root: self.changing_root,
-            clusters: &self.cluster,
-        };
+        let options = self.rendering.options(&project, book, &self.cluster)?;
         let manifest = manifest::render(mesh, plans, &options)?;
         match &self.output_dir {
             Some(directory) => {

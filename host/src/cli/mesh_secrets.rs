@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use policy::Mesh;
-use policy::mesh::Target;
 use policy::name::ClusterName;
 use serde_json::{Value, json};
 
-use super::clusters::{Clusters, Standing};
+use super::clusters::{Clusters, Standing, contexts};
 use super::{Common, Exit, Out, Output};
 use crate::remote::{self, Change, How, Pair, Reached};
 
@@ -17,6 +16,8 @@ use crate::remote::{self, Change, How, Pair, Reached};
 pub(super) struct Secrets {
     #[command(flatten)]
     tokens: Tokens,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     deed: Deed,
     /// Take the fields of our objects that others own from them
@@ -41,31 +42,37 @@ struct Deed {
 }
 
 /// How the tokens of remote secrets are made.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Tokens {
     /// Have tokens of remote secrets end after so many hours; `isthmus mesh secrets` renews those past half their life.
     /// By default they last until they are taken away
     #[arg(long, env = "ISTHMUS_TOKEN_LIFETIME", value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8760))]
     token_lifetime: Option<u64>,
-    /// How many seconds to wait for what others have to do: for a token to come into its Secret, for a gateway's address
+}
+
+/// How long others may take.
+#[derive(Debug, Args)]
+pub(super) struct Patience {
+    /// How many seconds to wait for what others have to do: a token that comes into its Secret, a gateway's address, a pod
     #[arg(long, env = "ISTHMUS_WAIT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     wait: u64,
 }
 
-impl Tokens {
-    /// How long others may take.
-    pub(super) fn patience(&self) -> Duration {
+impl Patience {
+    pub(super) fn time(&self) -> Duration {
         Duration::from_secs(self.wait)
     }
+}
 
+impl Tokens {
     /// How secrets are made, if nothing more is said.
-    pub(super) fn how(&self, force: bool) -> How {
+    pub(super) fn how(self, force: bool, patience: &Patience) -> How {
         How {
             lifetime: self.token_lifetime.map(|hours| Duration::from_secs(hours * 3600)),
             rotate: false,
             force,
             dry_run: false,
-            patience: self.patience(),
+            patience: patience.time(),
             now: super::now(),
         }
     }
@@ -121,7 +128,7 @@ impl Secrets {
     async fn one(&self, pair: Pair<'_>, standing: &Standing) -> Result<Came, String> {
         let of = |name| super::clusters::reached(standing, name);
         let (reader, read) = (of(&pair.reader.name)?, of(&pair.read.name)?);
-        let told = |error: remote::RemoteError| format!("{:#}", anyhow::Error::new(error));
+        let told = |error: remote::RemoteError| crate::kube::chain(&error);
         if self.deed.check {
             let given = remote::given(pair, &reader).await.map_err(told)?;
             let given =
@@ -129,8 +136,11 @@ impl Secrets {
             remote::check(&given, reader.timeout()).await.map_err(told)?;
             return Ok(Came::Works);
         }
-        let how =
-            How { rotate: self.deed.rotate, dry_run: self.dry_run, ..self.tokens.how(self.force_conflicts) };
+        let how = How {
+            rotate: self.deed.rotate,
+            dry_run: self.dry_run,
+            ..self.tokens.how(self.force_conflicts, &self.patience)
+        };
         let change = remote::ensure(pair, Reached { reader: &reader, read: &read }, how).await;
         change.map(Came::Changed).map_err(told)
     }
@@ -154,15 +164,6 @@ impl Secrets {
         }
         Ok(gone)
     }
-}
-
-/// The contexts by which the clusters are reached.
-pub(super) fn contexts(mesh: &Mesh) -> BTreeMap<ClusterName, String> {
-    let context = |cluster: &policy::mesh::Cluster| match &cluster.target {
-        Some(Target::Context(context)) => Some((cluster.name.clone(), context.clone())),
-        Some(Target::Directory(_)) | None => None,
-    };
-    mesh.clusters().filter_map(context).collect()
 }
 
 /// An address that means another machine to each who asks.

@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::clusters::Clusters;
 use super::lab::Standing;
+use super::registry::Resolving;
 use super::{Common, Exit, Out};
 use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
@@ -95,9 +96,12 @@ struct Keeping {
 /// What is brought to the clusters, and how they are reached.
 #[derive(Debug, Args)]
 pub(super) struct Destination {
-    /// Where proxies get the module from, such as oci://registry/isthmus:v1
+    /// Where proxies get the module from, such as oci://registry.example/isthmus:v1, or with the @sha256: that
+    /// `isthmus push` prints
     #[arg(long, env = "ISTHMUS_URL")]
-    pub(super) url: Option<ModuleUrl>,
+    url: Option<ModuleUrl>,
+    #[command(flatten)]
+    resolving: Resolving,
     /// Also hold boundaries where the endpoint of a request is known, by an `EnvoyFilter`; needs a --url of file://
     #[arg(long, env = "ISTHMUS_UPSTREAM_CHECK")]
     upstream_check: bool,
@@ -107,7 +111,7 @@ pub(super) struct Destination {
 
 /// Where clusters are, and how they are treated.
 #[derive(Debug, Args)]
-struct Reach {
+pub(super) struct Reach {
     /// Put each cluster's objects into DIR/CLUSTER, whatever mesh.yaml says of the cluster
     #[arg(long, env = "ISTHMUS_OUTPUT_DIR", value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -161,7 +165,7 @@ impl Start {
             return self.drive((&runtime, &asked), (&mesh, &plans, &url), (targets, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
-        let url = self.module_url(&places)?;
+        let url = self.module_url(&places, out)?;
         let targets = runtime.block_on(self.destination.targets(places))?;
         let asked = runtime.block_on(Asked::of(mesh, &targets, &self.destination.reach, None))?;
         self.drive((&runtime, &asked), (mesh, plans, &url), (targets, strategy), (common, out))
@@ -195,9 +199,9 @@ impl Start {
     }
 
     /// The URL that was said; without one, a copy of the module beside the first cluster's objects.
-    fn module_url(&self, places: &Places) -> anyhow::Result<ModuleUrl> {
-        if let Some(url) = &self.destination.url {
-            return Ok(url.clone());
+    fn module_url(&self, places: &Places, out: &mut Out) -> anyhow::Result<ModuleUrl> {
+        if let Some(url) = self.destination.url(out)? {
+            return Ok(url);
         }
         if !places.contexts.is_empty() {
             anyhow::bail!(
@@ -284,10 +288,9 @@ fn directories(directories: BTreeMap<ClusterName, PathBuf>) -> Targets {
 }
 
 impl Destination {
-    /// Clusters that are looked at alone.
-    pub(super) fn to_look_at(output_dir: Option<PathBuf>, clusters: Clusters) -> Self {
-        let reach = Reach { output_dir, force_conflicts: false, clusters };
-        Self { url: None, upstream_check: false, reach }
+    /// The URL that was said, with the digest of what is there.
+    pub(super) fn url(&self, out: &mut Out) -> anyhow::Result<Option<ModuleUrl>> {
+        self.url.as_ref().map(|url| self.resolving.resolve(url, out)).transpose()
     }
 
     pub(super) fn options<'o>(&self, url: &'o ModuleUrl, dry_run: bool) -> Options<'o> {
@@ -308,12 +311,17 @@ impl Destination {
 }
 
 impl Reach {
+    /// Clusters that are looked at alone.
+    pub(super) fn to_look_at(output_dir: Option<PathBuf>, clusters: Clusters) -> Self {
+        Self { output_dir, force_conflicts: false, clusters }
+    }
+
     fn how(&self, dry_run: DryRun) -> How {
         How { dry_run, force: self.force_conflicts, parallel: self.clusters.parallel }
     }
 
     /// Where each cluster's objects go.
-    fn places(&self, project: &Project) -> anyhow::Result<Places> {
+    pub(super) fn places(&self, project: &Project) -> anyhow::Result<Places> {
         let base = project.file.parent().unwrap_or(Path::new("."));
         let mut places = Places::default();
         let mut without = Vec::new();
@@ -344,7 +352,7 @@ impl Reach {
     }
 
     /// What is brought the objects: directories, and clusters as far as they can be had.
-    async fn targets(&self, places: Places) -> anyhow::Result<Targets> {
+    pub(super) async fn targets(&self, places: Places) -> anyhow::Result<Targets> {
         let directories = places.directories.into_iter();
         let mut targets: BTreeMap<_, _> =
             directories.map(|(cluster, directory)| (cluster, Ok(Target::Directory(directory)))).collect();

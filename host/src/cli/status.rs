@@ -13,7 +13,7 @@ use policy::name::ClusterName;
 
 use super::clusters::Clusters;
 use super::lab::Standing;
-use super::rollout::{Destination, Places};
+use super::rollout::{Places, Reach};
 use super::{Common, Exit, Out, Output};
 use crate::proxies::{Asking, Envoy, Kind};
 use crate::status::{self, Condition, Look, Status};
@@ -80,17 +80,17 @@ impl ShowStatus {
             out.say(&format!("error: {} has no cluster {unknown}", mesh.name()));
             return Ok(Exit::Usage);
         }
-        let destination = Destination::to_look_at(self.output_dir.clone(), self.clusters.clone());
+        let reach = Reach::to_look_at(self.output_dir.clone(), self.clusters.clone());
         let runtime = super::runtime()?;
         let Some(lab) = &self.lab else {
-            let mut places = destination.places(&project)?;
+            let mut places = reach.places(&project)?;
             // Those of remotes, whose proxies are asked.
             for cluster in mesh.clusters().filter(|_| self.output_dir.is_none()) {
                 if let Some(mesh::Target::Context(context)) = &cluster.target {
                     places.contexts.insert(cluster.name.clone(), context.clone());
                 }
             }
-            let place = Place { destination: &destination, places, envoys: BTreeMap::new() };
+            let place = Place { reach: &reach, places, envoys: BTreeMap::new() };
             return runtime.block_on(self.show((mesh, plans), &place, common.output, out));
         };
         let standing = Standing::read(lab)?;
@@ -98,7 +98,7 @@ impl ShowStatus {
         let (plans, findings) = policy::compile(&mesh, &project.policies);
         let Some(plans) = plans else { anyhow::bail!("the policies do not fit the lab: {findings:?}") };
         let places = Places { directories: standing.directories(lab), ..Places::default() };
-        let place = Place { destination: &destination, places, envoys: standing.envoys() };
+        let place = Place { reach: &reach, places, envoys: standing.envoys() };
         runtime.block_on(self.show((&mesh, &plans), &place, common.output, out))
     }
 
@@ -141,7 +141,7 @@ impl ShowStatus {
     }
 
     async fn look(&self, mesh: &Mesh, place: &Place<'_>) -> anyhow::Result<Look> {
-        let Place { destination, places, envoys } = place;
+        let Place { reach, places, envoys } = place;
         let mut places = places.clone();
         // Who has a cluster's objects is looked at too.
         let asked: BTreeSet<&ClusterName> = mesh
@@ -162,14 +162,14 @@ impl ShowStatus {
         }
         let patience = Duration::from_secs(self.proxy_timeout);
         let asking = (!self.no_proxies).then_some(Asking { patience, parallel: PROXIES });
-        let targets = destination.targets(places).await?;
+        let targets = reach.targets(places).await?;
         Ok(Look { targets, envoys, asking, parallel: self.clusters.parallel })
     }
 }
 
 /// Where the clusters are, and those of their proxies that are known by address.
 struct Place<'p> {
-    destination: &'p Destination,
+    reach: &'p Reach,
     places: Places,
     envoys: BTreeMap<ClusterName, Vec<Envoy>>,
 }

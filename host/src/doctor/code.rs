@@ -93,6 +93,8 @@ codes! {
     RemoteSecretTaken = 33, RemoteSecrets, "istiod takes the kubeconfigs of remote secrets";
     RemoteSecretToken = 34, RemoteSecrets, "tokens of remote secrets hold";
     Reader = 35, RemoteSecrets, "there is an account that other control planes read as";
+    RemoteSecretWorks = 36, RemoteSecrets, "remote secrets let istiod list what it needs";
+    ServerAnswers = 37, RemoteSecrets, "the API server answers where the others are told that it is";
     NetworkLabel = 40, Networks, "Istio's namespace says the network";
     Led = 41, Networks, "the control plane of a remote cluster may lead there";
     PodNetwork = 42, Networks, "pods of one network have addresses of their own";
@@ -101,6 +103,8 @@ codes! {
     GatewayReady = 52, Gateways, "a pod of the gateway is ready";
     GatewayOpen = 53, Gateways, "the gateway passes mTLS through by SNI";
     Exposure = 54, Gateways, "the gateway knows every service that policies show";
+    GatewayAnswers = 55, Gateways, "the gateway answers where the others are told that it is";
+    GatewayShows = 56, Gateways, "behind it answer workloads that the others accept";
     Webhook = 60, Injection, "the webhook of injection leads somewhere";
     Injection = 61, Injection, "namespaces of listed services are injected";
     ServiceThere = 70, Services, "listed services are in every cluster that calls them";

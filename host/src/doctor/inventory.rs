@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Object, Skip};
+use super::{Object, Skip, Tried};
 use crate::read::{ReadError, yaml_files};
 
 macro_rules! kinds {
@@ -72,6 +72,8 @@ pub struct Inventory {
     pub server: Option<String>,
     /// The kinds that the server does not know.
     pub unknown: Vec<Kind>,
+    /// What came of trying, where it was tried.
+    pub tried: Option<Tried>,
 }
 
 /// Why a directory is not what was seen of a cluster.

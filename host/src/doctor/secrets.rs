@@ -8,7 +8,7 @@ use serde_json::Value;
 use time::Duration;
 
 use super::control::root_objects;
-use super::{Failure, Found, Kind, Object, Skip, Visit};
+use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 use crate::manifest::read_by;
 use crate::remote::{READER, claims, ends, is_loopback};
 
@@ -78,6 +78,17 @@ fn remotes<'v>(visit: &Visit<'v>) -> Result<Vec<Remote<'v>>, Skip> {
         })
     };
     Ok(secrets.flat_map(remote).collect())
+}
+
+/// What a control plane has for other clusters: their names, and kubeconfigs.
+pub(super) fn kubeconfigs(inventory: &Inventory, root: &str) -> Vec<(String, String)> {
+    let Ok(secrets) = inventory.of(Kind::Secret) else { return Vec::new() };
+    let remote = |secret: &&Object| secret.namespace() == root && secret.label(LABEL) == Some("true");
+    let of = |secret: &Object| -> Vec<(String, String)> {
+        let keys = secret.keys().into_iter();
+        keys.filter_map(|cluster| Some((cluster.to_owned(), secret.data(cluster)?))).collect()
+    };
+    secrets.iter().filter(remote).flat_map(of).collect()
 }
 
 /// The kubeconfigs that can be read at all; what is wrong with the others, [`taken`] says.

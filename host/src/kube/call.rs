@@ -143,7 +143,7 @@ fn unsent(error: &kube::Error) -> Problem {
 }
 
 /// An error and what caused it; many say no more than that there is a cause, or the cause's own text.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

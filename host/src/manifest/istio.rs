@@ -11,7 +11,7 @@ use super::ground::{Ground, is_primary};
 use super::{Content, ISTIO_NAMESPACE, Item, ManifestError, Phase, Release};
 
 /// Where the charts of a version are.
-pub(super) fn charts(installation: &Installation) -> &'static str {
+pub(crate) fn charts(installation: &Installation) -> &'static str {
     if installation.is_at_least(31) {
         "https://blob.istio.io/istio-release/charts"
     } else {

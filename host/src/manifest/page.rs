@@ -10,11 +10,12 @@ use super::istio::charts;
 use super::{Content, Item, Manifest, Phase, order, steps};
 
 /// How an object reaches a cluster.
-const APPLY: &str = "kubectl apply --server-side --field-manager=isthmus";
+const APPLY: &str = "kubectl apply --server-side --field-manager=isthmus-mesh";
 
 pub(super) fn page(mesh: &Mesh, manifest: &Manifest) -> String {
     let mut page = format!(
-        "# Mesh {}: {}\n\nRendered by `isthmus mesh render`. A directory is a cluster; what is in it comes in this order.\n{}",
+        "# Mesh {}: {}\n\nRendered by `isthmus mesh render`. A directory is a cluster; what is in it comes in this order. `isthmus mesh apply` does all \
+         of it.\n{}",
         mesh.name(),
         mesh.model(),
         needs(mesh)

@@ -14,7 +14,9 @@ pub(super) async fn ensure(cluster: &Cluster, force: bool) -> Result<(), RemoteE
     for object in objects() {
         let Ok(id) = Id::of(&object) else { continue };
         let there = cluster.get(&id).await?;
-        if there.is_none_or(|there| is_managed_by(&there, MESH_MANAGER)) {
+        // Said again of a namespace, nothing would be what we say of it.
+        let is_ours = |there| id.kind.name != "Namespace" && is_managed_by(there, MESH_MANAGER);
+        if there.as_ref().is_none_or(is_ours) {
             cluster.apply(&object, Apply { dry_run: false, force }).await?;
         }
     }

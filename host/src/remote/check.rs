@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::RemoteError;
 use crate::kube::{ClusterError, Kind, Kubeconfig, Right};
 
@@ -16,9 +18,25 @@ const READS: [(&str, &str); 7] = [
     ("", "secrets"),
 ];
 
+/// What a kubeconfig has besides an address, certificates and a token. It may be another's: what would run a program or read
+/// a file here is not tried.
+fn foreign(kubeconfig: &str) -> Option<String> {
+    let config: Value = serde_saphyr::from_str(kubeconfig).unwrap_or_default();
+    let known = |list: &str, field: &str, known: &[&str]| -> Option<String> {
+        let entries = config.get(list).and_then(Value::as_array).into_iter().flatten();
+        let keys = entries.filter_map(|entry| entry.get(field)?.as_object()).flat_map(|entry| entry.keys());
+        keys.into_iter().find(|key| !known.contains(&key.as_str())).cloned()
+    };
+    let of_cluster = ["server", "certificate-authority-data", "tls-server-name", "insecure-skip-tls-verify"];
+    known("clusters", "cluster", &of_cluster).or_else(|| known("users", "user", &["token"]))
+}
+
 /// Connects as the holder of a kubeconfig, lists what istiod needs first, and asks after the rest: what cannot be done is
 /// the error. It is asked from here, so a way that only pods have, or only this machine, is not told apart.
 pub async fn check(kubeconfig: &str, timeout: Duration) -> Result<(), RemoteError> {
+    if let Some(what) = foreign(kubeconfig) {
+        return Err(RemoteError::Foreign { what });
+    }
     let config = Kubeconfig::parse(kubeconfig).map_err(RemoteError::Kubeconfig)?;
     let context = config.current().unwrap_or_default().to_owned();
     let unusable = |error: ClusterError| RemoteError::Refused {

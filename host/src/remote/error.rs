@@ -45,6 +45,12 @@ pub enum RemoteError {
     /// A kubeconfig that cannot be used at all.
     #[error("the kubeconfig of the secret cannot be used")]
     Kubeconfig(#[source] KubeconfigError),
+    /// A kubeconfig that would do more than connect.
+    #[error("its kubeconfig has {what}, which is not used from here: only a token is")]
+    Foreign {
+        /// What it has.
+        what: String,
+    },
     /// A kubeconfig that has no YAML.
     #[error("cannot write the kubeconfig as YAML")]
     Yaml(#[source] Box<serde_saphyr::SerializeError>),

@@ -2,6 +2,7 @@
 
 mod stream;
 mod value;
+mod variable;
 
 use std::net::SocketAddr;
 
@@ -12,6 +13,8 @@ use super::state::State;
 use super::status::Status;
 use super::stream::{Phase, Stream};
 use value::{Found, Message, Value, leaf, owned, text, wrapper};
+
+pub(crate) use variable::{named, variable};
 
 /// The first Envoy without the attributes that `xds` has replaced.
 const WITHOUT_OLD_NAMES: u32 = 33;
@@ -58,7 +61,7 @@ fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {
         "source" => wrapper(rest, |name| address(stream.connection.source, name)),
         "destination" => wrapper(rest, |name| address(stream.connection.destination, name)),
         "upstream" => stream::upstream(stream, rest, state.node.envoy),
-        "request" => stream::request(stream, rest, state.now),
+        "request" => stream::request(stream, rest, (state.now, state.node.envoy)),
         "response" => stream::response(stream, rest),
         "metadata" => metadata(&stream.connection.metadata, rest),
         "upstream_filter_state" if chosen(stream) => wrapper(rest, |_| None),

@@ -126,7 +126,7 @@ impl<'a> Call<'a> {
 
     /// The guest's allocator runs for the VM, not for a context, and may call nothing but the log. If it traps, the
     /// callback runs on to its end, and no further.
-    fn allocate(&mut self, length: u32) -> Result<u32, Status> {
+    pub(crate) fn allocate(&mut self, length: u32) -> Result<u32, Status> {
         let malloc = self.state().malloc.clone().ok_or(Status::InvalidMemoryAccess)?;
         let state = self.state_mut();
         let before = (state.current, state.effective, state.restriction);

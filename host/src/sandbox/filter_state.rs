@@ -19,12 +19,14 @@ pub(crate) enum LifeSpan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Prototype {
     pub(crate) read_only: bool,
+    /// Whether an expression sees a text, and not bytes.
+    pub(crate) is_text: bool,
     pub(crate) life_span: LifeSpan,
 }
 
 impl Default for Prototype {
     fn default() -> Self {
-        Self { read_only: false, life_span: LifeSpan::Stream }
+        Self { read_only: false, is_text: false, life_span: LifeSpan::Stream }
     }
 }
 
@@ -33,6 +35,7 @@ impl Default for Prototype {
 struct Held {
     value: Vec<u8>,
     read_only: bool,
+    is_text: bool,
 }
 
 /// The values of one life span.
@@ -58,6 +61,13 @@ impl FilterState {
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
         let connection = || self.connection.with(|values| values.0.get(key).cloned());
         self.own.0.get(key).cloned().or_else(connection).map(|held| held.value)
+    }
+
+    /// Whether a value was declared to be a text.
+    pub(crate) fn is_text(&self, key: &str) -> bool {
+        let on_connection =
+            || self.connection.with(|values| values.0.get(key).is_some_and(|held| held.is_text));
+        self.own.0.get(key).map_or_else(on_connection, |held| held.is_text)
     }
 
     /// Sets a value where it is already, else where its prototype wants it.
@@ -89,7 +99,8 @@ impl Values {
                 Ok(())
             }
             None => {
-                self.0.insert(key, Held { value, read_only: prototype.read_only });
+                let Prototype { read_only, is_text, .. } = prototype;
+                self.0.insert(key, Held { value, read_only, is_text });
                 Ok(())
             }
         }
@@ -99,7 +110,7 @@ impl Values {
 impl ConnectionState {
     /// Sets a value, whatever there was.
     pub(crate) fn put(&self, key: String, value: Vec<u8>) {
-        self.with(|values| drop(values.0.insert(key, Held { value, read_only: false })));
+        self.with(|values| drop(values.0.insert(key, Held { value, read_only: false, is_text: false })));
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Values) -> T) -> T {
@@ -113,7 +124,8 @@ pub(crate) fn declaration(message: &[u8]) -> Option<(Vec<u8>, Prototype)> {
     let fields = proto::fields(message)?;
     let name = proto::bytes(&fields, 1).unwrap_or_default().to_vec();
     let life_span = if proto::number(&fields, 5) == 2 { LifeSpan::Connection } else { LifeSpan::Stream };
-    Some((name, Prototype { read_only: proto::number(&fields, 2) != 0, life_span }))
+    let (read_only, is_text) = (proto::number(&fields, 2) != 0, proto::number(&fields, 3) == 1);
+    Some((name, Prototype { read_only, is_text, life_span }))
 }
 
 #[cfg(test)]
@@ -125,7 +137,7 @@ mod tests {
         let message = [b"\x0a\x03a.b\x10\x01\x18\x01\x22\x01x\x28\x02".as_slice()].concat();
         let (name, prototype) = declaration(&message).unwrap();
         assert_eq!(name, b"a.b");
-        assert_eq!(prototype, Prototype { read_only: true, life_span: LifeSpan::Connection });
+        assert_eq!(prototype, Prototype { read_only: true, is_text: true, life_span: LifeSpan::Connection });
         for broken in [&b"\x0a\x05a"[..], b"\x0a", b"\xff\xff"] {
             assert_eq!(declaration(broken), None, "{broken:?}");
         }
@@ -135,7 +147,7 @@ mod tests {
     fn streams_of_a_connection_share_what_lives_as_long_as_it() {
         let connection = ConnectionState::default();
         let (mut one, mut two) = (FilterState::on(&connection), FilterState::on(&connection));
-        let lasting = Prototype { read_only: false, life_span: LifeSpan::Connection };
+        let lasting = Prototype { life_span: LifeSpan::Connection, ..Prototype::default() };
         one.set("lasting".to_owned(), b"1".to_vec(), lasting).unwrap();
         one.set("own".to_owned(), b"1".to_vec(), Prototype::default()).unwrap();
         assert_eq!((two.get("lasting"), two.get("own")), (Some(b"1".to_vec()), None));

@@ -10,11 +10,12 @@ use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports, Parameters};
+use super::expression::Expressions;
 use super::failure::FailurePolicy;
 use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
-use super::module::{ALLOCATORS, Module};
+use super::module::{ALLOCATORS, Module, TABLE_LIMIT};
 use super::state::{Context, Deferred, Life, Root, Shown, State, Steer};
 
 /// A guest and the host's state for it.
@@ -47,7 +48,8 @@ impl Instance {
         let fuel = module.fuel();
         let mut store = Store::new(linked.module().engine(), state);
         store.data_mut().functions = module.functions().clone();
-        store.data_mut().limits = StoreLimitsBuilder::new().memory_size(module.memory_limit()).build();
+        store.data_mut().limits =
+            StoreLimitsBuilder::new().memory_size(module.memory_limit()).table_elements(TABLE_LIMIT).build();
         store.limiter(|state| &mut state.limits);
         store.data_mut().restriction = Restriction::Starting;
         let exports = store
@@ -101,6 +103,7 @@ impl Instance {
             next_tick: None,
             callouts: Callouts::default(),
             declared: BTreeMap::new(),
+            expressions: Expressions::default(),
             shown: Shown::Nothing,
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));
@@ -111,7 +114,7 @@ impl Instance {
         created?;
         let started = self.callback(id, self.exports.on_vm_start.clone(), (id, vm_size))?;
         if started == Some(0) {
-            return self.refuse_root(id, self.exports.on_vm_start.name);
+            return Err(self.refuse_root(id, self.exports.on_vm_start.name));
         }
         self.state_mut().configuring = Some(id);
         let configured = self.call(id, self.exports.on_configure.clone(), (id, size));
@@ -119,7 +122,7 @@ impl Instance {
         let configured = configured?;
         self.settle()?;
         if configured == Some(0) {
-            return self.refuse_root(id, self.exports.on_configure.name);
+            return Err(self.refuse_root(id, self.exports.on_configure.name));
         }
         Ok(id)
     }
@@ -270,19 +273,22 @@ impl Instance {
         Ok(())
     }
 
-    fn refuse_root(&mut self, id: u32, callback: &'static str) -> Result<u32, RootFault> {
-        self.end_root(id)?;
-        Err(RootFault::Refused(callback))
+    /// Forgets a root context that did not start: without a word to it, as Envoy does.
+    fn refuse_root(&mut self, id: u32, callback: &'static str) -> RootFault {
+        self.state_mut().contexts.remove(&id);
+        RootFault::Refused(callback)
     }
 
-    /// `on_done`, then `on_delete` unless the guest asks for time.
+    /// `on_done`, then `on_delete` unless the guest asks for time. It cannot say within `on_done` that it is done.
     fn end_root(&mut self, id: u32) -> Result<(), Trapped> {
-        // Before the call: a guest may well say that it is done within it.
+        let done = self.callback(id, self.exports.on_done.clone(), id)?;
+        if done != Some(0) {
+            return self.delete(id);
+        }
         if let Some(root) = self.state_mut().root_mut(id) {
             root.life = Life::Ending;
         }
-        let done = self.callback(id, self.exports.on_done.clone(), id)?;
-        if done == Some(0) { Ok(()) } else { self.delete(id) }
+        Ok(())
     }
 }
 

@@ -53,10 +53,13 @@ pub(crate) fn sign(message: &[u8]) -> Result<Vec<u8>, Status> {
     Ok(answer(signed, 3))
 }
 
-/// Verifies: hash function (1), key in DER (2), signature (3), text (4), key in PEM (5).
-pub(crate) fn verify(message: &[u8]) -> Result<Vec<u8>, Status> {
+/// Verifies: hash function (1), key in DER (2), signature (3), text (4), and where that is known a key in PEM (5).
+pub(crate) fn verify(message: &[u8], knows_pem: bool) -> Result<Vec<u8>, Status> {
     let fields = proto::fields(message).ok_or(Status::BadArgument)?;
-    let key = Key::of(&fields, (2, 5))?;
+    let key = match knows_pem {
+        true => Key::of(&fields, (2, 5))?,
+        false => Key::Der(proto::bytes(&fields, 2).unwrap_or_default()),
+    };
     let [signature, text] = [3, 4].map(|number| proto::bytes(&fields, number).unwrap_or_default());
     let verified = Hash::of(text_of(&fields, 1)?).and_then(|hash| match key.public() {
         Some(key) => verified(&key, hash, (signature, text)),
@@ -262,8 +265,11 @@ mod tests {
             assert_eq!((proto::number(&fields, 1), proto::bytes(&fields, 3)), (1, None), "{hash}");
             let signature = proto::bytes(&fields, 2).unwrap();
             let check = |text: &[u8]| {
-                verify(&message(&[(1, hash.as_bytes()), (5, public.as_bytes()), (3, signature), (4, text)]))
-                    .unwrap()
+                verify(
+                    &message(&[(1, hash.as_bytes()), (5, public.as_bytes()), (3, signature), (4, text)]),
+                    true,
+                )
+                .unwrap()
             };
             assert_eq!(check(b"text"), [8, 1], "{hash}");
             let refused = check(b"another");

@@ -10,6 +10,7 @@ use wasmtime::{Memory, StoreLimits, TypedFunc};
 use super::abi::{Abi, Restriction};
 use super::callout::Callouts;
 use super::connection::{Node, Plugin};
+use super::expression::Expressions;
 use super::filter_state::Prototype;
 use super::imports::Functions;
 use super::log::{Level, LogLine};
@@ -87,6 +88,7 @@ pub(crate) struct Root {
     pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
     pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
+    pub(crate) expressions: Expressions,
     pub(crate) shown: Shown,
 }
 

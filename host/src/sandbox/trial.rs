@@ -1,9 +1,12 @@
 //! What Envoy does with a plugin in its main thread before a worker has it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use sha2::{Digest as _, Sha256};
+
 use super::connection::{Node, Plugin};
-use super::error::StartError;
+use super::error::{StartError, Trapped};
 use super::module::Module;
 use super::vm::Vm;
 use super::world::World;
@@ -19,6 +22,19 @@ pub(crate) struct Tried {
     code: usize,
     plugin: Arc<Plugin>,
     vm: Mutex<Vm>,
+    /// What canaries said of plugins: Envoy asks none twice.
+    verdicts: Mutex<BTreeMap<Key, Verdict>>,
+}
+
+/// The plugins of a VM that Envoy takes for the same have the same key.
+type Key = [u8; 32];
+
+/// What a canary has said, without what it has logged.
+#[derive(Debug)]
+enum Verdict {
+    Taken,
+    Refused(&'static str),
+    Trapped(Trapped),
 }
 
 impl MainThread {
@@ -42,7 +58,8 @@ impl MainThread {
         let canary = start()?;
         let vm = start()?;
         vm.logged_before(canary.take_logs());
-        let tried = Arc::new(Tried { code, plugin: Arc::clone(plugin), vm: vm.into() });
+        let verdicts = BTreeMap::from([(key(plugin), Verdict::Taken)]).into();
+        let tried = Arc::new(Tried { code, plugin: Arc::clone(plugin), vm: vm.into(), verdicts });
         all.push(Arc::downgrade(&tried));
         Ok(tried)
     }
@@ -53,6 +70,35 @@ impl Tried {
     pub(crate) fn vm(&self) -> MutexGuard<'_, Vm> {
         lock(&self.vm)
     }
+
+    /// What was said of such a plugin before, if anything was. Who is refused again has logged nothing.
+    pub(crate) fn known(&self, plugin: &Plugin) -> Option<Result<(), StartError>> {
+        let logs = Vec::new();
+        Some(match lock(&self.verdicts).get(&key(plugin))? {
+            Verdict::Taken => Ok(()),
+            Verdict::Refused(callback) => Err(StartError::Refused { callback, logs }),
+            Verdict::Trapped(source) => Err(StartError::Trapped { source: source.clone(), logs }),
+        })
+    }
+
+    pub(crate) fn note(&self, plugin: &Plugin, said: &Result<Vm, StartError>) {
+        let verdict = match said {
+            Ok(_) => Verdict::Taken,
+            Err(StartError::Refused { callback, .. }) => Verdict::Refused(callback),
+            Err(StartError::Trapped { source, .. }) => Verdict::Trapped(source.clone()),
+            Err(StartError::Unlinked { .. }) => return,
+        };
+        lock(&self.verdicts).insert(key(plugin), verdict);
+    }
+}
+
+fn key(plugin: &Plugin) -> Key {
+    let mut digest = Sha256::new();
+    for part in [plugin.name.as_bytes(), plugin.root_id.as_bytes(), &plugin.configuration] {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -89,8 +89,8 @@ impl Vm {
 
     /// Configures the plugin anew, as Envoy does when its configuration is updated.
     ///
-    /// A canary tries the configuration first; if it refuses or traps, nothing has changed. Then a new root context takes
-    /// it, in the main thread's VM and in this one, and the old one ends with its last stream.
+    /// A canary tries the configuration first, unless one has before; if it refuses or traps, nothing has changed. Then a
+    /// new root context takes it, in the main thread's VM and in this one, and the old one ends with its last stream.
     pub fn configure(&self, configuration: impl Into<Vec<u8>>) -> Result<(), StartError> {
         self.first().configure(configuration)
     }
@@ -227,9 +227,16 @@ impl Vm {
 
     /// Starts `plugin` in a guest of its own, which is then thrown away: Envoy's canary. It shares the world.
     pub(crate) fn try_out(&self, plugin: &Arc<Plugin>) -> Result<(), StartError> {
+        if let Some(known) = self.main.as_ref().and_then(|main| main.known(plugin)) {
+            return known;
+        }
         let now = self.guest.borrow().state().now;
         let (module, node) = (self.module.clone(), Arc::clone(&self.node));
-        let canary = Self::start_at(module, node, Arc::clone(plugin), (self.world.clone(), now))?;
+        let canary = Self::start_at(module, node, Arc::clone(plugin), (self.world.clone(), now));
+        if let Some(main) = &self.main {
+            main.note(plugin, &canary);
+        }
+        let canary = canary?;
         if let Some(main) = self.living_main() {
             main.guest.borrow_mut().state_mut().logs.extend(canary.take_logs());
         }

@@ -9,6 +9,7 @@ use isthmus_tests::repository;
 use kube::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 use super::{PATIENCE, ask, get, post};
@@ -41,6 +42,14 @@ impl Mesh {
         mesh["spec"]["clusters"] = of(&mesh).into_iter().map(standing).collect();
         let directory = TempDir::new().expect("a directory");
         std::fs::write(directory.path().join("mesh.yaml"), mesh.to_string()).expect("a file");
+        let roots = repository().join(example).join("roots");
+        if roots.is_dir() {
+            std::fs::create_dir(directory.path().join("roots")).expect("a directory");
+            for root in std::fs::read_dir(roots).expect("a directory").map(|entry| entry.expect("an entry")) {
+                let to = directory.path().join("roots").join(root.file_name());
+                std::fs::copy(root.path(), to).expect("a file");
+            }
+        }
         Some(Self { clusters, names, directory })
     }
 
@@ -60,10 +69,15 @@ impl Mesh {
 
     /// A verb of `isthmus mesh`, run to its end while the servers of this process go on.
     pub(super) async fn run(&self, verb: &str, more: &[&str]) -> Output {
+        run(self.command(verb, more)).await
+    }
+
+    /// A verb of `isthmus mesh` for this mesh.
+    pub(super) fn command(&self, verb: &str, more: &[&str]) -> Command {
         let mut command = isthmus();
         command.args(["mesh", verb, "-f"]).arg(self.directory());
         command.arg("--kubeconfig").arg(self.clusters.kubeconfig()).args(more);
-        run(command).await
+        command
     }
 
     /// An object of a cluster, by its path.
@@ -71,11 +85,23 @@ impl Mesh {
         get(&self.clusters.client(cluster).await, path).await
     }
 
+    /// The address of a cluster's gateway, as mesh.yaml says it.
+    fn address(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.directory.path().join("mesh.yaml")).expect("a file");
+        let mesh: Value = serde_saphyr::from_str(&text).expect("YAML");
+        let mut clusters = mesh["spec"]["clusters"].as_array().expect("clusters").iter();
+        let cluster = clusters.find(|cluster| cluster["name"] == name).expect("a cluster of this name");
+        cluster["gateway"]["address"].as_str().unwrap_or("192.0.2.250").to_owned()
+    }
+
     /// Controllers in every cluster.
     pub(super) async fn controllers(&self) -> Controllers {
         let mut controllers = Controllers::default();
         for name in &self.names {
-            controllers.play(self.clusters.client(name).await);
+            let entry = self.clusters.server(name).entry_of_cluster();
+            let ca = entry["cluster"]["certificate-authority"].as_str().expect("a path");
+            let told = Told { ca: std::fs::read_to_string(ca).expect("a file"), address: self.address(name) };
+            controllers.play(self.clusters.client(name).await, told);
         }
         controllers
     }
@@ -107,25 +133,117 @@ pub(super) fn told(output: &Output) -> (Option<i32>, String, String) {
 #[derive(Default)]
 pub(super) struct Controllers(JoinSet<()>);
 
+/// What controllers know of their cluster.
+struct Told {
+    ca: String,
+    address: String,
+}
+
 impl Controllers {
-    /// Puts tokens into the Secrets that are for them, as the token controller of kube-controller-manager does. Those
-    /// it makes are bound to their Secret, so that they end with it as the lasting ones do.
-    fn play(&mut self, client: Client) {
+    /// Puts tokens into the Secrets that are for them, as the token controller of kube-controller-manager does; says of
+    /// every Deployment that its pods are ready, as its controller does; and gives load balancers this address.
+    fn play(&mut self, client: Client, told: Told) {
         self.0.spawn(async move {
             loop {
-                give_tokens(&client).await;
+                give_tokens(&client, &told.ca).await;
+                run_deployments(&client).await;
+                deploy_gateways(&client).await;
+                give_addresses(&client, &told.address).await;
                 tokio::time::sleep(TICK).await;
             }
         });
     }
 }
 
-async fn give_tokens(client: &Client) {
-    let wanted = "/api/v1/secrets?fieldSelector=type=kubernetes.io/service-account-token";
-    // A server that a test has stopped has nothing to do.
-    let request = hyper::Request::get(wanted).body(Vec::new()).expect("a request");
-    let Ok(secrets) = client.request::<Value>(request).await else { return };
-    for secret in secrets["items"].as_array().expect("a list") {
+/// The objects of a path; none where the server has been stopped, or does not know the kind.
+async fn list(client: &Client, path: &str) -> Vec<Value> {
+    let request = hyper::Request::get(path).body(Vec::new()).expect("a request");
+    let Ok(mut list) = client.request::<Value>(request).await else { return Vec::new() };
+    list["items"].as_array_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// Changes an object, unless it is gone.
+async fn patch(client: &Client, path: &str, change: &Value) {
+    let request = hyper::Request::patch(format!("{path}?fieldManager=kube-controller-manager"))
+        .header("content-type", "application/merge-patch+json")
+        .body(change.to_string().into_bytes())
+        .expect("a request");
+    let _gone = client.request::<Value>(request).await.is_err();
+}
+
+fn at(object: &Value) -> (&str, &str) {
+    let text = |field: &str| object["metadata"][field].as_str().expect("text");
+    (text("namespace"), text("name"))
+}
+
+async fn run_deployments(client: &Client) {
+    for deployment in list(client, "/apis/apps/v1/deployments").await {
+        let generation = &deployment["metadata"]["generation"];
+        if deployment["status"]["observedGeneration"] == *generation {
+            continue;
+        }
+        let (namespace, name) = at(&deployment);
+        let status = json!({
+            "observedGeneration": generation, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1, "updatedReplicas": 1,
+        });
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/status");
+        patch(client, &path, &json!({"status": status})).await;
+    }
+}
+
+async fn give_addresses(client: &Client, address: &str) {
+    for service in list(client, "/api/v1/services").await {
+        let is_balanced = service["spec"]["type"] == "LoadBalancer";
+        if !is_balanced || service["status"]["loadBalancer"]["ingress"].is_array() {
+            continue;
+        }
+        let key = if address.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "hostname" };
+        let (namespace, name) = at(&service);
+        let path = format!("/api/v1/namespaces/{namespace}/services/{name}/status");
+        patch(client, &path, &json!({"status": {"loadBalancer": {"ingress": [{key: address}]}}})).await;
+    }
+}
+
+/// What istiod makes of a gateway of the Gateway API, as far as others look at it.
+async fn deploy_gateways(client: &Client) {
+    for gateway in list(client, "/apis/gateway.networking.k8s.io/v1/gateways").await {
+        let (namespace, gateway_name) = at(&gateway);
+        let name = format!("{gateway_name}-istio");
+        let labels = &gateway["spec"]["infrastructure"]["labels"];
+        let listeners = gateway["spec"]["listeners"].as_array().expect("listeners").iter();
+        let port = |listener: &Value| json!({"name": listener["name"], "port": listener["port"]});
+        let of = json!({"gateway.networking.k8s.io/gateway-name": gateway_name});
+        let owner = json!({
+            "apiVersion": gateway["apiVersion"], "kind": "Gateway", "name": gateway_name, "uid": gateway["metadata"]["uid"],
+        });
+        let metadata =
+            json!({"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owner]});
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"type": "LoadBalancer", "selector": of, "ports": listeners.map(port).collect::<Vec<_>>()},
+        });
+        let pod = json!({"containers": [{"name": "istio-proxy", "image": "auto"}]});
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+            "spec": {"selector": {"matchLabels": of}, "template": {"metadata": {"labels": of}, "spec": pod}},
+        });
+        for (path, object) in [("api/v1", service), ("apis/apps/v1", deployment)] {
+            let plural = format!("{}s", object["kind"].as_str().expect("a kind").to_lowercase());
+            let path =
+                format!("/{path}/namespaces/{namespace}/{plural}/{name}?fieldManager=istiod&force=true");
+            let request = hyper::Request::patch(path)
+                .header("content-type", "application/apply-patch+yaml")
+                .body(object.to_string().into_bytes())
+                .expect("a request");
+            let _stopped = client.request::<Value>(request).await.is_err();
+        }
+    }
+}
+
+/// Those it makes are bound to their Secret, so that they end with it as the lasting ones do.
+async fn give_tokens(client: &Client, ca: &str) {
+    for secret in list(client, "/api/v1/secrets?fieldSelector=type=kubernetes.io/service-account-token").await
+    {
         if secret["data"]["token"].is_string() {
             continue;
         }
@@ -141,15 +259,8 @@ async fn give_tokens(client: &Client) {
         });
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}");
         let token = post(client, &format!("{accounts}/token"), &wish).await;
-        let data = json!({"stringData": {"token": token["status"]["token"]}});
-        let request = hyper::Request::patch(format!(
-            "/api/v1/namespaces/{namespace}/secrets/{name}?fieldManager=kube-controller-manager"
-        ))
-        .header("content-type", "application/merge-patch+json")
-        .body(data.to_string().into_bytes())
-        .expect("a request");
-        // It may be gone again.
-        let _gone = client.request::<Value>(request).await.is_err();
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+        patch(client, &path, &json!({"stringData": {"token": token["status"]["token"], "ca.crt": ca}})).await;
     }
 }
 
@@ -165,4 +276,10 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
 /// Deletes an object by its path.
 pub(super) async fn delete(client: &Client, path: &str) {
     ask(client, hyper::Request::delete(path), &Value::Null).await;
+}
+
+/// What the servers take for now.
+#[expect(clippy::disallowed_methods, reason = "the server goes by this clock too")]
+pub(super) fn now() -> OffsetDateTime {
+    std::time::SystemTime::now().into()
 }

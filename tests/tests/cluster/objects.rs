@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use isthmus::kube::{Apply, Cluster, Id, Kind, is_ours, same};
 use isthmus::manifest::{self, Content};
+use isthmus::plugin::ModuleUrl;
 use isthmus::read::Project;
 use isthmus::rollout::{Options, to_directories};
 use isthmus_tests::cluster::{Clusters, ISTIO};
@@ -26,13 +27,17 @@ fn meshes() -> Vec<PathBuf> {
 
 /// What a rollout renders for a mesh, for each of its clusters; nothing if the mesh has errors, as some cases have.
 fn rendered(mesh: &Path, upstream_check: bool) -> Vec<Value> {
+    rendered_with(mesh, upstream_check, &"file:///etc/isthmus/isthmus.wasm".parse().expect("a URL"))
+}
+
+/// The same, with the module from elsewhere.
+fn rendered_with(mesh: &Path, upstream_check: bool, url: &ModuleUrl) -> Vec<Value> {
     let project = Project::read(Some(mesh), Path::new(".")).expect("readable files");
     let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Vec::new() };
     let out = tempfile::tempdir().expect("a directory");
     let directories: BTreeMap<_, _> =
         mesh.clusters().map(|c| (c.name.clone(), out.path().join(c.name.as_str()))).collect();
-    let url = "file:///etc/isthmus/isthmus.wasm".parse().expect("a URL");
-    let options = Options { url: &url, upstream_check, dry_run: false };
+    let options = Options { url, upstream_check, dry_run: false };
     let changes = to_directories(mesh, plans, &directories, options).expect("directories");
     let files: BTreeSet<String> = changes.into_iter().flat_map(|change| change.written).collect();
     let read = |file: String| {
@@ -104,6 +109,30 @@ async fn a_server_takes_all_that_is_rendered_and_a_second_time_changes_nothing()
     let wanted = ["DestinationRule", "EnvoyFilter", "VirtualService", "WasmPlugin"];
     assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
     assert!(count > 200, "only {count} objects");
+}
+
+#[tokio::test]
+async fn a_server_takes_the_url_and_the_digest_of_each_scheme() {
+    let Some((_clusters, each)) = of_each_istio().await else { return };
+    let mesh = repository().join("examples/two-clusters");
+    let digest = "sha256:687f55b39dfd1c7ba66f6c0c5ddb1a81ca46d02484517e9e31e7059a2a76f6a6";
+    for url in ["oci://registry.example:5000/team/isthmus:v1", "https://web.example/isthmus.wasm?a=b"] {
+        let known: ModuleUrl = format!("{url}@{digest}").parse().expect("a URL");
+        let unknown: ModuleUrl = url.parse().expect("a URL");
+        let secret = unknown.clone().with_pull_secret("registry");
+        for url in [Some(known), Some(unknown), secret.ok()].into_iter().flatten() {
+            let objects = rendered_with(&mesh, false, &url);
+            let plugins: Vec<_> = objects.iter().filter(|object| object["kind"] == "WasmPlugin").collect();
+            assert!(!plugins.is_empty());
+            for (object, cluster) in
+                plugins.into_iter().flat_map(|object| each.iter().map(move |to| (object, to)))
+            {
+                let [first, kept] = again(cluster, object).await;
+                assert_eq!(first, kept, "{url}");
+                assert_eq!(kept["spec"], object["spec"], "{url}: nothing is added or lost");
+            }
+        }
+    }
 }
 
 #[tokio::test]

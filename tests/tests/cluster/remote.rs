@@ -6,9 +6,9 @@ use base64ct::{Base64, Encoding as _};
 use isthmus::kube::{Cluster, Kubeconfig, MESH_MANAGER};
 use isthmus::remote::{self, Change, How, READER, Reached, RemoteError};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
-use super::mesh::{Mesh, delete, told, until};
+use super::apply::Istio;
+use super::mesh::{Mesh, delete, now, told, until};
 use super::{PATIENCE, namespace, post};
 
 const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
@@ -158,11 +158,6 @@ async fn reached(mesh: &Mesh, name: &str) -> Cluster {
     kubeconfig.cluster(name, PATIENCE).await.expect("a context").managed_by(MESH_MANAGER)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the server goes by this clock too")]
-fn now() -> OffsetDateTime {
-    std::time::SystemTime::now().into()
-}
-
 #[tokio::test]
 async fn a_token_is_renewed_past_half_its_life_and_the_one_before_ends() {
     let Some(mesh) = start().await else { return };
@@ -206,4 +201,52 @@ async fn what_istio_made_of_the_account_is_left_as_it_is() {
     let before = mesh.get("cluster2", &format!("{accounts}/{READER}")).await;
     assert_eq!(told(&mesh.run("secrets", &["--token-lifetime", "1"]).await).0, Some(0));
     assert_eq!(mesh.get("cluster2", &format!("{accounts}/{READER}")).await, before);
+}
+
+#[tokio::test]
+async fn istio_itself_makes_the_same_secret_and_reads_the_cluster_by_ours() {
+    let (Some(istio), Some(mesh)) = (Istio::find(), start().await) else { return };
+    let controllers = mesh.controllers().await;
+    assert_eq!(told(&mesh.run("secrets", &[]).await).0, Some(0));
+    let secrets = mesh.get("cluster2", SECRETS).await;
+    let names = secrets["items"].as_array().expect("a list").iter().map(|secret| &secret["metadata"]["name"]);
+    let token = names.filter_map(Value::as_str).find(|name| name.starts_with("istio-remote-token-cluster1-"));
+    let (kubeconfig, server) = (mesh.clusters.kubeconfig(), mesh.clusters.server("cluster2").url());
+    let told = istio.says(&[
+        "create-remote-secret",
+        "--kubeconfig",
+        kubeconfig.to_str().expect("text"),
+        "--context=cluster2",
+        "--istioNamespace=istio-system",
+        "--name=cluster2",
+        &format!("--server={server}"),
+        &format!("--secret-name={}", token.expect("a token")),
+    ]);
+    let theirs: Value =
+        serde_saphyr::from_str(told.expect("a secret").trim_end_matches("---\n")).expect("YAML");
+    let ours = mesh.get("cluster1", &format!("{SECRETS}/istio-remote-secret-cluster2")).await;
+    for field in ["name", "namespace", "annotations"] {
+        assert_eq!(ours["metadata"][field], theirs["metadata"][field], "{field}");
+    }
+    assert_eq!(theirs["metadata"]["labels"], json!({"istio/multiCluster": "true"}));
+    assert_eq!(ours["metadata"]["labels"]["istio/multiCluster"], "true");
+    let read = |text: &str| -> Value {
+        let mut config: Value = serde_saphyr::from_str(text).expect("YAML");
+        config.as_object_mut().expect("fields").remove("preferences");
+        config
+    };
+    let given = given(&mesh, "cluster1", "cluster2").await;
+    assert_eq!(read(&given), read(theirs["stringData"]["cluster2"].as_str().expect("a kubeconfig")));
+
+    let file = mesh.directory().join("given");
+    std::fs::write(&file, &given).expect("a file");
+    let services = istio.says(&["accept", file.to_str().expect("text")]);
+    assert!(
+        services.is_ok_and(|count| count.trim().parse::<usize>().is_ok_and(|count| count > 0)),
+        "the server has a Service of its own"
+    );
+    std::fs::write(&file, given.replace("token:", "tokenFile:")).expect("a file");
+    let refused = istio.says(&["accept", file.to_str().expect("text")]).expect_err("a file of its own pod");
+    assert!(refused.contains("tokenFile is not allowed"), "{refused}");
+    drop(controllers);
 }

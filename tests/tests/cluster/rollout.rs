@@ -61,7 +61,7 @@ impl Ground {
         command.stdin(Stdio::null()).args(verb.split(' ')).arg("-f").arg(self.mesh.path());
         command.arg("--kubeconfig").arg(&self.kubeconfig);
         if !verb.contains(' ') {
-            command.args(["--url", URL]);
+            command.args(["--url", URL, "--no-resolve"]);
         }
         command.args(more);
         command

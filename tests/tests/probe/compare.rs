@@ -36,8 +36,10 @@ pub(super) fn differences(scenario: &str, envoy: &[String], sandbox: &[String]) 
         envoy: envoy.to_owned(),
         sandbox: sandbox.to_owned(),
     };
-    let (ours, theirs): (Vec<_>, Vec<_>) =
-        (sandbox.iter().map(|line| parts(line)).collect(), envoy.iter().map(|line| parts(line)).collect());
+    let [theirs, ours] = [envoy, sandbox].map(|lines| {
+        let parted = numbered(lines);
+        parted.iter().map(|line| parts(line)).collect::<Vec<_>>()
+    });
     let mut found = Vec::new();
     for (one, other) in aligned(&theirs, &ours) {
         match (one, other) {
@@ -50,6 +52,24 @@ pub(super) fn differences(scenario: &str, envoy: &[String], sandbox: &[String]) 
         }
     }
     found
+}
+
+/// The same lines with queues numbered as they appear: Envoy numbers those of all scenarios together.
+fn numbered(lines: &[String]) -> Vec<String> {
+    let mut known: Vec<String> = Vec::new();
+    let mut number = |line: &String| {
+        let asked = line.contains("_shared_queue(") && line.contains(") -> 0 ");
+        if !asked && !line.contains("queue_ready: ") || line.contains("dequeue_shared_queue(") {
+            return line.clone();
+        }
+        let Some((before, token)) = line.rsplit_once(' ') else { return line.clone() };
+        let at = known.iter().position(|known| known == token).unwrap_or_else(|| {
+            known.push(token.to_owned());
+            known.len() - 1
+        });
+        format!("{before} queue-{at}")
+    };
+    lines.iter().map(&mut number).collect()
 }
 
 /// What was asked and what was answered.
@@ -133,7 +153,9 @@ pub(super) fn rows(markdown: &str) -> Vec<Row> {
 /// The differences that no row explains and, where every scenario was played, the rows that explain none.
 pub(super) fn unexplained(rows: &[Row], found: &[Difference], all: bool) -> Vec<String> {
     let missing = found.iter().filter(|found| !rows.iter().any(|row| row.explains(found)));
-    let unused = rows.iter().filter(|row| all && !found.iter().any(|found| row.explains(found)));
+    let newest = |row: &&Row| !row.0.scenario.contains(' ');
+    let unused =
+        rows.iter().filter(newest).filter(|row| all && !found.iter().any(|found| row.explains(found)));
     missing
         .map(|found| found.shown("not explained"))
         .chain(unused.map(|row| row.0.shown("explains nothing")))
@@ -143,7 +165,9 @@ pub(super) fn unexplained(rows: &[Row], found: &[Difference], all: bool) -> Vec<
 impl Row {
     fn explains(&self, found: &Difference) -> bool {
         let Self(row) = self;
-        fits(&row.scenario, &found.scenario)
+        // What the newest Envoy does an older one may do too.
+        let bare = found.scenario.split_once(' ').map_or(found.scenario.as_str(), |(_, name)| name);
+        (fits(&row.scenario, &found.scenario) || fits(&row.scenario, bare))
             && fits(&row.line, &found.line)
             && (&row.envoy, &row.sandbox) == (&found.envoy, &found.sandbox)
     }

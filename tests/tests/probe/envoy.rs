@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,12 @@ use isthmus::lab::Process;
 use serde_json::{Value, json};
 
 use super::grpc::Service;
-use super::script::{Exchange, Fields, Message, Move, Scenario};
+use super::script::{Exchange, Fields, Mark, Message, Move, Scenario};
 use super::tls::Identities;
-use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
+use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, http2, module};
 
-/// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before the test fails: all the modules of an Envoy are compiled as it starts.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What lies between an end and what comes after it, so that each comes to the filter by itself.
 const APART: Duration = Duration::from_millis(50);
@@ -48,6 +49,7 @@ pub(super) struct Seen {
 /// A running Envoy with a probe for each scenario.
 pub(super) struct Envoy {
     process: Process,
+    dir: PathBuf,
     file: File,
     /// What its log says so far.
     log: String,
@@ -57,7 +59,8 @@ pub(super) struct Envoy {
 
 /// Where a scenario is played.
 struct Stage {
-    listener: SocketAddr,
+    /// Of its plugin, and of each of its others.
+    listeners: Vec<SocketAddr>,
     upstream: Upstream,
     /// The service that its module calls by gRPC.
     service: Option<Service>,
@@ -86,25 +89,50 @@ impl Upstream {
 }
 
 impl Envoy {
+    /// Starts an Envoy with these scenarios, and waits until it serves.
     pub(super) fn start(envoy: &Path, dir: &Path, scenarios: &[Scenario]) -> Self {
-        let upstreams: Vec<Upstream> = scenarios.iter().map(Upstream::of).collect();
-        let stages: Vec<Stage> = free(scenarios.len())
-            .into_iter()
-            .zip(upstreams)
-            .zip(scenarios)
-            .map(|((listener, upstream), scenario)| Stage { listener, upstream, service: service(scenario) })
-            .collect();
+        let mut envoy = Self::begin(envoy, dir, scenarios);
+        envoy.wait("the main loop", 0, |log| log.contains("starting main dispatch loop"));
+        envoy
+    }
+
+    /// What the probe of a scenario says in an Envoy that does not take it.
+    pub(super) fn refused(envoy: &Path, dir: &Path, scenario: &Scenario) -> Vec<String> {
+        let mut envoy = Self::begin(envoy, dir, std::slice::from_ref(scenario));
+        let deadline = Instant::now() + PATIENCE;
+        while !envoy.process.has_ended() {
+            assert!(Instant::now() < deadline, "{}: Envoy has taken it", scenario.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        envoy.read();
+        said(&envoy.log, scenario).map(|(_, line)| format!("main {line}")).collect()
+    }
+
+    fn begin(envoy: &Path, dir: &Path, scenarios: &[Scenario]) -> Self {
+        // First what listens already: a port that is free now is not held.
+        let ends: Vec<_> =
+            scenarios.iter().map(|scenario| (Upstream::of(scenario), service(scenario))).collect();
+        let count = scenarios.iter().map(|scenario| 1 + scenario.plugins.len()).sum();
+        let mut free = free(count).into_iter();
+        let staged = |((upstream, service), scenario): (_, &Scenario)| Stage {
+            listeners: free.by_ref().take(1 + scenario.plugins.len()).collect(),
+            upstream,
+            service,
+        };
+        let stages: Vec<Stage> = ends.into_iter().zip(scenarios).map(staged).collect();
         let identities = Identities::make(dir);
         let mut resources = json!({"listeners": [], "clusters": []});
         for (scenario, stage) in scenarios.iter().zip(&stages) {
-            let file = dir.join(format!("{}.wasm", scenario.name));
-            std::fs::write(&file, module::bytes(scenario)).expect("a module");
-            let mut listener = listener(scenario, stage.listener, &file);
-            if scenario.tls.is_some() {
-                listener["filter_chains"][0]["transport_socket"] = identities.transport_socket();
-                listener["listener_filters"] = json!([inspector()]);
+            std::fs::write(dir.join(format!("{}.wasm", scenario.name)), module::bytes(scenario))
+                .expect("a module");
+            for (plugin, at) in PluginOf::all(scenario).iter().zip(&stage.listeners) {
+                let mut listener = listener(scenario, plugin, *at, dir);
+                if scenario.tls.is_some() {
+                    listener["filter_chains"][0]["transport_socket"] = identities.transport_socket();
+                    listener["listener_filters"] = json!([inspector()]);
+                }
+                push(&mut resources["listeners"], listener);
             }
-            push(&mut resources["listeners"], listener);
             push(&mut resources["clusters"], cluster(&scenario.name, stage.upstream.at()));
             if let Some(service) = &stage.service {
                 push(&mut resources["clusters"], grpc_cluster(&scenario.name, service.at));
@@ -113,26 +141,42 @@ impl Envoy {
         let bootstrap = json!({"node": super::node(), "static_resources": resources});
         let (config, log) = (dir.join("envoy.json"), dir.join("envoy.log"));
         std::fs::write(&config, bootstrap.to_string()).expect("a bootstrap");
-        let process = Process::start(envoy, &config, &log).expect("Envoy starts");
+        let workers = if scenarios.iter().any(|scenario| scenario.is(Mark::Workers)) { "2" } else { "1" };
+        let config = config.to_str().expect("a path");
+        let arguments =
+            ["-c", config, "--concurrency", workers, "--disable-hot-restart", "--log-level", "info"];
+        let process = Process::run(envoy, arguments, &log).expect("Envoy starts");
         let file = File::open(log).expect("a log");
-        let mut envoy = Self { process, file, log: String::new(), identities, stages };
-        envoy.wait("the main loop", 0, |log| log.contains("starting main dispatch loop"));
-        envoy
+        Self { process, file, dir: dir.to_owned(), log: String::new(), identities, stages }
     }
 
     /// Plays the traffic of the scenario at `index`, and collects what its probe logged in Envoy's worker.
     pub(super) fn play(&mut self, index: usize, scenario: &Scenario) -> Seen {
-        let Stage { listener, upstream, .. } = &self.stages[index];
-        let (listener, upstream) = (*listener, upstream.at());
+        let upstream = self.stages[index].upstream.at();
         let mut seen = Seen::default();
         let mut outside = Vec::new();
+        // One worker has the first connection, and while that lasts the other gets the second.
+        let mut held: [Option<TcpStream>; 2] = [None, None];
         for exchange in &scenario.exchanges {
+            let listener = self.stages[index].listeners[through(scenario, exchange)];
+            if let Some(configuration) = &exchange.update {
+                self.update(scenario, configuration);
+                seen.ends.push(Ends { client: listener, listener, upstream });
+                continue;
+            }
             let deadline = Instant::now() + PATIENCE;
             let mut begun;
             let told = loop {
                 self.read();
                 begun = self.log.len();
-                let stream = TcpStream::connect(listener).expect("a connection");
+                let connect = || TcpStream::connect(listener).expect("a connection");
+                let stream = match scenario.is(Mark::Workers) {
+                    true => held[usize::from(exchange.to_another)]
+                        .get_or_insert_with(connect)
+                        .try_clone()
+                        .expect("a connection"),
+                    false => connect(),
+                };
                 let client = stream.local_addr().expect("an address");
                 let told = self.met(stream, &self.stages[index].upstream, (scenario, exchange));
                 let refused = told.iter().any(|line| line.starts_with("client: 503"));
@@ -142,23 +186,46 @@ impl Envoy {
                 }
             };
             outside.extend(told);
-            if scenario.traps || scenario.stays {
+            if scenario.is(Mark::Traps) || scenario.is(Mark::Stays) {
                 std::thread::sleep(SILENCE);
             } else {
                 self.wait("the end of a stream", begun, |log| log.contains(scenario.last_words()));
             }
+            // What one worker tells another takes a moment, and so does what follows an end.
+            if scenario.is(Mark::Workers) || scenario.changes() {
+                std::thread::sleep(SILENCE);
+            }
         }
         let service = self.stages[index].service.iter();
         outside.splice(0..0, service.flat_map(|service| service.reached.try_iter()));
+        let main = main_thread(&self.log).map(str::to_owned);
         for name in scenario.waits_for() {
             let line = format!("{name}: ");
-            self.wait(name, 0, |log| lines(log, scenario, false).any(|found| found.starts_with(&line)));
+            let served = |log: &str| {
+                said(log, scenario).any(|(by, said)| by != main.as_deref() && said.starts_with(&line))
+            };
+            self.wait(name, 0, served);
         }
         self.read();
-        let tried = lines(&self.log, scenario, true).map(|line| format!("main {line}"));
-        let served = lines(&self.log, scenario, false).map(str::to_owned);
-        seen.lines = tried.chain(served).chain(outside).collect();
+        seen.lines = by_thread(&self.log, scenario);
+        seen.lines.extend(outside);
         seen
+    }
+
+    /// Gives a plugin another configuration, and waits until Envoy has taken it everywhere or refused it.
+    fn update(&mut self, scenario: &Scenario, configuration: &[u8]) {
+        self.read();
+        let begun = self.log.len();
+        let plugin = PluginOf { configuration: configuration.to_vec(), ..PluginOf::first(scenario) };
+        discover(scenario, &plugin, &self.dir);
+        let main = main_thread(&self.log).map(str::to_owned);
+        let wanted = if scenario.is(Mark::Workers) { 2 } else { 1 };
+        self.wait("an update", begun, |log| {
+            let served = said(log, scenario)
+                .filter(|(by, line)| *by != main.as_deref() && line.starts_with("configure: "));
+            log.contains("config update rejected") || served.count() >= wanted
+        });
+        std::thread::sleep(SILENCE);
     }
 
     /// What both ends of an exchange see.
@@ -175,12 +242,13 @@ impl Envoy {
             }
             (Some(moves), Upstream::Tcp(listener), None) => connected(stream, &socket, listener, moves),
             (_, Upstream::Http(server), tls) => {
-                let patience = if scenario.hangs { SILENCE } else { PATIENCE };
+                let patience = if scenario.is(Mark::Hangs) { SILENCE } else { PATIENCE };
                 socket
                     .set_nodelay(true)
                     .and_then(|()| socket.set_read_timeout(Some(patience)))
                     .expect("a stream");
                 match tls {
+                    None if scenario.is(Mark::Http2) => http2::exchanged(stream, exchange, &server.reached),
                     Some(certified) => {
                         exchanged(self.identities.over(stream, certified), &socket, server, exchange)
                     }
@@ -312,7 +380,7 @@ fn dialled(listener: &TcpListener) -> Option<TcpStream> {
 }
 
 /// Waits until the other end of a connection has read all there is, so that what is sent next is read by itself.
-fn await_reader(stream: &TcpStream) {
+pub(super) fn await_reader(stream: &TcpStream) {
     let (Ok(SocketAddr::V4(here)), Ok(SocketAddr::V4(there))) = (stream.local_addr(), stream.peer_addr())
     else {
         return;
@@ -331,25 +399,75 @@ fn await_reader(stream: &TcpStream) {
     std::thread::sleep(AFTER_BYTES);
 }
 
-/// What a probe logged in Envoy's main thread, where it is tried and has a VM too, or in its worker, where it serves.
-fn lines<'log>(log: &'log str, scenario: &Scenario, in_main: bool) -> impl Iterator<Item = &'log str> {
+/// Which of its plugins an exchange of a scenario passes.
+pub(super) fn through(scenario: &Scenario, exchange: &Exchange) -> usize {
+    let named = exchange.through.as_ref();
+    named.map_or(0, |name| {
+        1 + scenario.plugins.iter().position(|(root_id, _)| root_id == name).expect("a plugin of that name")
+    })
+}
+
+/// The thread that wrote a line.
+fn thread(line: &str) -> Option<&str> {
+    line.split(['[', ']']).nth(3)
+}
+
+fn main_thread(log: &str) -> Option<&str> {
+    log.lines().find(|line| line.contains("starting main dispatch loop")).and_then(thread)
+}
+
+/// What a probe logged, each line with its thread.
+fn said<'log>(log: &'log str, scenario: &Scenario) -> impl Iterator<Item = (Option<&'log str>, &'log str)> {
     let name = &scenario.name;
-    // A root context's lines do not name the plugin, and those of the VM itself name nothing.
-    let mut marks = vec![format!("wasm log {name} root {name}: "), format!("wasm log root {name}: ")];
+    let mut marks = Vec::new();
+    for plugin in PluginOf::all(scenario) {
+        let PluginOf { name: plugin, root_id, .. } = &plugin;
+        // A root context's lines do not name the plugin, and those of the VM itself name nothing.
+        marks.push(format!("wasm log {plugin} {root_id} {name}: "));
+        marks.push(format!("wasm log {root_id} {name}: "));
+    }
     if scenario.logs_in_malloc() {
         marks.push("wasm log: ".to_owned());
     }
-    let thread = |line: &'log str| line.split(['[', ']']).nth(3);
-    let main = log.lines().find(|line| line.contains("starting main dispatch loop")).and_then(thread);
-    log.lines()
-        .filter(move |line| (thread(line) == main) == in_main)
-        .filter_map(move |line| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1)))
+    log.lines().filter_map(move |line| {
+        let said = marks.iter().find_map(|mark| Some(line.split_once(mark)?.1));
+        said.map(|said| (thread(line), said))
+    })
 }
 
-/// An address on loopback that no other process uses while this one runs.
+/// What a probe logged: first in Envoy's main thread, where it is tried and has a VM too, then in the worker that serves,
+/// or in that which served first and in the other.
+fn by_thread(log: &str, scenario: &Scenario) -> Vec<String> {
+    let main = main_thread(log);
+    let all: Vec<_> = said(log, scenario).collect();
+    let first = all.iter().find(|(by, line)| *by != main && line.starts_with("request_headers: "));
+    let first = first.and_then(|(by, _)| *by);
+    let rank = |by: &Option<&str>| {
+        if *by == main {
+            0
+        } else if !scenario.is(Mark::Workers) || *by == first {
+            1
+        } else {
+            2
+        }
+    };
+    let marks = ["main ", "", "another "];
+    let ranks = 0..marks.len();
+    let of = |wanted: usize| {
+        let lines = all.iter().filter(move |(by, _)| rank(by) == wanted);
+        lines.map(move |(_, line)| format!("{}{line}", marks[wanted]))
+    };
+    ranks.flat_map(of).collect()
+}
+
+/// An address on loopback that no other thread and no other process uses while this one runs.
 fn own() -> Ipv4Addr {
+    static LANES: AtomicU8 = AtomicU8::new(0);
+    thread_local! {
+        static LANE: u8 = LANES.fetch_add(1, Ordering::Relaxed) % 8;
+    }
     let [_, high, middle, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 64 | (high & 63), middle, low)
+    Ipv4Addr::new(127, 64 + LANE.with(|lane| lane * 16) + (high & 15), middle, low)
 }
 
 /// So many ports that nobody listens on.
@@ -370,44 +488,91 @@ fn kind(kind: &str) -> String {
     format!("type.googleapis.com/envoy.extensions.filters.{kind}")
 }
 
-fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
+/// A plugin of a scenario, all of which share a VM.
+pub(super) struct PluginOf {
+    pub(super) name: String,
+    pub(super) root_id: String,
+    pub(super) configuration: Vec<u8>,
+}
+
+impl PluginOf {
+    pub(super) fn first(scenario: &Scenario) -> Self {
+        let (name, root_id) = (scenario.name.clone(), "root".to_owned());
+        Self { name, root_id, configuration: PLUGIN_CONFIGURATION.into() }
+    }
+
+    pub(super) fn all(scenario: &Scenario) -> Vec<Self> {
+        let others = scenario.plugins.iter().map(|(root_id, configuration)| Self {
+            name: format!("{}.{root_id}", scenario.name),
+            root_id: root_id.clone(),
+            configuration: configuration.clone(),
+        });
+        std::iter::once(Self::first(scenario)).chain(others).collect()
+    }
+}
+
+/// The filter of a plugin, as Envoy has it.
+fn filter(scenario: &Scenario, plugin: &PluginOf, dir: &Path) -> Value {
     let name = &scenario.name;
     let layer = if scenario.is_tcp() { "network" } else { "http" };
     let string =
         |text: &str| json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
-    let mut wasm = json!({
-        "name": "wasm",
-        "typed_config": {
-            "@type": kind(&format!("{layer}.wasm.v3.Wasm")),
-            "config": {
-                "name": name,
-                "root_id": "root",
-                "vm_config": {
-                    "vm_id": name,
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": module}},
-                    "configuration": string(VM_CONFIGURATION),
-                },
-                "configuration": string(PLUGIN_CONFIGURATION),
+    let mut filter = json!({
+        "@type": kind(&format!("{layer}.wasm.v3.Wasm")),
+        "config": {
+            "name": plugin.name,
+            "root_id": plugin.root_id,
+            "vm_config": {
+                "vm_id": name,
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"filename": dir.join(format!("{name}.wasm"))}},
+                "configuration": string(VM_CONFIGURATION),
             },
+            "configuration": string(&String::from_utf8_lossy(&plugin.configuration)),
         },
     });
     if let Some(policy) = &scenario.policy {
         let interval = format!("{}s", super::RELOAD_INTERVAL.as_secs_f32());
-        let config = &mut wasm["typed_config"]["config"];
+        let config = &mut filter["config"];
         match policy.as_str() {
             "fail_open" => config["fail_open"] = true.into(),
             policy => config["failure_policy"] = format!("FAIL_{}", policy.to_uppercase()).into(),
         }
         config["reload_config"] = json!({"backoff": {"base_interval": interval}});
     }
+    filter
+}
+
+/// Writes where Envoy looks for the filter of a plugin whose configuration changes; the answer is where that is.
+fn discover(scenario: &Scenario, plugin: &PluginOf, dir: &Path) -> PathBuf {
+    let (path, new) = (dir.join(format!("{}.json", scenario.name)), dir.join("new.json"));
+    let config = json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": plugin.name,
+        "typed_config": filter(scenario, plugin, dir),
+    }]});
+    std::fs::write(&new, config.to_string()).expect("a file");
+    std::fs::rename(&new, &path).expect("a file");
+    path
+}
+
+fn listener(scenario: &Scenario, plugin: &PluginOf, at: SocketAddr, dir: &Path) -> Value {
+    let name = &plugin.name;
+    let wasm = if scenario.changes() {
+        json!({"name": name, "config_discovery": {
+            "config_source": {"path_config_source": {"path": discover(scenario, plugin, dir)}, "resource_api_version": "V3"},
+            "type_urls": [kind("http.wasm.v3.Wasm")],
+        }})
+    } else {
+        json!({"name": "wasm", "typed_config": filter(scenario, plugin, dir)})
+    };
     let filters = if scenario.is_tcp() {
         let proxy = json!({
-            "@type": kind("network.tcp_proxy.v3.TcpProxy"), "stat_prefix": name, "cluster": name,
+            "@type": kind("network.tcp_proxy.v3.TcpProxy"), "stat_prefix": name, "cluster": scenario.name,
         });
         json!([wasm, {"name": "tcp", "typed_config": proxy}])
     } else {
-        json!([{"name": "http", "typed_config": manager(name, &wasm)}])
+        json!([{"name": "http", "typed_config": manager(&scenario.name, &wasm)}])
     };
     let mut listener = json!({
         "name": name,
@@ -415,6 +580,9 @@ fn listener(scenario: &Scenario, at: SocketAddr, module: &Path) -> Value {
         "address": address(at),
         "filter_chains": [{"filters": filters}],
     });
+    if scenario.is(Mark::Workers) {
+        listener["connection_balance_config"] = json!({"exact_balance": {}});
+    }
     if let Some(limit) = scenario.limit {
         listener["per_connection_buffer_limit_bytes"] = limit.into();
     }

@@ -176,7 +176,7 @@ fn parameters_of(name: &str) -> &'static str {
 fn imports(scenario: &Scenario) -> String {
     let calls = scenario.callbacks.values().flatten().filter_map(|step| match step {
         Step::Call(call) => Some(call.name.as_str()),
-        Step::Return(_) | Step::Trap | Step::TrapIf(_) => None,
+        Step::Return(_) | Step::ReturnIf(..) | Step::Trap | Step::TrapIf(_) => None,
     });
     let import = |name: &str| {
         let parameters: Vec<&str> = parameters_of(name)
@@ -231,6 +231,9 @@ impl Module {
                 Step::Trap => code.push_str("(unreachable)\n"),
                 Step::TrapIf(status) => code.push_str(&trap_if(*status)),
                 Step::Return(value) => last = Some(*value),
+                Step::ReturnIf(value, size) => code.push_str(&format!(
+                    "(if (i32.eq (local.get 1) (i32.const {size})) (then (return (i32.const {value}))))\n"
+                )),
             }
         }
         let result = if answer.is_some() { "(result i32)" } else { "" };
@@ -263,7 +266,7 @@ impl Module {
     fn quiet(&mut self, step: &Step) -> String {
         match step {
             Step::Call(call) => format!("(drop (call ${} {}))", call.name, self.operands(call).0),
-            Step::Return(_) => String::new(),
+            Step::Return(_) | Step::ReturnIf(..) => String::new(),
             Step::Trap => "(unreachable)".to_owned(),
             Step::TrapIf(status) => trap_if(*status),
         }

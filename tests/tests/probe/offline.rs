@@ -1,68 +1,171 @@
 //! The same probes in the sandbox, on connections with the same ends.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use isthmus::envoy::Version;
 use isthmus::sandbox::{
-    self, Action, Clusters, Connection, Direction, FailurePolicy, Headers, HttpOutcome, Level, LogLine,
-    Module, Node, Passed, Plugin, Route, Vm,
+    self, Action, Clusters, Connection, Direction, EnvoyVersion, FailurePolicy, Filter, Headers, HttpOutcome,
+    HttpVersion, Level, LogLine, Module, Node, Passed, Plugin, Route, StartError, Vm, Workers,
 };
 
-use super::envoy::Ends;
-use super::script::{Exchange, Message, Move, Scenario};
+use super::envoy::{Ends, PluginOf, through};
+use super::script::{Exchange, Mark, Message, Move, Scenario};
 use super::tls::{self, Identities};
-use super::{PLUGIN_CONFIGURATION, VM_CONFIGURATION, module};
+use super::{VM_CONFIGURATION, module};
+
+/// What runs a scenario: the VM of one worker, or two workers.
+enum Host {
+    One(Box<Vm>),
+    Two(Workers),
+}
+
+impl Host {
+    fn start(module: &Module, node: &Node, plugin: Plugin, workers: bool) -> Result<Self, StartError> {
+        if workers {
+            return module.start_workers(node, plugin, 2).map(Self::Two);
+        }
+        module.start(node, plugin).map(|vm| Self::One(Box::new(vm)))
+    }
+
+    /// The VM that serves, or that of the other worker.
+    fn vm(&self, another: bool) -> &Vm {
+        match self {
+            Self::One(vm) => vm,
+            Self::Two(workers) => &workers[usize::from(another)],
+        }
+    }
+
+    fn configure(&self, configuration: &[u8]) -> Result<(), StartError> {
+        match self {
+            Self::One(vm) => vm.configure(configuration),
+            Self::Two(workers) => workers.configure(configuration),
+        }
+    }
+
+    fn turn(&self) {
+        // A trap is in the lines.
+        let _told = match self {
+            Self::One(vm) => vm.turn().map(drop),
+            Self::Two(workers) => workers.turn(),
+        };
+    }
+}
+
+/// What was logged so far: in the main thread, in the worker that serves, and in the other.
+#[derive(Default)]
+struct Lines([Vec<String>; 3]);
+
+impl Lines {
+    fn take(&mut self, host: &Host) {
+        let another = match host {
+            Host::One(_) => Vec::new(),
+            Host::Two(_) => host.vm(true).take_logs(),
+        };
+        let taken = [host.vm(false).take_main_logs(), host.vm(false).take_logs(), another];
+        for (lines, taken) in self.0.iter_mut().zip(taken) {
+            lines.extend(taken.iter().filter_map(said));
+        }
+    }
+
+    fn refused(&mut self, error: &StartError) {
+        self.0[0].extend(error.logs().iter().filter_map(said));
+    }
+
+    fn all(self) -> impl Iterator<Item = String> {
+        let marks = ["main ", "", "another "];
+        let marked = |(mark, lines): (&'static str, Vec<String>)| {
+            lines.into_iter().map(move |line| format!("{mark}{line}"))
+        };
+        marks.into_iter().zip(self.0).flat_map(marked)
+    }
+}
 
 /// Plays the traffic of a scenario, and collects what its probe logged.
-pub(super) fn play(scenario: &Scenario, ends: &[Ends], identities: &Identities) -> Vec<String> {
+pub(super) fn play(
+    scenario: &Scenario,
+    version: Version,
+    ends: &[Ends],
+    identities: Option<&Identities>,
+) -> Vec<String> {
     let compiled = Module::compile(&module::bytes(scenario))
         .unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
+    let mut lines = Lines::default();
+    let started = Host::start(
+        &compiled,
+        &node(scenario, version),
+        plugin(scenario, &PluginOf::first(scenario)),
+        scenario.is(Mark::Workers),
+    );
+    let host = match started {
+        Ok(host) => host,
+        Err(error) => {
+            lines.refused(&error);
+            return lines.all().collect();
+        }
+    };
+    let others: Vec<Filter<'_>> = PluginOf::all(scenario)
+        .iter()
+        .skip(1)
+        .map(|other| host.vm(false).add(plugin(scenario, other)).expect("a plugin"))
+        .collect();
+    lines.take(&host);
+    let mut outside = Vec::new();
+    let mut connections: BTreeMap<SocketAddr, Connection> = BTreeMap::new();
+    for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
+        let vm = host.vm(exchange.to_another);
+        if exchange.eventually {
+            vm.advance(super::RELOAD_INTERVAL).expect("nothing that traps");
+        }
+        let made = || secured(connection(scenario, *ends), scenario, identities);
+        let connection = connections.entry(ends.client).or_insert_with(made);
+        outside.extend(match (&exchange.connection, &exchange.update) {
+            (_, Some(configuration)) => {
+                if let Err(error) = host.configure(configuration) {
+                    lines.refused(&error);
+                }
+                Vec::new()
+            }
+            (Some(moves), None) => connected(vm, scenario, moves, connection),
+            (None, None) => {
+                let other = through(scenario, exchange).checked_sub(1).map(|nth| others[nth]);
+                exchanged((vm, other), scenario, exchange, connection)
+            }
+        });
+        host.turn();
+        lines.take(&host);
+    }
+    // A trap is in the lines, or rather what would have come after it is not.
+    let vm = host.vm(false);
+    let _ticked = scenario.waits_for().any(|name| name == "tick").then(|| vm.advance(vm.tick_period()));
+    lines.take(&host);
+    lines.all().chain(outside).collect()
+}
+
+fn node(scenario: &Scenario, version: Version) -> Node {
     let node = super::node();
     let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
-    let node = Node {
+    Node {
         id: text("id"),
         cluster: text("cluster"),
         metadata: node["metadata"].clone(),
         listener_direction: Direction::Inbound,
         clusters: Clusters::of([scenario.name.clone(), format!("{}.grpc", scenario.name)]),
+        envoy: EnvoyVersion { minor: version.minor },
         ..Node::default()
-    };
-    let plugin = Plugin {
-        name: scenario.name.clone(),
-        root_id: "root".to_owned(),
+    }
+}
+
+fn plugin(scenario: &Scenario, of: &PluginOf) -> Plugin {
+    Plugin {
+        name: of.name.clone(),
+        root_id: of.root_id.clone(),
         vm_id: scenario.name.clone(),
         vm_configuration: VM_CONFIGURATION.into(),
-        configuration: PLUGIN_CONFIGURATION.into(),
+        configuration: of.configuration.clone(),
         failure_policy: policy(scenario),
         ..Plugin::default()
-    };
-    let vm = match compiled.start(&node, plugin) {
-        Ok(vm) => vm,
-        Err(error) => return error.logs().iter().filter_map(said).collect(),
-    };
-    let mut lines: Vec<String> = vm.take_logs().iter().filter_map(said).collect();
-    let mut outside = Vec::new();
-    for (exchange, ends) in scenario.exchanges.iter().zip(ends) {
-        if exchange.eventually {
-            vm.advance(super::RELOAD_INTERVAL).expect("nothing that traps");
-        }
-        outside.extend(match &exchange.connection {
-            Some(moves) => {
-                let connection = secured(connection(scenario, *ends), scenario, identities);
-                connected(&vm, scenario, moves, &connection)
-            }
-            None => exchanged(
-                &vm,
-                scenario,
-                exchange,
-                &secured(connection(scenario, *ends), scenario, identities),
-            ),
-        });
-        lines.extend(vm.take_logs().iter().filter_map(said));
     }
-    // A trap is in the lines, or rather what would have come after it is not.
-    let _ticked = scenario.waits_for().any(|name| name == "tick").then(|| vm.advance(vm.tick_period()));
-    lines.extend(vm.take_logs().iter().filter_map(said));
-    lines.extend(outside);
-    let tried = vm.take_main_logs();
-    tried.iter().filter_map(said).map(|line| format!("main {line}")).chain(lines).collect()
 }
 
 /// Plays both ends of a connection; the answer is what each of them got.
@@ -87,7 +190,7 @@ fn connected(vm: &Vm, scenario: &Scenario, moves: &[Move], connection: &Connecti
         if dialled { super::shown_bytes(&stream.to_upstream(), gone || ended) } else { "nobody".to_owned() };
     let client = super::shown_bytes(&stream.to_client(), gone || closed);
     let _ends = [stream.client_sends("", true), stream.upstream_sends("", true)];
-    if scenario.stays {
+    if scenario.is(Mark::Stays) {
         std::mem::forget(stream);
     } else {
         let _ended = stream.finish();
@@ -113,6 +216,9 @@ fn connection(scenario: &Scenario, ends: Ends) -> Connection {
         .with_route(Route { name: "first".to_owned(), virtual_host: "all".to_owned(), ..Route::default() })
         .with_upstream_host_metadata(super::upstream_host_metadata());
     connection.upstream = Some(ends.upstream);
+    if scenario.is(Mark::Http2) {
+        connection.protocol = HttpVersion::Http2;
+    }
     match scenario.limit {
         Some(limit) => connection.with_buffer_limit(usize::try_from(limit).expect("a size")),
         None => connection,
@@ -120,9 +226,9 @@ fn connection(scenario: &Scenario, ends: Ends) -> Connection {
 }
 
 /// The same connection, over TLS where the scenario has it so.
-fn secured(connection: Connection, scenario: &Scenario, identities: &Identities) -> Connection {
-    match scenario.tls {
-        Some(certified) => {
+fn secured(connection: Connection, scenario: &Scenario, identities: Option<&Identities>) -> Connection {
+    match scenario.tls.zip(identities) {
+        Some((certified, identities)) => {
             connection.with_tls(identities.session(certified)).with_server_name(tls::SERVER_NAME)
         }
         None => connection,
@@ -144,9 +250,21 @@ fn called_out(vm: &Vm, exchange: &Exchange) -> Vec<String> {
 }
 
 /// Takes an exchange through the filter; the answer is what the upstream and the client got.
-fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: &Connection) -> Vec<String> {
-    let request = whole(request(&exchange.request, scenario.tls.is_some()), &exchange.request);
-    let Ok(stream) = vm.http(connection, request) else { return vec![REFUSED.to_owned()] };
+fn exchanged(
+    (vm, other): (&Vm, Option<Filter<'_>>),
+    scenario: &Scenario,
+    exchange: &Exchange,
+    connection: &Connection,
+) -> Vec<String> {
+    let request = match scenario.is(Mark::Http2) {
+        true => framed(&exchange.request),
+        false => whole(request(&exchange.request, scenario.tls.is_some()), &exchange.request),
+    };
+    let opened = other.map_or_else(
+        || vm.http(connection, request.clone()),
+        |other| other.http(connection, request.clone()),
+    );
+    let Ok(stream) = opened else { return vec![REFUSED.to_owned()] };
     let mut got = called_out(vm, exchange);
     got.extend(super::grpc::called(vm, exchange));
     let passed = stream.to_upstream();
@@ -178,6 +296,35 @@ fn exchanged(vm: &Vm, scenario: &Scenario, exchange: &Exchange, connection: &Con
 
 /// What a stream gets whose guest has trapped, where `FAIL_CLOSED` holds.
 const REFUSED: &str = "client: 503";
+
+/// A request in HTTP/2, as the client's library orders it: the last frame is the end.
+fn framed(message: &Message) -> sandbox::Message {
+    let (method, path) = message.first.split_once(' ').expect("a method and a path");
+    let host = message.headers.iter().find(|(name, _)| name == "host").map_or("", |(_, host)| host.as_str());
+    let mut headers =
+        Headers::from([(":method", method), (":scheme", "http"), (":authority", host), (":path", path)]);
+    for (name, value) in message.headers.iter().filter(|(name, _)| name != "host" && name != "cookie") {
+        headers.add(name, value.as_str());
+    }
+    // Cookies come one by one, and Envoy puts them together.
+    let cookies =
+        message.headers.iter().filter(|(name, _)| name == "cookie").map(|(_, cookie)| cookie.as_str());
+    let cookies = cookies.collect::<Vec<_>>().join("; ");
+    if !cookies.is_empty() {
+        headers.add("cookie", cookies);
+    }
+    headers.add("x-forwarded-proto", "http");
+    let whole = message
+        .chunks
+        .iter()
+        .fold(sandbox::Message::new(headers), |whole, chunk| whole.with_body(chunk.as_slice()));
+    match message.trailers.is_empty() {
+        true => whole,
+        false => whole.with_trailers(
+            message.trailers.iter().map(|(name, value)| (name, value.as_str())).collect::<Headers>(),
+        ),
+    }
+}
 
 /// The message as the sandbox takes it: in HTTP/1.1 the end comes by itself, after the last chunk.
 fn whole(headers: Headers, message: &Message) -> sandbox::Message {

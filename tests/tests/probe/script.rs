@@ -1,35 +1,72 @@
 //! Scripts: what a probe calls in each of its callbacks, and the traffic it sees. See tests/probe/README.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A probe and its traffic.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Scenario {
     /// The name of its file and its own: `headers.reads`.
     pub(super) name: String,
     pub(super) exchanges: Vec<Exchange>,
     /// What it does in each callback, by the callback's name.
     pub(super) callbacks: BTreeMap<String, Vec<Step>>,
-    /// Its contexts are not deleted: the guest traps.
-    pub(super) traps: bool,
-    /// The client gets no answer, and leaves.
-    pub(super) hangs: bool,
+    pub(super) marks: BTreeSet<Mark>,
     /// Its clients speak TLS: with a certificate, or without.
     pub(super) tls: Option<bool>,
-    /// Its connections stay open for ever.
-    pub(super) stays: bool,
     /// How many bytes of a body Envoy buffers.
     pub(super) limit: Option<u32>,
     /// What becomes of streams when the module traps: `OPEN`, `CLOSED` or `RELOAD`.
     pub(super) policy: Option<String>,
     /// A module of another language, in place of one that is made of the script.
     pub(super) module: Option<Vec<u8>>,
+    /// Other plugins of its VM, each at a listener of its own: their root ids and configurations.
+    pub(super) plugins: Vec<(String, Vec<u8>)>,
+}
+
+/// What is special about a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// Its contexts are not deleted: the guest traps.
+    Traps,
+    /// The client gets no answer, and leaves.
+    Hangs,
+    /// Its connections stay open for ever.
+    Stays,
+    /// Its clients speak HTTP/2.
+    Http2,
+    /// Envoy has two workers.
+    Workers,
+    /// Envoy does not take its configuration, and ends.
+    Ends,
+}
+
+impl Mark {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "traps" => Self::Traps,
+            "hangs" => Self::Hangs,
+            "stays" => Self::Stays,
+            "http2" => Self::Http2,
+            "workers" => Self::Workers,
+            "ends" => Self::Ends,
+            _ => return None,
+        })
+    }
 }
 
 impl Scenario {
+    pub(super) fn is(&self, mark: Mark) -> bool {
+        self.marks.contains(&mark)
+    }
+
     /// Whether it is a filter of connections.
     pub(super) fn is_tcp(&self) -> bool {
         self.exchanges.iter().any(|exchange| exchange.connection.is_some())
+    }
+
+    /// Whether its plugin's configuration changes.
+    pub(super) fn changes(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.update.is_some())
     }
 
     /// Whether its module calls a service by gRPC.
@@ -67,6 +104,12 @@ pub(super) struct Exchange {
     pub(super) eventually: bool,
     /// Instead of all this: what the two ends of a TCP connection send.
     pub(super) connection: Option<Vec<Move>>,
+    /// Instead of all this: what the plugin is configured with from now on.
+    pub(super) update: Option<Vec<u8>>,
+    /// It goes to the worker that did not get the first one.
+    pub(super) to_another: bool,
+    /// It passes this one of the scenario's other plugins.
+    pub(super) through: Option<String>,
 }
 
 /// Bytes from one end of a TCP connection, or its end.
@@ -122,6 +165,8 @@ pub(super) enum Step {
     Trap,
     /// Traps if the call before gave this status.
     TrapIf(i32),
+    /// Answers this if the callback's second parameter is as great as that.
+    ReturnIf(i32, u32),
 }
 
 /// A hostcall with its arguments.
@@ -193,13 +238,21 @@ impl Reader {
             self.words.insert(format!("${name}"), format!("{{{words}}}"));
             return Some(());
         }
+        if word == "update" {
+            let exchange = Exchange { update: Some(bytes(rest)?), ..Exchange::default() };
+            self.scenarios.last_mut()?.exchanges.push(exchange);
+            self.block = Block::None;
+            return Some(());
+        }
         if word == "scenario" {
             self.scenarios.push(Scenario { name: format!("{file}.{rest}"), ..Scenario::default() });
             self.block = Block::None;
             return Some(());
         }
         let scenario = self.scenarios.last_mut()?;
+        scenario.marks.extend(Mark::of(word));
         match word {
+            word if Mark::of(word).is_some() => {}
             "request" => {
                 let request = Message { first: rest.to_owned(), ..Message::default() };
                 scenario.exchanges.push(Exchange { request, ..Exchange::default() });
@@ -226,10 +279,13 @@ impl Reader {
                 scenario.callbacks.insert(rest.to_owned(), Vec::new());
                 self.block = Block::Callback(rest.to_owned());
             }
-            "traps" => scenario.traps = true,
-            "hangs" => scenario.hangs = true,
+            "to" if rest == "another" => scenario.exchanges.last_mut()?.to_another = true,
+            "through" => scenario.exchanges.last_mut()?.through = Some(rest.to_owned()),
+            "plugin" => {
+                let (root_id, configuration) = rest.split_once(' ')?;
+                scenario.plugins.push((root_id.to_owned(), bytes(configuration)?));
+            }
             "tls" => scenario.tls = Some(rest == "certificate"),
-            "stays" => scenario.stays = true,
             "limit" => scenario.limit = Some(rest.parse().ok()?),
             "policy" => scenario.policy = Some(rest.to_owned()),
             "eventually" => scenario.exchanges.last_mut()?.eventually = true,
@@ -278,6 +334,9 @@ fn step(line: &str) -> Option<Step> {
     }
     if let Some(status) = line.strip_prefix("trap if ") {
         return Some(Step::TrapIf(status.parse().ok()?));
+    }
+    if let Some((value, size)) = line.strip_prefix("return ").and_then(|rest| rest.split_once(" if size ")) {
+        return Some(Step::ReturnIf(value.parse().ok()?, size.parse().ok()?));
     }
     if let Some(value) = line.strip_prefix("return ") {
         return Some(Step::Return(value.parse().ok()?));

@@ -10,6 +10,9 @@ use crate::sandbox::http::{Flow, Held, grpc_status};
 use crate::sandbox::message::Side;
 use crate::sandbox::stream::{Http, Phase, Protocol, Stream};
 
+/// The first Envoy that says how large the headers of a request are.
+const WITH_HEADERS_BYTES: u32 = 37;
+
 /// The first Envoys that show a peer's certificate, and whether its chain was verified.
 const WITH_CERTIFICATE: u32 = 38;
 const WITH_VERDICT: u32 = 39;
@@ -75,7 +78,11 @@ pub(super) fn upstream<'a>(stream: &'a Stream, rest: &[&str], envoy: EnvoyVersio
     }
 }
 
-pub(super) fn request<'a>(stream: &'a Stream, rest: &[&str], now: Duration) -> Found<'a> {
+pub(super) fn request<'a>(
+    stream: &'a Stream,
+    rest: &[&str],
+    (now, envoy): (Duration, EnvoyVersion),
+) -> Found<'a> {
     let Some((name, rest)) = rest.split_first() else { return Some(Value::Unencodable) };
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).ok().map(Value::Int);
     match *name {
@@ -83,6 +90,7 @@ pub(super) fn request<'a>(stream: &'a Stream, rest: &[&str], now: Duration) -> F
         "duration" if stream.phase >= Phase::Log && stream.http().is_some() => {
             return leaf(rest, nanos(now.saturating_sub(stream.started))?);
         }
+        "headers_bytes" if envoy.minor < WITH_HEADERS_BYTES => return None,
         "headers" => {
             let headers = stream.readable(&stream.http()?.request)?;
             let host = rest.iter().any(|name| name.eq_ignore_ascii_case("host"));
@@ -169,7 +177,7 @@ fn status<'a>(http: &Http, trailers: Option<&Headers>, headers: &Headers) -> Fou
     said.map_or_else(stands_for, Result::ok).map(Value::Int)
 }
 
-fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
+pub(super) fn header<'a>(headers: &'a Headers, rest: &[&str]) -> Found<'a> {
     wrapper(rest, |name| headers.joined(name.as_bytes()).map(owned))
 }
 

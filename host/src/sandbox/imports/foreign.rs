@@ -11,6 +11,7 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::connection::EnvoyVersion;
 use crate::sandbox::filter_state::{self, LifeSpan, Prototype};
 use crate::sandbox::state::State;
 use crate::sandbox::{proto, signature};
@@ -32,6 +33,9 @@ const MADE_FROM_BYTES: [&str; 14] = [
     "envoy.upstream.dynamic_host",
     "envoy.upstream.dynamic_port",
 ];
+
+/// The first Envoy that signs, and that reads keys in PEM.
+const WITH_SIGN: u32 = 37;
 
 type Function = dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync;
 
@@ -59,9 +63,18 @@ pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) 
         Some(function) => function(&argument).ok_or(Status::BadArgument),
         None => built_in(call.state_mut(), &name, &argument),
     };
-    if answer == Err(Status::NotFound) && !is_built_in(&name) {
+    if answer == Err(Status::NotFound) && !is_built_in(&name, call.state().node.envoy) {
         return Err(Status::NotFound);
     }
+    // An expression that comes to nothing is told of in memory all the same.
+    let answer = match answer {
+        Ok(bytes) if bytes.is_empty() && name == "expr_evaluate" && slot.0 != 0 => {
+            let at = call.allocate(0)?;
+            call.write_u32(slot.0, at)?;
+            return call.write_u32(slot.1, 0);
+        }
+        answer => answer,
+    };
     give(call, answer.as_deref().unwrap_or_default(), slot)?;
     answer.map(drop)
 }
@@ -79,17 +92,19 @@ fn give(call: &mut Call<'_>, bytes: &[u8], slot: Slot) -> Answer {
     Ok(())
 }
 
-fn is_built_in(name: &str) -> bool {
-    matches!(
-        name,
-        "clear_route_cache"
-            | "compress"
-            | "declare_property"
-            | "set_envoy_filter_state"
-            | "sign"
-            | "uncompress"
-            | "verify_signature"
-    )
+fn is_built_in(name: &str, envoy: EnvoyVersion) -> bool {
+    const NAMES: [&str; 9] = [
+        "clear_route_cache",
+        "compress",
+        "declare_property",
+        "expr_create",
+        "expr_delete",
+        "expr_evaluate",
+        "set_envoy_filter_state",
+        "uncompress",
+        "verify_signature",
+    ];
+    NAMES.contains(&name) || (name == "sign" && envoy.minor >= WITH_SIGN)
 }
 
 /// Those of Envoy act for the context that runs, not for the effective one, but for the declaring of properties.
@@ -97,8 +112,9 @@ fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>, S
     match name {
         "compress" => return compressed(argument),
         "uncompress" => return uncompressed(argument),
-        "sign" => return signature::sign(argument),
-        "verify_signature" => return signature::verify(argument),
+        "sign" if state.node.envoy.minor >= WITH_SIGN => return signature::sign(argument),
+        "verify_signature" => return signature::verify(argument, state.node.envoy.minor >= WITH_SIGN),
+        "expr_create" | "expr_delete" | "expr_evaluate" => return expression(state, name, argument),
         "clear_route_cache" if state.node.envoy.minor >= 33 => {
             let id = state.current;
             super::flow::refresh_route(state, id);
@@ -109,6 +125,26 @@ fn built_in(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>, S
         _ => Err(Status::NotFound),
     }
     .map(|()| Vec::new())
+}
+
+/// Expressions are the root's, and see what the context that runs sees.
+fn expression(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>, Status> {
+    let effective = std::mem::take(&mut state.effective);
+    let id = state.root_id();
+    let done =
+        state.root_mut(id).map(|root| &mut root.expressions).ok_or(Status::NotFound).and_then(
+            |all| match name {
+                "expr_create" => all.create(argument).map(|number| (number.to_le_bytes().to_vec(), None)),
+                "expr_delete" => all.delete(argument).map(|()| (Vec::new(), None)),
+                _ => all.of(argument).map(|expression| (Vec::new(), Some(expression))),
+            },
+        );
+    let done = done.and_then(|(bytes, expression)| match expression {
+        Some(expression) => expression.evaluate(state),
+        None => Ok(bytes),
+    });
+    state.effective = effective;
+    done
 }
 
 /// A stream of zlib (RFC 1950), as Envoy makes it: at zlib's own level.
@@ -153,5 +189,5 @@ fn set_filter_state(state: &mut State, argument: &[u8]) -> Result<(), Status> {
     let life_span = if proto::number(&fields, 3) == 2 { LifeSpan::Connection } else { LifeSpan::Stream };
     let id = state.current;
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
-    stream.filter_state.set(path, value, Prototype { read_only: false, life_span })
+    stream.filter_state.set(path, value, Prototype { life_span, ..Prototype::default() })
 }
