@@ -373,7 +373,7 @@ async fn who_has_changed_what_is_told_and_a_cluster_that_is_down_is_a_row() {
         (code, &lines[1][1..2], &lines[2][1..2]),
         (Some(1), ["NotApplied".to_owned()].as_slice(), ["NotApplied".to_owned()].as_slice())
     );
-    let rollout = ["rollout", "--url", "oci://registry.example/isthmus:v1"];
+    let rollout = ["rollout", "--url", "oci://registry.example/isthmus:v1", "--no-resolve"];
     assert!(ground.run(&rollout).await.status.success());
     let (code, lines) = ground.status().await;
     assert_eq!((code, lines.len()), (Some(0), 3), "{lines:?}");
