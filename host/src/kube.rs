@@ -130,7 +130,7 @@ impl Cluster {
         let created = async {
             let resource = self.kinds.resource(self, &id.kind).await?;
             let path = resource.path(&id.kind, id.namespace.as_deref());
-            self.call(&Call::create(format!("{path}?fieldManager={MANAGER}"), object)).await
+            self.call(&Call::create(format!("{path}?fieldManager={}", self.manager), object)).await
         };
         created.await.map_err(|problem| self.error(Deed::create(&id.to_string()), problem))
     }
@@ -140,7 +140,7 @@ impl Cluster {
         let id = Id::of(object).map_err(|problem| self.error(Deed::replace("an object"), problem))?;
         let replaced = async {
             let path = self.path(&id).await?;
-            self.call(&Call::replace(format!("{path}?fieldManager={MANAGER}"), object)).await
+            self.call(&Call::replace(format!("{path}?fieldManager={}", self.manager), object)).await
         };
         replaced.await.map_err(|problem| self.error(Deed::replace(&id.to_string()), problem))
     }

@@ -9,6 +9,7 @@ use policy::plan::{Configuration, PlanError, Role};
 use serde_json::{Value, json};
 
 use crate::digest::sha256;
+pub(crate) use url::FIELDS;
 pub use url::{FileModule, HttpModule, ModuleDigest, ModuleUrl, ModuleUrlError, OciModule};
 
 /// The module as proxies run it.

@@ -10,9 +10,10 @@ use policy::{Finding, Mesh, Policy};
 
 use crate::cert::{CertError, TokenKey};
 use crate::digest::sha256;
+use crate::kube::ClusterError;
 use crate::lab::{Application, Blueprint, Client, LabCluster, LabError, LabService, Site};
 use crate::plugin::{ModuleUrl, ModuleUrlError};
-use crate::rollout::{self, Change, Options, RolloutError};
+use crate::rollout::{self, Change, Options, RolloutError, Target};
 
 /// Why a mesh did not get on stage.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,20 @@ impl Stage {
     /// The mesh with the lab's addresses.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
+    }
+
+    /// Where the proxies find the module.
+    pub fn url(&self) -> &ModuleUrl {
+        &self.url
+    }
+
+    /// The directories that play the clusters' API servers, those of remotes apart.
+    pub fn targets(&self) -> BTreeMap<ClusterName, Result<Target, ClusterError>> {
+        let primaries = self.mesh.control_planes().into_iter().map(|(primary, _)| &primary.name);
+        let target = |name: &ClusterName| {
+            Some((name.clone(), Ok(Target::Directory(self.directories.get(name)?.clone()))))
+        };
+        primaries.filter_map(target).collect()
     }
 
     /// Gives each cluster's pods its key for tokens: of the keys that the mesh lists for it, the last by name that

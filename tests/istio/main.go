@@ -1,10 +1,12 @@
 // Istio is Istio's own code as a judge: the parts of istioctl that render, install and remove Istio and make remote
-// secrets, the engine of helm with Istio's charts, and what istiod does with the kubeconfig of a remote secret.
+// secrets, the engine of helm with Istio's charts, what istiod does with the kubeconfig of a remote secret, and what it sends
+// to proxies.
 //
 //	istio install -y -f FILE                          as istioctl does it, but for waiting: where it runs no pod ever is ready
 //	istio uninstall|manifest|create-remote-secret     as istioctl does it
 //	istio template NAME CHART NAMESPACE VALUES        the objects of a chart, as helm renders them
 //	helm upgrade|uninstall ...                        by that name: such a release, applied or deleted
+//	istio discover                                    what istiod sends to each proxy of the meshes that are read as JSON
 //	istio accept KUBECONFIG                           whether istiod takes it, and how many Services it then sees
 package main
 
@@ -42,6 +44,7 @@ func main() {
 	root.AddCommand(installCmd(ctx), mesh.UninstallCmd(ctx), mesh.ManifestCmd(ctx))
 	root.AddCommand(multicluster.NewCreateRemoteSecretCommand(ctx))
 	root.AddCommand(&cobra.Command{Use: "template", Args: cobra.ExactArgs(4), RunE: template})
+	root.AddCommand(&cobra.Command{Use: "discover", Args: cobra.NoArgs, RunE: discover})
 	root.AddCommand(&cobra.Command{Use: "accept", Args: cobra.ExactArgs(1), RunE: accept})
 	if err := root.Execute(); err != nil {
 		os.Exit(1)

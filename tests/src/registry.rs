@@ -20,8 +20,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// What a registry asks of who comes, and lets them do.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// Lines of htpasswd, with bcrypt: who may come.
-    pub htpasswd: Option<String>,
+    /// The realm of its passwords, and lines of htpasswd, with bcrypt: who may come.
+    pub htpasswd: Option<[String; 2]>,
     /// Whose tokens it takes: realm, service, issuer, and the file of the issuer's certificate.
     pub token: Option<[String; 4]>,
     /// The files of its certificate and key.
@@ -71,11 +71,10 @@ impl Registry {
 
     /// Starts it again after [`Self::stop`]; false where there is none to start.
     pub async fn resume(&mut self) -> bool {
-        let program = match program() {
+        let program = match path_from(".ci/docker-registry") {
             Ok(program) => program,
             Err(why) => {
-                assert!(std::env::var("CI").as_deref() != Ok("true"), "no registry: {why}");
-                writeln!(std::io::stderr(), "NOT RUN against a real registry: {why}").expect("stderr");
+                tell("a real registry", &why);
                 return false;
             }
         };
@@ -110,10 +109,10 @@ impl Registry {
             "http": {"addr": self.address},
         });
         let entries = config.as_object_mut().expect("an object");
-        if let Some(users) = &self.setup.htpasswd {
+        if let Some([realm, users]) = &self.setup.htpasswd {
             let path = self.directory.path().join("htpasswd");
             std::fs::write(&path, users).expect("a file");
-            entries.insert("auth".to_owned(), json!({"htpasswd": {"realm": "test", "path": path}}));
+            entries.insert("auth".to_owned(), json!({"htpasswd": {"realm": realm, "path": path}}));
         }
         if let Some([realm, service, issuer, certificate]) = &self.setup.token {
             let token =
@@ -135,8 +134,19 @@ fn listening(log: &str) -> Option<String> {
     rest.get(..end).map(str::to_owned)
 }
 
-fn program() -> Result<PathBuf, String> {
-    let script = crate::repository().join(".ci/docker-registry");
+/// Istio's own fetcher as a judge; `None` where it cannot be had, which is said aloud.
+pub fn fetcher() -> Option<PathBuf> {
+    path_from("tests/fetcher/build").map_err(|why| tell("Istio's fetcher", &why)).ok()
+}
+
+fn tell(what: &str, why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "no {what}: {why}");
+    writeln!(std::io::stderr(), "NOT RUN against {what}: {why}").expect("stderr");
+}
+
+/// What a script of the repository prints, which is a path; why not, otherwise.
+fn path_from(script: &str) -> Result<PathBuf, String> {
+    let script = crate::repository().join(script);
     let output = Command::new(script).output().expect("bash runs");
     let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(Path::new(printed.trim()).to_owned()) } else { Err(said.into_owned()) }

@@ -3,6 +3,8 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/discovery.rs"]
+mod discovery;
 #[path = "cluster/doctor.rs"]
 mod doctor;
 #[path = "cluster/fixture.rs"]
@@ -25,6 +27,8 @@ mod status;
 mod tries;
 #[path = "cluster/verify.rs"]
 mod verify;
+#[path = "cluster/waves.rs"]
+mod waves;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,10 +1,12 @@
 //! The push tier: images, at a real registry.
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 #[path = "push/access.rs"]
 mod access;
 #[path = "push/faults.rs"]
 mod faults;
+#[path = "push/istio.rs"]
+mod istio;
 #[path = "push/real.rs"]
 mod real;
 

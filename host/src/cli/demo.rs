@@ -1,5 +1,6 @@
 mod acts;
 mod story;
+mod waves;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -81,6 +82,8 @@ impl Demo {
         acts.change_under_load(story).await?;
         story.act("Broken plans rolled out");
         acts.broken_plans(story).await?;
+        story.act("A change in two waves, and a mistake that a gate holds");
+        acts.waves(story).await?;
 
         story.act("Everything down");
         let admins: Vec<_> = lab.proxies().map(|proxy| proxy.admin).collect();

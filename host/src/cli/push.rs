@@ -63,6 +63,9 @@ impl Push {
         let pushed = super::runtime()?.block_on(async {
             let found = keychain()?.find(to.host())?;
             let registry = Registry::connect(to, &self.registries.reach(), Access::Push, found).await?;
+            if let Some(doubt) = registry.doubt().await {
+                out.say(&format!("warning: {doubt}"));
+            }
             Ok::<_, anyhow::Error>(push::push(&image, to, &registry, self.overwrite).await)
         })?;
         match pushed {

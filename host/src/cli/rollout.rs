@@ -1,11 +1,13 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
-mod progress;
+mod asked;
+pub(super) mod progress;
 mod report;
 mod verbs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +16,7 @@ use policy::Mesh;
 use policy::compile::Plans;
 use policy::mesh;
 use policy::name::ClusterName;
+use tokio::runtime::Runtime;
 
 use super::clusters::Clusters;
 use super::lab::Standing;
@@ -23,9 +26,11 @@ use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
 use crate::read::{Project, ReadError};
 use crate::render;
-use crate::rollout::strategy::Strategy;
+use crate::rollout::gate::Gate;
+use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
+use asked::Asked;
 use progress::Printer;
 use report::Said;
 use verbs::RolloutVerb;
@@ -125,6 +130,9 @@ enum Where {
     Server,
 }
 
+/// What makes gates of what a strategy demands.
+type Gates<'g> = dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync + 'g;
+
 /// Where each cluster is, or why it cannot be had.
 type Targets = BTreeMap<ClusterName, Result<Target, ClusterError>>;
 
@@ -142,6 +150,8 @@ impl Start {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
         let Some(strategy) = self.way.strategy(mesh, out)? else { return Ok(Exit::Usage) };
+        // Clients of clusters live in the runtime that made them.
+        let runtime = super::runtime()?;
         if let Some(lab) = &self.lab {
             let standing = Standing::read(lab)?;
             let mesh = standing.relocate(mesh.clone())?;
@@ -150,19 +160,22 @@ impl Start {
             let module = super::module(self.module.clone())?;
             let url = stage::place_module(&module, lab)?;
             let targets = directories(standing.directories(lab));
-            return self.drive((&mesh, &plans, &url), targets, strategy, (common, out));
+            let asked =
+                runtime.block_on(Asked::of(&mesh, &targets, &self.destination.reach, Some(&standing)))?;
+            return self.drive((&runtime, &asked), (&mesh, &plans, &url), (targets, strategy), (common, out));
         }
         let places = self.destination.places(&project)?;
         let url = self.module_url(&places, out)?;
-        let targets = super::runtime()?.block_on(self.destination.targets(places))?;
-        self.drive((mesh, plans, &url), targets, strategy, (common, out))
+        let targets = runtime.block_on(self.destination.targets(places))?;
+        let asked = runtime.block_on(Asked::of(mesh, &targets, &self.destination.reach, None))?;
+        self.drive((&runtime, &asked), (mesh, plans, &url), (targets, strategy), (common, out))
     }
 
     fn drive(
         &self,
+        (runtime, asked): (&Runtime, &Asked),
         (mesh, plans, url): (&Mesh, &Plans, &ModuleUrl),
-        targets: Targets,
-        strategy: Strategy,
+        (targets, strategy): (Targets, Strategy),
         (common, out): (&Common, &mut Out),
     ) -> anyhow::Result<Exit> {
         let dry_run = match self.dry_run {
@@ -177,9 +190,10 @@ impl Start {
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let campaign = self.way.keeping.campaign(mesh, targets, how, &mut tell)?;
-        let reported =
-            super::runtime()?.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
+        asked.check(&strategy.gates)?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
+        let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }
@@ -251,8 +265,8 @@ impl Keeping {
     fn campaign<'c>(
         &self,
         mesh: &Mesh,
-        targets: Targets,
-        how: How,
+        (targets, how): (Targets, How),
+        gates: &'c Gates<'c>,
         tell: &'c mut (dyn FnMut(&Progress) + Send),
     ) -> anyhow::Result<Campaign<'c>> {
         // Several programs of one user may run on one host, and in containers with the same process id.
@@ -265,7 +279,7 @@ impl Keeping {
         };
         let root = mesh.root_namespace().to_string();
         let history = self.history_limit;
-        Ok(Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history, tell })
+        Ok(Campaign { root, targets, how, holder, gates, history, tell })
     }
 }
 

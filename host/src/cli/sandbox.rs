@@ -1,6 +1,8 @@
 //! Any proxy-wasm module, run by hand.
 
 mod attributes;
+mod connected;
+mod script;
 mod told;
 
 use std::path::PathBuf;
@@ -9,14 +11,16 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
 use super::{Common, Exit, Out, Output};
-use crate::sandbox::{Headers, HttpOutcome, Message, Module, Plugin, StartError};
+use crate::sandbox::{Headers, HttpOutcome, Message, Module, Plugin, StartError, Vm};
 use attributes::{Attribute, Known};
+use connected::Connected;
+use script::{Request, Step};
 use told::Told;
 
 /// `isthmus sandbox`
 #[derive(Debug, Subcommand)]
 pub(super) enum SandboxVerb {
-    /// Send one request through a module, and say what it made of it: headers, reply, log, metrics
+    /// Send a request, several or a TCP connection through a module, and say what it made of it: headers, reply, log, metrics
     Run(Run),
 }
 
@@ -44,6 +48,14 @@ pub(super) struct Run {
     /// The body of the upstream's answer; @FILE reads it from there
     #[arg(long, value_name = "TEXT|@FILE")]
     response_body: Option<String>,
+    /// Several requests in turn, in the place of one: a YAML list whose items have `request` and, in the words of these
+    /// flags, `headers`, `body`, `response`, `responseHeaders` and `responseBody`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["request", "headers", "body", "response", "response_header", "response_body"])]
+    requests: Option<PathBuf>,
+    /// A TCP connection in the place of a request: a YAML list of what its two ends send, `client: TEXT` or
+    /// `upstream: TEXT`, with `end: true` where that is the last of it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["requests", "request", "headers", "body", "response", "response_header", "response_body"])]
+    connection: Option<PathBuf>,
     /// The plugin's configuration; @FILE reads it from there
     #[arg(long, value_name = "TEXT|@FILE")]
     config: Option<String>,
@@ -83,8 +95,11 @@ impl Run {
             }
         };
         let module = Module::compile(&wasm)?;
-        let plugin =
-            Plugin { root_id: self.root_id.clone(), configuration: given.configuration, ..Plugin::default() };
+        let plugin = Plugin {
+            root_id: self.root_id.clone(),
+            configuration: given.configuration.clone(),
+            ..Plugin::default()
+        };
         let vm = match module.start(&given.known.node, plugin) {
             Ok(vm) => vm,
             Err(error) => return Ok(refused(&error, out)),
@@ -92,64 +107,143 @@ impl Run {
         if self.trace {
             vm.record();
         }
-        let mut told = Told::default();
-        match vm.http(&given.known.connection(), given.request) {
-            Err(trapped) => told.trap(&trapped),
-            Ok(stream) => {
-                let outcome = stream.request();
-                told.request(&outcome, stream.to_upstream());
-                if let HttpOutcome::Continue(_) = outcome {
-                    match stream.respond(given.response) {
-                        Ok(outcome) => told.response(&outcome, stream.to_client()),
-                        Err(trapped) => told.trap(&trapped),
-                    }
-                }
-                match stream.finish() {
-                    Ok(ended) => told.ended(ended),
-                    Err(trapped) => told.trap(&trapped),
-                }
+        let mut all = self.play(&vm, &given);
+        if let Some(last) = all.last_mut() {
+            last.metrics(&vm);
+        }
+        match common.output {
+            Output::Json if self.requests.is_some() => out.json(&told::several(&all)),
+            Output::Json => all.iter().for_each(|told| out.json(&told.json())),
+            Output::Text | Output::Junit | Output::Short => {
+                all.iter().for_each(|told| out.print(told.text().trim_end()));
             }
         }
-        told.vm(&vm);
-        match common.output {
-            Output::Json => out.json(&told.json()),
-            Output::Text | Output::Junit | Output::Short => out.print(told.text().trim_end()),
+        Ok(if all.iter().any(Told::has_trapped) { Exit::No } else { Exit::Yes })
+    }
+
+    /// Sends what is given; what comes after a trap is not sent.
+    fn play(&self, vm: &Vm, given: &Given) -> Vec<Told> {
+        if let Some(steps) = &given.steps {
+            let mut told = Told::default();
+            connect(vm, given, steps, &mut told);
+            told.vm(vm);
+            return vec![told];
         }
-        Ok(if told.has_trapped() { Exit::No } else { Exit::Yes })
+        let mut all = Vec::new();
+        for exchange in &given.exchanges {
+            let mut told = exchange.title.as_deref().map(Told::titled).unwrap_or_default();
+            send(vm, &given.known, exchange, &mut told);
+            told.vm(vm);
+            let over = told.has_trapped();
+            all.push(told);
+            if over {
+                break;
+            }
+        }
+        all
     }
 
     fn given(&self) -> anyhow::Result<Given> {
-        let (method, path) = self
-            .request
-            .split_once(' ')
-            .with_context(|| format!("--request {:?} is not METHOD PATH, such as 'GET /'", self.request))?;
-        let mut headers = Headers::from([(":method", method), (":path", path), (":scheme", "http")]);
-        add(&mut headers, &self.headers, "-H")?;
-        if headers.text(":authority").is_none() {
-            headers.add(":authority", "localhost");
-        }
-        let status = self.response.to_string();
-        let mut answer = Headers::from([(":status", status.as_str())]);
-        add(&mut answer, &self.response_header, "--response-header")?;
         let mut known = Known::nothing();
         for attribute in &self.attribute {
             attribute.set(&mut known)?;
         }
+        let exchanges = match &self.requests {
+            None => vec![exchange(&self.alone(), None)?],
+            Some(path) => {
+                let requests = script::requests(path)?;
+                requests
+                    .iter()
+                    .map(|one| exchange(one, Some(one.request.clone())))
+                    .collect::<Result<_, _>>()?
+            }
+        };
         Ok(Given {
-            request: message(headers, self.body.as_deref())?,
-            response: message(answer, self.response_body.as_deref())?,
+            exchanges,
+            steps: self.connection.as_deref().map(script::steps).transpose()?,
             configuration: self.config.as_deref().map(bytes).transpose()?.unwrap_or_default(),
             known,
         })
+    }
+
+    /// The request that the flags say.
+    fn alone(&self) -> Request {
+        Request {
+            request: self.request.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            response: Some(self.response),
+            response_headers: self.response_header.clone(),
+            response_body: self.response_body.clone(),
+        }
+    }
+}
+
+fn send(vm: &Vm, known: &Known, exchange: &Exchange, told: &mut Told) {
+    let stream = match vm.http(&known.connection(), exchange.request.clone()) {
+        Ok(stream) => stream,
+        Err(trapped) => return told.trap(&trapped),
+    };
+    let outcome = stream.request();
+    told.request(&outcome, stream.to_upstream());
+    if let HttpOutcome::Continue(_) = outcome {
+        match stream.respond(exchange.response.clone()) {
+            Ok(outcome) => told.response(&outcome, stream.to_client()),
+            Err(trapped) => told.trap(&trapped),
+        }
+    }
+    match stream.finish() {
+        Ok(ended) => told.ended(ended),
+        Err(trapped) => told.trap(&trapped),
+    }
+}
+
+fn connect(vm: &Vm, given: &Given, steps: &[Step], told: &mut Told) {
+    let stream = match vm.connect(&given.known.connection()) {
+        Ok(stream) => stream,
+        Err(trapped) => return told.trap(&trapped),
+    };
+    let mut connected = Connected::default();
+    let played = connected.play(&stream, steps);
+    told.connection(connected);
+    match played.and_then(|()| stream.finish()) {
+        Ok(ended) => told.ended(ended),
+        Err(trapped) => told.trap(&trapped),
     }
 }
 
 /// What Envoy would hand to the module.
 struct Given {
-    request: Message,
-    response: Message,
+    exchanges: Vec<Exchange>,
+    /// In the place of requests: a connection.
+    steps: Option<Vec<Step>>,
     configuration: Vec<u8>,
     known: Known,
+}
+
+/// A request, and what the upstream answers.
+struct Exchange {
+    title: Option<String>,
+    request: Message,
+    response: Message,
+}
+
+fn exchange(said: &Request, title: Option<String>) -> anyhow::Result<Exchange> {
+    let (method, path) = said
+        .request
+        .split_once(' ')
+        .with_context(|| format!("--request {:?} is not METHOD PATH, such as 'GET /'", said.request))?;
+    let mut headers = Headers::from([(":method", method), (":path", path), (":scheme", "http")]);
+    add(&mut headers, &said.headers, "-H")?;
+    if headers.text(":authority").is_none() {
+        headers.add(":authority", "localhost");
+    }
+    let status = said.response.unwrap_or(200).to_string();
+    let mut answer = Headers::from([(":status", status.as_str())]);
+    add(&mut answer, &said.response_headers, "--response-header")?;
+    let (request, response) =
+        (message(headers, said.body.as_deref())?, message(answer, said.response_body.as_deref())?);
+    Ok(Exchange { title, request, response })
 }
 
 fn add(headers: &mut Headers, said: &[String], flag: &str) -> anyhow::Result<()> {

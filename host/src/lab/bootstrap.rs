@@ -72,8 +72,8 @@ pub(super) fn discovered(
         ],
         ProxyKind::Server => Vec::new(),
         ProxyKind::Gateway => vec![
-            clusters(gateway::clusters(own, all, config)),
-            (LISTENERS, typed("listener.v3.Listener", gateway::listeners(own, all, config))),
+            clusters(gateway::clusters(site, own, all, config)),
+            (LISTENERS, typed("listener.v3.Listener", gateway::listeners(site, own, config))),
         ],
     }
 }

@@ -90,6 +90,9 @@ pub enum ModuleUrlError {
     NoSecret(String),
 }
 
+/// What [`ModuleUrl::describe`] says, of all that a `WasmPlugin` can say.
+pub(crate) const FIELDS: [&str; 4] = ["url", "sha256", "imagePullPolicy", "imagePullSecret"];
+
 impl ModuleUrl {
     /// No place at all, for objects that are compared and never applied.
     pub(crate) fn anywhere() -> Self {

@@ -28,30 +28,55 @@ pub struct Sources(BTreeMap<ClusterName, Vec<Source>>);
 #[derive(Debug, Clone)]
 struct Source {
     cluster: ClusterName,
-    server: Option<Arc<Cluster>>,
+    pods: Pods,
     envoys: Vec<Envoy>,
 }
 
+/// The way to the pods of a cluster.
+#[derive(Debug, Clone)]
+enum Pods {
+    Of(Arc<Cluster>),
+    /// It cannot be had now.
+    Away(String),
+    /// There is none.
+    Nowhere,
+}
+
 impl Sources {
-    /// The pods of those clusters that can be had, and proxies that are known by their addresses.
+    /// The pods of clusters and of their remotes, and proxies that are known by their addresses.
     pub fn of(
         mesh: &Mesh,
         targets: &BTreeMap<ClusterName, Result<Target, ClusterError>>,
+        remotes: &BTreeMap<ClusterName, Result<Arc<Cluster>, ClusterError>>,
         mut envoys: BTreeMap<ClusterName, Vec<Envoy>>,
     ) -> Self {
         let mut sources = BTreeMap::new();
         for (primary, led) in mesh.control_planes() {
             let source = |cluster: &ClusterName| {
-                let server = match targets.get(cluster) {
-                    Some(Ok(Target::Cluster(server))) => Some(Arc::clone(server)),
-                    Some(Ok(Target::Directory(_)) | Err(_)) | None => None,
+                let pods = match (targets.get(cluster), remotes.get(cluster)) {
+                    (Some(Ok(Target::Cluster(server))), _) | (None, Some(Ok(server))) => {
+                        Pods::Of(Arc::clone(server))
+                    }
+                    (Some(Err(error)), _) | (None, Some(Err(error))) => Pods::Away(error.to_string()),
+                    (Some(Ok(Target::Directory(_))), _) | (None, None) => Pods::Nowhere,
                 };
-                let envoys = envoys.remove(cluster).unwrap_or_default();
-                Source { cluster: cluster.clone(), server, envoys }
+                Source { cluster: cluster.clone(), pods, envoys: envoys.remove(cluster).unwrap_or_default() }
             };
             sources.insert(primary.name.clone(), led.iter().map(|led| &led.name).map(source).collect());
         }
         Self(sources)
+    }
+
+    /// The clusters whose proxies nobody can ask.
+    pub fn unknown(&self) -> Vec<&ClusterName> {
+        let all = self.0.values().flatten();
+        all.filter(|source| source.is_unknown()).map(|source| &source.cluster).collect()
+    }
+}
+
+impl Source {
+    fn is_unknown(&self) -> bool {
+        matches!(self.pods, Pods::Nowhere) && self.envoys.is_empty()
     }
 }
 
@@ -131,10 +156,17 @@ impl OfProxies {
     async fn ask(&self, primary: &ClusterName) -> Result<Vec<(ClusterName, Proxy)>, String> {
         let mut all = Vec::new();
         for source in self.sources.0.get(primary).into_iter().flatten() {
+            if source.is_unknown() {
+                return Err(format!("the proxies of {} cannot be asked", source.cluster));
+            }
             let mut proxies = envoys(source.envoys.clone(), self.asking).await;
-            if let Some(server) = &source.server {
-                let pods = server.running_pods().await.map_err(|error| error.to_string())?;
-                proxies.extend(in_pods(server, with_proxies(&pods), self.asking).await);
+            match &source.pods {
+                Pods::Of(server) => {
+                    let pods = server.running_pods().await.map_err(|error| error.to_string())?;
+                    proxies.extend(in_pods(server, with_proxies(&pods), self.asking).await);
+                }
+                Pods::Away(why) => return Err(why.clone()),
+                Pods::Nowhere => {}
             }
             // Two clusters may have pods of one name.
             let named = |proxy: Proxy| {

@@ -62,7 +62,7 @@ pub enum ReferenceError {
     /// Nothing says which registry.
     #[error(
         "{0:?} names no registry: write host/repository:tag, such as docker.io/example/isthmus:v1, as Istio takes what \
-         stands before the first / for a registry only if it has a dot or a port, or is localhost"
+         stands before the first / for a registry only if it has a dot or a port"
     )]
     Host(String),
     /// The host is none.
@@ -152,7 +152,7 @@ impl FromStr for Reference {
             None => (text, None),
         };
         let (host, path) = rest.split_once('/').ok_or_else(|| ReferenceError::Host(text.to_owned()))?;
-        if !(host.contains(['.', ':']) || host == "localhost") {
+        if !host.contains(['.', ':']) {
             return Err(ReferenceError::Host(text.to_owned()));
         }
         if !is_host(host) {

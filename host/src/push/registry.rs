@@ -59,6 +59,7 @@ pub struct Registry {
     timeout: Duration,
     found: Found,
     shown: Mutex<Option<HeaderValue>>,
+    doubt: Mutex<Option<String>>,
 }
 
 impl fmt::Debug for Registry {
@@ -95,9 +96,15 @@ impl Registry {
             timeout: reach.timeout,
             found,
             shown: Mutex::new(None),
+            doubt: Mutex::new(None),
         };
         registry.greet().await.map_err(|problem| registry.error("connect", problem))?;
         Ok(registry)
+    }
+
+    /// Why proxies may get nothing from a registry that takes our pushes.
+    pub async fn doubt(&self) -> Option<String> {
+        self.doubt.lock().await.clone()
     }
 
     /// A manifest by its tag or digest, if it is there: the very bytes, and what they are.

@@ -1,6 +1,7 @@
 //! Rollouts from their beginning to their end: who holds the clusters, which revision it is, what is driven, and what is
 //! thrown away afterwards.
 
+mod keep;
 mod open;
 mod tell;
 
@@ -23,6 +24,7 @@ use super::strategy::{Limits, Strategy};
 use super::{Options, Outcome, RolloutError, revision};
 use crate::digest::sha256;
 use crate::kube::{ClusterError, many};
+use keep::{before, catch_up, highest, is_same, keep, keep_found};
 pub use tell::{Kept, Standings};
 
 /// What a rollout is done with, whatever it does.
@@ -232,7 +234,8 @@ impl Campaign<'_> {
             return Ok(Report { outcomes, record: last });
         }
         let fresh = State::new(waves(&order.strategy, &crew.new), order.strategy.on_failure);
-        let record = match again {
+        let found = keep_found(&mut crew, &jobs, &order.origin).await;
+        let mut record = match again {
             Some(record) if !record.state.is_over() && record.state.is_of(&fresh) => record.clone(),
             Some(record) => Record {
                 state: fresh,
@@ -242,7 +245,6 @@ impl Campaign<'_> {
                 ..record.clone()
             },
             None => {
-                let found = keep_found(&mut crew, &jobs, &order.origin).await;
                 let number = highest(&crew, last.as_ref()) + 1;
                 Record {
                     id: self.id(&order.origin),
@@ -256,6 +258,7 @@ impl Campaign<'_> {
                 }
             }
         };
+        catch_up(&crew, &mut record, &found);
         keep(&mut crew, &record).await;
         let state = record.state.clone();
         let (gates, applied) = ((self.gates)(&record.gates), record.gates.applied);
@@ -283,123 +286,6 @@ fn waves(strategy: &Strategy, new: &BTreeMap<ClusterName, Arc<Rendered>>) -> Vec
     waves
 }
 
-/// Whether the last rollout brings the very same as this one would, wherever it can be compared.
-fn is_same(crew: &Crew, last: &Record, origin: &Origin) -> bool {
-    let compared = crew.members.iter().filter_map(|(name, member)| {
-        let kept = member.kept.get(&last.revision)?;
-        Some(revision::digest(crew.new.get(name)?).is_ok_and(|digest| digest == *kept))
-    });
-    let compared: Vec<bool> = compared.collect();
-    last.state.goal() == Goal::New
-        && last.origin.reason == origin.reason
-        && !compared.is_empty()
-        && compared.into_iter().all(|same| same)
-}
-
-/// The highest number that any revision has.
-fn highest(crew: &Crew, last: Option<&Record>) -> u64 {
-    let kept = crew.members.values().filter_map(|member| member.kept.keys().max().copied());
-    kept.chain(last.map(|last| last.revision)).max().unwrap_or_default()
-}
-
-/// What each cluster goes back to if this is undone: what it has, if that was ever complete there.
-fn before(
-    crew: &Crew,
-    last: Option<&Record>,
-    found: &BTreeMap<ClusterName, u64>,
-) -> BTreeMap<ClusterName, Option<u64>> {
-    use super::machine::{End, Stage};
-    let of = |name: &ClusterName| {
-        let at = crew.members.get(name).and_then(|member| member.copy.at);
-        let last = last.filter(|last| {
-            let is_good = match last.state.stage() {
-                Stage::Ended(End::Complete | End::Undone) => true,
-                Stage::Ended(End::Incomplete) => last.state.has_passed(name),
-                Stage::Ended(End::Failed)
-                | Stage::Subsets
-                | Stage::Routes(_)
-                | Stage::Filters(_)
-                | Stage::Bake(_)
-                | Stage::RoutesGo
-                | Stage::SubsetsGo => false,
-            };
-            !is_good && at == Some(last.revision)
-        });
-        match last {
-            Some(last) => last.before.get(name).copied().flatten(),
-            None => at.or_else(|| found.get(name).copied()),
-        }
-    };
-    crew.new.keys().map(|name| (name.clone(), of(name))).collect()
-}
-
-/// Keeps what was found in clusters of which no revision is kept, so that they can go back to it.
-async fn keep_found(crew: &mut Crew, jobs: &[Job], origin: &Origin) -> BTreeMap<ClusterName, u64> {
-    let origin = Origin {
-        reason: "found".to_owned(),
-        message: String::new(),
-        source: String::new(),
-        ..origin.clone()
-    };
-    let number = highest(crew, newest(crew.members.values().map(|member| &member.copy)).as_ref()) + 1;
-    let found = jobs.iter().filter(|job| job.trouble.is_none()).filter_map(|job| {
-        let member = crew.members.get(&job.change.cluster)?;
-        let rendered = revision::found(&job.there);
-        (member.copy.at.is_none() && !rendered.parts.is_empty())
-            .then(|| (job.change.cluster.clone(), Arc::new(rendered)))
-    });
-    let found: BTreeMap<_, _> = found.collect();
-    keep_revision(crew, number, &origin, &found).await;
-    found.into_keys().map(|name| (name, number)).collect()
-}
-
-/// Keeps the revision of a rollout wherever it is not yet.
-async fn keep(crew: &mut Crew, record: &Record) {
-    let missing = |name: &ClusterName| {
-        crew.members.get(name).is_some_and(|member| !member.kept.contains_key(&record.revision))
-    };
-    let new: BTreeMap<_, _> = crew
-        .new
-        .iter()
-        .filter(|(name, _)| missing(name))
-        .map(|(name, new)| (name.clone(), Arc::clone(new)))
-        .collect();
-    keep_revision(crew, record.revision, &record.origin, &new).await;
-}
-
-/// Keeps a revision in clusters. One where it cannot be kept is out: it could not go back.
-async fn keep_revision(
-    crew: &mut Crew,
-    number: u64,
-    origin: &Origin,
-    of: &BTreeMap<ClusterName, Arc<Rendered>>,
-) {
-    let keeping = of.iter().filter_map(|(name, rendered)| {
-        let shelf = crew.members.get(name)?.shelf.clone();
-        let (name, rendered, origin) = (name.clone(), Arc::clone(rendered), origin.clone());
-        Some(async move {
-            let kept = async {
-                for (file, object) in revision::objects(&shelf, number, &rendered, &origin)? {
-                    shelf.put(&file, &object).await?;
-                }
-                revision::digest(&rendered).map_err(|why| Trouble::Record { place: shelf.place(""), why })
-            };
-            (name, kept.await)
-        })
-    });
-    let kept = many::bounded(keeping.collect::<Vec<_>>(), crew.how.parallel).await;
-    for (name, kept) in kept {
-        match kept {
-            Ok(digest) => {
-                if let Some(member) = crew.members.get_mut(&name) {
-                    member.kept.insert(number, digest);
-                }
-            }
-            Err(trouble) => drop(crew.out.insert(name, trouble.to_string())),
-        }
-    }
-}
-
 async fn refuse(crew: Crew, refused: Refused) -> Result<Report, Refused> {
     crew.release().await;
     Err(refused)
@@ -417,7 +303,7 @@ async fn finish(
     };
     let mut jobs: Vec<Job> = jobs.into_values().collect();
     if state.is_over() {
-        open::prune(&crew, history).await;
+        keep::prune(&crew, history).await;
     } else if !state.is_paused() {
         jobs.iter_mut().for_each(Job::leave_the_rest);
     }

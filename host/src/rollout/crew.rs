@@ -51,8 +51,10 @@ impl Crew {
     /// What a cluster is to be brought to.
     pub(super) fn task(&self, cluster: &ClusterName, goal: Goal) -> Task {
         let member = self.members.get(cluster);
-        let target = member.map(|member| &member.target).or_else(|| self.seen.get(cluster));
-        let why = || self.out.get(cluster).cloned().unwrap_or_else(|| "nothing says where it is".to_owned());
+        let mut target =
+            member.map(|member| member.target.clone()).or_else(|| self.seen.get(cluster).cloned());
+        let mut why =
+            self.out.get(cluster).cloned().unwrap_or_else(|| format!("{cluster}: nothing says where it is"));
         let new = || self.new.get(cluster).cloned();
         let kept = |number: u64| member.map(|member| Wanted::Revision(member.shelf.clone(), number));
         let record = self.record.as_ref();
@@ -62,13 +64,19 @@ impl Crew {
                 (new().map(Wanted::These).or_else(kept), self.left.get(cluster).cloned())
             }
             Goal::Old => {
-                let before = record.and_then(|record| record.before.get(cluster).copied().flatten());
-                (before.and_then(kept), new())
+                let before = record.and_then(|record| record.before.get(cluster).copied());
+                // It could not be asked when the rollout began, so nothing was done there.
+                if before.is_none() && target.take().is_some() {
+                    why = format!(
+                        "{cluster}: nobody knows what it had before, as it could not be reached then"
+                    );
+                }
+                (before.flatten().and_then(kept), new())
             }
         };
         Task {
             cluster: cluster.clone(),
-            target: target.cloned().ok_or_else(why),
+            target: target.ok_or(why),
             // Before its first revision a cluster had nothing.
             wanted: wanted.unwrap_or_else(|| Wanted::These(Arc::default())),
             left,

@@ -167,7 +167,7 @@ impl Wanted {
 fn unplaced(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.remove("url");
+        spec.retain(|field, _| !plugin::FIELDS.contains(&field.as_str()));
     }
     object
 }

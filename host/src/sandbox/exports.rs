@@ -23,7 +23,10 @@ impl<P: WasmParams, R: WasmResults> Export<P, R> {
         store: &mut Store<State>,
     ) -> wasmtime::Result<Self> {
         let func = instance.get_func(&mut *store, name);
-        let func = func.map(|func| func.typed(&*store).map(Arc::new)).transpose()?;
+        let other = |error| {
+            wasmtime::Error::msg(format!("the export {name} is of another type than in the ABI: {error}"))
+        };
+        let func = func.map(|func| func.typed(&*store).map(Arc::new)).transpose().map_err(other)?;
         Ok(Self { name, func })
     }
 }

@@ -15,7 +15,7 @@ use super::failure::FailurePolicy;
 use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
-use super::module::{ALLOCATORS, Module};
+use super::module::{ALLOCATORS, Module, TABLE_LIMIT};
 use super::state::{Context, Deferred, Life, Root, Shown, State, Steer};
 
 /// A guest and the host's state for it.
@@ -48,7 +48,8 @@ impl Instance {
         let fuel = module.fuel();
         let mut store = Store::new(linked.module().engine(), state);
         store.data_mut().functions = module.functions().clone();
-        store.data_mut().limits = StoreLimitsBuilder::new().memory_size(module.memory_limit()).build();
+        store.data_mut().limits =
+            StoreLimitsBuilder::new().memory_size(module.memory_limit()).table_elements(TABLE_LIMIT).build();
         store.limiter(|state| &mut state.limits);
         store.data_mut().restriction = Restriction::Starting;
         let exports = store

@@ -22,6 +22,9 @@ pub(crate) const ALLOCATORS: [&str; 2] = ["malloc", "proxy_on_memory_allocate"];
 /// Envoy's bound on a guest's memory.
 const MEMORY_LIMIT: usize = 1 << 30;
 
+/// How many functions a guest's table may hold: as many as V8 gives it.
+pub(crate) const TABLE_LIMIT: usize = 10_000_000;
+
 /// Instructions that one callback may run: far beyond any sane filter, and well under a second.
 const FUEL: u64 = 100_000_000;
 
@@ -159,7 +162,7 @@ impl std::fmt::Debug for Module {
 
 /// The first marker counts.
 fn check_exports(module: &wasmtime::Module) -> Result<Abi, SandboxError> {
-    let has = |name: &str| module.get_export(name).is_some();
+    let has = |name: &str| matches!(module.get_export(name), Some(ExternType::Func(_)));
     let mut names = module.exports().map(|export| export.name());
     let Some(abi) = names.find_map(Abi::of_marker) else {
         let markers = module.exports().map(|export| export.name());

@@ -6,6 +6,7 @@ mod callouts;
 mod connections;
 mod failures;
 mod guest;
+mod hostile;
 mod properties;
 mod streams;
 mod traces;

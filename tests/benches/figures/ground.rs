@@ -15,6 +15,12 @@ use super::Outcome;
 #[derive(Debug)]
 pub(super) struct Missing(String);
 
+impl Missing {
+    pub(super) fn of(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
 impl std::fmt::Display for Missing {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(&self.0)

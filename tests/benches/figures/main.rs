@@ -10,6 +10,7 @@
 )]
 
 mod certificates;
+mod clusters;
 mod compile;
 mod evaluate;
 mod figure;
@@ -36,7 +37,7 @@ use ground::Missing;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 type Group = fn(&mut Report) -> Outcome<()>;
 
-const GROUPS: [(&str, Group); 9] = [
+const GROUPS: [(&str, Group); 10] = [
     ("compile", compile::plans),
     ("evaluate", evaluate::verdicts),
     ("sandbox", sandbox::requests),
@@ -46,6 +47,7 @@ const GROUPS: [(&str, Group); 9] = [
     ("filter.memory", memory::resident),
     ("path", path::throughput),
     ("reload", reload::changes),
+    ("clusters", clusters::many_clusters),
 ];
 
 fn main() -> Outcome<()> {

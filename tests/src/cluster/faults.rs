@@ -68,6 +68,11 @@ impl Faulty {
         self.state.faults.lock().expect("a queue").extend(faults);
     }
 
+    /// Nothing happens to requests any more.
+    pub fn clear(&self) {
+        self.state.faults.lock().expect("a queue").clear();
+    }
+
     /// The next request whose method and path contain this gets no answer.
     pub fn hang_at(&self, what: &str) {
         *self.state.hang_at.lock().expect("a word") = Some(what.to_owned());

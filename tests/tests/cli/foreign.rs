@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use isthmus_tests::repository;
+
 use super::{run, stderr, stdout};
 
 /// A filter that logs its configuration, tells where a request is from, adds a header, counts, answers `/no` itself and
@@ -142,4 +144,79 @@ fn a_reply_a_trap_a_refusal_and_a_mistake_are_told_apart() {
     }
     let nothing = run(&["sandbox", "run", "nowhere.wasm"]);
     assert_eq!(nothing.status.code(), Some(2), "{}", stderr(&nothing));
+}
+
+/// A filter of connections that logs how much comes, and closes one that says `EVIL`.
+const WATCHES: &str = r#"(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+    (if (local.get 1) (then
+      (drop (call $buffer (i32.const 2) (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 4)))
+      (drop (call $log (i32.const 2) (i32.load (i32.const 0)) (i32.load (i32.const 4))))
+      (if (i32.eq (i32.load (i32.load (i32.const 0))) (i32.const 0x4c495645)) (then
+        (drop (call $close (i32.const 2))) (return (i32.const 1))))))
+    (i32.const 0)))"#;
+
+/// The block of the page that begins so, behind its first line.
+fn block(page: &str, first: &str) -> String {
+    let (_, block) = page.split_once(first).expect("a block");
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+#[test]
+fn several_requests_and_a_connection_are_played_as_the_page_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let page = std::fs::read_to_string(repository().join("docs/sandbox.md")).expect("the page");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).expect("a write");
+        path.display().to_string()
+    };
+    let module = guest(dir.path());
+    let requests =
+        write("requests.yaml", block(&page, "# requests.yaml").split_once('\n').expect("lines").1.as_bytes());
+    let many = run(&["sandbox", "run", &module, "--requests", &requests]);
+    assert_eq!((many.status.code(), stderr(&many).as_str()), (Some(0), ""));
+    let shown = stdout(&many);
+    let titles: Vec<&str> = shown.lines().filter(|line| line.starts_with("=== ")).collect();
+    assert_eq!(titles, ["=== GET /v1/accounts", "=== POST /v1/accounts"], "{shown}");
+    assert!(shown.contains("  content-type: application/json\n  x-seen: yes\n  | []\n"), "{shown}");
+    assert!(shown.ends_with("metric: calls: 2\n"), "one VM for all: {shown}");
+    let many = run(&["sandbox", "run", &module, "--requests", &requests, "-o", "json"]);
+    let told: Value = serde_json::from_slice(&many.stdout).expect("JSON");
+    assert_eq!((&told["kind"], told["runs"].as_array().map(Vec::len)), (&json!("SandboxRuns"), Some(2)));
+
+    let watches = write("watches.wasm", &wat::parse_str(WATCHES).expect("a module"));
+    let farewell = write("farewell.txt", b"bye\r\n");
+    let said = block(&page, "# connection.yaml\n").replace("@farewell.txt", &format!("@{farewell}"));
+    let connection = write("connection.yaml", said.as_bytes());
+    let played = run(&["sandbox", "run", &watches, "--connection", &connection]);
+    assert_eq!((played.status.code(), stderr(&played).as_str()), (Some(0), ""));
+    let wanted = block(&page, "```text\nconnection: goes on");
+    assert_eq!(stdout(&played), format!("connection: goes on{wanted}log: Info: HELO\nlog: Info: QUIT\n"));
+
+    let evil = write("evil.yaml", b"[{client: good}, {client: EVIL}, {client: more}]");
+    let closed = run(&["sandbox", "run", &watches, "--connection", &evil, "-o", "json"]);
+    let told: Value = serde_json::from_slice(&closed.stdout).expect("JSON");
+    let connection = &told["connection"];
+    assert_eq!(
+        (&connection["closed"], &connection["toUpstream"]),
+        (&json!(true), &json!("good")),
+        "{told:#}"
+    );
+    for (text, why) in [
+        ("[{client: a, upstream: b}]", "step 1 of"),
+        ("[{}]", "is neither client nor upstream"),
+        ("[{server: b}]", "unknown field"),
+        ("client: a", "is no list of what it should be"),
+    ] {
+        let wrong = run(&["sandbox", "run", &watches, "--connection", &write("wrong.yaml", text.as_bytes())]);
+        assert_eq!(wrong.status.code(), Some(2), "{text}");
+        assert!(stderr(&wrong).contains(why), "{text}: {}", stderr(&wrong));
+    }
 }

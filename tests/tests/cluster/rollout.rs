@@ -12,23 +12,23 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, get, namespace, post};
 
-const NAMES: [&str; 2] = ["cluster1", "cluster2"];
+pub(super) const NAMES: [&str; 2] = ["cluster1", "cluster2"];
 const URL: &str = "oci://registry.example/isthmus:v1";
-const PLUGINS: &str = "/apis/extensions.istio.io/v1alpha1/wasmplugins";
-const INBOUND: &str =
+pub(super) const PLUGINS: &str = "/apis/extensions.istio.io/v1alpha1/wasmplugins";
+pub(super) const INBOUND: &str =
     "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
-const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
+pub(super) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
 const ROUTES: &str = "/apis/networking.istio.io/v1/virtualservices";
 
 /// The example mesh, with clusters that are there.
-struct Ground {
-    clusters: Clusters,
-    mesh: TempDir,
-    kubeconfig: PathBuf,
+pub(super) struct Ground {
+    pub(super) clusters: Clusters,
+    pub(super) mesh: TempDir,
+    pub(super) kubeconfig: PathBuf,
 }
 
 impl Ground {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let clusters = Clusters::start(&NAMES).await?;
         for name in NAMES {
             let client = clusters.client(name).await;
@@ -49,42 +49,46 @@ impl Ground {
         Some(Self { clusters, mesh, kubeconfig })
     }
 
-    fn command(&self, more: &[&str]) -> Command {
+    pub(super) fn command(&self, more: &[&str]) -> Command {
         self.command_of("rollout", more)
     }
 
-    fn command_of(&self, verb: &str, more: &[&str]) -> Command {
+    pub(super) fn command_of(&self, verb: &str, more: &[&str]) -> Command {
         let test = std::env::current_exe().expect("a test binary");
         let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
         assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
         let mut command = Command::new(binary);
-        command.stdin(Stdio::null()).arg(verb).arg("-f").arg(self.mesh.path());
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--url", URL, "--no-resolve"]).args(more);
+        command.stdin(Stdio::null()).args(verb.split(' ')).arg("-f").arg(self.mesh.path());
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        if !verb.contains(' ') {
+            command.args(["--url", URL, "--no-resolve"]);
+        }
+        command.args(more);
         command
     }
 
     /// Runs a rollout to its end while the servers of this process go on.
-    async fn roll(&self, more: &[&str]) -> Output {
+    pub(super) async fn roll(&self, more: &[&str]) -> Output {
         self.run("rollout", more).await
     }
 
-    async fn run(&self, verb: &str, more: &[&str]) -> Output {
+    pub(super) async fn run(&self, verb: &str, more: &[&str]) -> Output {
         let mut command = self.command_of(verb, more);
         let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
         ended.await.expect("it ends")
     }
 
-    fn policy(&self, name: &str) -> PathBuf {
+    pub(super) fn policy(&self, name: &str) -> PathBuf {
         self.mesh.path().join("policies").join(name)
     }
 
-    async fn list(&self, cluster: &str, path: &str) -> Vec<Value> {
+    pub(super) async fn list(&self, cluster: &str, path: &str) -> Vec<Value> {
         let list = get(&self.clusters.client(cluster).await, path).await;
         list["items"].as_array().expect("a list").clone()
     }
 
     /// The namespaces and names of all objects of a cluster that a rollout could make.
-    async fn names(&self, cluster: &str) -> Vec<String> {
+    pub(super) async fn names(&self, cluster: &str) -> Vec<String> {
         let mut names = Vec::new();
         for path in [PLUGINS, RULES, ROUTES] {
             for object in self.list(cluster, path).await {
@@ -96,20 +100,28 @@ impl Ground {
     }
 }
 
-fn code(output: &Output) -> Option<i32> {
+/// What it told at last; events come before, a line each.
+fn last_line(output: &Output) -> Value {
+    serde_json::from_str(stdout(output).lines().last().expect("a line")).expect("JSON")
+}
+
+pub(super) fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-fn stdout(output: &Output) -> String {
+pub(super) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-fn stderr(output: &Output) -> String {
+pub(super) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
+/// A lease that nobody waits long for.
+pub(super) const SHORT: [&str; 2] = ["--lease", "3"];
+
 /// What a rollout of the whole example makes in each cluster.
-const ALL: [&str; 5] = [
+pub(super) const ALL: [&str; 5] = [
     "istio-system/isthmus-gateway",
     "istio-system/isthmus-inbound",
     "istio-system/isthmus-outbound",
@@ -135,7 +147,7 @@ async fn a_rollout_reaches_every_cluster_and_a_second_one_changes_nothing() {
     }
     let before = [ground.list("cluster1", PLUGINS).await, ground.list("cluster2", RULES).await];
     let output = ground.roll(&["-o", "json"]).await;
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told = last_line(&output);
     for item in told["items"].as_array().expect("a list") {
         assert_eq!(
             (&item["written"], &item["unchanged"], &item["error"]),
@@ -245,7 +257,8 @@ async fn a_cluster_that_is_down_is_told_and_the_others_go_on_and_later_it_catche
     assert_eq!(code(&output), Some(4), "{}", stdout(&output));
     let told = stderr(&output);
     assert!(
-        told.starts_with("error: cluster2: cannot list ") && told.contains("Connection refused"),
+        told.starts_with("error: cluster2: cannot get Lease istio-system/isthmus-rollout: ")
+            && told.contains("Connection refused"),
         "{told}"
     );
     assert!(stdout(&output).contains("cluster2: plan ") && stdout(&output).contains(", not done\n"));
@@ -266,7 +279,7 @@ async fn a_cluster_that_is_down_is_told_and_the_others_go_on_and_later_it_catche
 }
 
 /// Puts a proxy before each server.
-async fn between(ground: &mut Ground) -> [Faulty; 2] {
+pub(super) async fn between(ground: &mut Ground) -> [Faulty; 2] {
     let [one, two] = NAMES.map(|name| ground.clusters.client(name));
     let proxies = [Faulty::before(one.await).await, Faulty::before(two.await).await];
     let entries: Vec<_> = NAMES
@@ -305,7 +318,7 @@ async fn subsets_come_everywhere_before_routes_and_routes_before_filters() {
 }
 
 /// Waits until a proxy has been asked for something.
-async fn until_asked(proxy: &Faulty, what: &str, child: &mut Child) {
+pub(super) async fn until_asked(proxy: &Faulty, what: &str, child: &mut Child) {
     let deadline = Instant::now() + PATIENCE;
     while !proxy.seen().iter().any(|(_, line)| line.contains(what)) {
         assert!(child.try_wait().expect("a child").is_none(), "it has ended");
@@ -325,12 +338,12 @@ async fn a_rollout_that_is_killed_anywhere_is_finished_by_the_next() {
         "wasmplugins/isthmus-gateway",
     ] {
         proxies[0].hang_at(what);
-        let mut child = ground.command(&[]).stdout(Stdio::null()).spawn().expect("it runs");
+        let mut child = ground.command(&SHORT).stdout(Stdio::null()).spawn().expect("it runs");
         until_asked(&proxies[0], what, &mut child).await;
         child.kill().expect("kill -9");
         child.wait().expect("reaped");
     }
-    let output = ground.roll(&[]).await;
+    let output = ground.roll(&SHORT).await;
     assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
     for cluster in NAMES {
         assert_eq!(ground.names(cluster).await, ALL, "{cluster}");
@@ -350,8 +363,9 @@ async fn a_cluster_without_the_rights_is_told_what_it_lacks_and_who_would_need_i
     let output = ground.roll(&[]).await;
     assert_eq!(code(&output), Some(3), "none is done");
     let told = "error: cluster1: waits for cluster2, whose gateways do not know yet where its requests for sample.cache \
-                should go\nerror: cluster2: cannot list WasmPlugin of extensions.istio.io/v1alpha1: \
-                system:serviceaccount:weak:weak may not list wasmplugins.extensions.istio.io: grant the verb with RBAC\n";
+                should go\nerror: cluster2: cannot get Lease istio-system/isthmus-rollout: \
+                system:serviceaccount:weak:weak may not get leases.coordination.k8s.io in namespace istio-system: grant the \
+                verb with RBAC\n";
     assert_eq!(stderr(&output), told);
     assert_eq!(ground.names("cluster1").await, ["sample/isthmus-cache"], "a subset harms nobody");
 }

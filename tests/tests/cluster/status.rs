@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isthmus::envoy::Envoy;
-use isthmus::kube::{Apply, Cluster};
+use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
 use isthmus::proxies::Asking;
-use isthmus::rollout::{self, Options, Target};
+use isthmus::rollout::strategy::Strategy;
+use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Target};
 use isthmus::stage::{self, Stage};
 use isthmus::status::{Condition, Found, Look, Runs, Status};
 use isthmus::workspace::Workspace;
@@ -94,15 +95,17 @@ impl Scene {
     async fn apply(&self, plans: &Plans) {
         let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
         let options = Options { url: &url, upstream_check: false, dry_run: false };
-        let rendered = TempDir::new().expect("a directory");
-        let directories = [("cluster1".parse().expect("a name"), rendered.path().to_owned())].into();
-        rollout::to_directories(self.stage.mesh(), plans, &directories, options).expect("plans");
-        let server: Cluster = cluster(&self.clusters.kubeconfig(), "cluster1", PATIENCE).await;
-        for file in std::fs::read_dir(rendered.path()).expect("a directory") {
-            let text = std::fs::read_to_string(file.expect("an entry").path()).expect("a file");
-            let object: Value = serde_saphyr::from_str(&text).expect("YAML");
-            server.apply(&object, Apply::default()).await.expect("taken");
-        }
+        let how = How { dry_run: DryRun::No, force: false, parallel: 4 };
+        let targets = self.reach(&self.clusters.kubeconfig()).await;
+        let mesh = self.stage.mesh();
+        let holder = Holder { name: "test".to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc };
+        let root = mesh.root_namespace().to_string();
+        let campaign =
+            Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history: 3, tell: &mut |_| {} };
+        let strategy = Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name));
+        let report = campaign.roll_out((mesh, plans, options), strategy, Origin::default()).await;
+        let outcomes = report.expect("plans").outcomes;
+        assert!(outcomes.iter().all(|outcome| outcome.trouble.is_none()), "{outcomes:?}");
     }
 
     async fn look_as(&self, kubeconfig: &Path, plans: &Plans) -> Status {

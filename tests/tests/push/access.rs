@@ -17,8 +17,9 @@ use super::{image, isthmus, pushed, reach, reference, text};
 const USERS: &str = "ci:$2b$05$4At5Uw/JS36V6XvtSDGFueTgYX3KZpWh4Ds04Oqo.2xcl40J./jJq\n";
 const PASSWORD: &str = "correct horse";
 
-fn guarded() -> Setup {
-    Setup { htpasswd: Some(USERS.to_owned()), ..Setup::default() }
+/// A registry that asks for a password, in the name of this realm.
+pub(super) fn guarded(realm: &str) -> Setup {
+    Setup { htpasswd: Some([realm.to_owned(), USERS.to_owned()]), ..Setup::default() }
 }
 
 /// A directory as `docker login` leaves it.
@@ -28,12 +29,12 @@ fn login(config: &serde_json::Value) -> TempDir {
     room
 }
 
-fn password(host: &str, password: &str) -> TempDir {
+pub(super) fn password(host: &str, password: &str) -> TempDir {
     login(&json!({"auths": {host: {"auth": Base64::encode_string(format!("ci:{password}").as_bytes())}}}))
 }
 
 /// Pushes with the credentials of a directory.
-async fn pushed_as(docker: &Path, to: &str, reach: &Reach) -> Result<Pushed, String> {
+pub(super) async fn pushed_as(docker: &Path, to: &str, reach: &Reach) -> Result<Pushed, String> {
     let to = reference(to);
     let keychain = Keychain::read(Some(docker.as_os_str()), None).expect("a configuration");
     let found = keychain.find(to.host()).expect("credentials");
@@ -45,7 +46,7 @@ async fn pushed_as(docker: &Path, to: &str, reach: &Reach) -> Result<Pushed, Str
 
 #[tokio::test]
 async fn a_password_lets_in_and_without_it_is_said_where_it_was_looked_for() {
-    let Some(registry) = Registry::start(guarded()).await else { return };
+    let Some(registry) = Registry::start(guarded("test")).await else { return };
     let host = registry.address();
     let to = format!("{host}/isthmus:v1");
     let said = pushed(&image(), &to, &reach()).await.expect_err("nobody");
@@ -64,7 +65,7 @@ async fn a_password_lets_in_and_without_it_is_said_where_it_was_looked_for() {
 
 #[tokio::test]
 async fn a_helper_is_asked_for_the_registry_and_its_answer_is_never_shown() {
-    let Some(registry) = Registry::start(guarded()).await else { return };
+    let Some(registry) = Registry::start(guarded("test")).await else { return };
     let host = registry.address();
     let docker = login(&json!({"credHelpers": {host: "test"}, "credsStore": "other"}));
     let helper = docker.path().join("docker-credential-test");
@@ -200,7 +201,7 @@ async fn a_registry_that_takes_tokens_gets_one_that_the_password_was_changed_for
 
 #[tokio::test]
 async fn files_that_lie_elsewhere_are_fetched_without_what_the_registry_is_shown() {
-    let Some(registry) = Registry::start(guarded()).await else { return };
+    let Some(registry) = Registry::start(guarded("test")).await else { return };
     let [proxy, store] = [Proxy::before(registry.address()).await, Proxy::before("127.0.0.1:1").await];
     let image = image();
     let config = &image.blobs()[0];

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use isthmus::push::ManifestDigest;
 use isthmus::push::registry::Reach;
 use isthmus_tests::registry::{Fault, Proxy, Registry, Setup};
 
@@ -148,6 +149,18 @@ async fn what_is_read_again_and_is_another_is_never_called_pushed() {
         proxy.heal();
     }
     pushed(&image, &to, &reach()).await.expect("the same, when nothing lies");
+}
+
+#[tokio::test]
+async fn a_tag_that_somebody_else_takes_meanwhile_is_told() {
+    let Some((_registry, proxy, to)) = behind().await else { return };
+    let tag = "GET /v2/isthmus/manifests/v1";
+    let unknown = r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#;
+    proxy.times(1, tag, Fault::Answer(404, Vec::new(), unknown.to_owned()));
+    proxy.always(tag, Fault::Answer(200, Vec::new(), r#"{"schemaVersion":2}"#.to_owned()));
+    let said = pushed(&image(), &to, &reach()).await.expect_err("it is another's");
+    let wanted = format!("the tag has {}", ManifestDigest::of(br#"{"schemaVersion":2}"#));
+    assert!(said.contains(&wanted) && said.contains(&image().digest().to_string()), "{said}");
 }
 
 #[tokio::test]

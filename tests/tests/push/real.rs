@@ -120,6 +120,52 @@ async fn an_image_is_carried_in_a_directory_and_is_the_same() {
 }
 
 #[tokio::test]
+async fn a_rollout_writes_what_a_tag_stands_for_and_nothing_when_nobody_can_tell() {
+    let Some(mut registry) = Registry::start(Setup::default()).await else { return };
+    let room = tempfile::tempdir().expect("a directory");
+    let to = format!("{}/isthmus:v1", registry.address());
+    let out = room.path().join("gitops");
+    let rollout = |more: &[&str]| {
+        let url = format!("oci://{to}");
+        let arguments = ["rollout", "-f", "examples/two-clusters", "--url", &url, "--registry-timeout", "5"];
+        isthmus(
+            room.path(),
+            &[&arguments, ["--output-dir", out.to_str().expect("a path")].as_slice(), more].concat(),
+        )
+    };
+    let none = rollout(&[]);
+    assert_eq!(none.status.code(), Some(3), "{}", text(&none.stderr));
+    assert!(text(&none.stderr).contains("`isthmus push` puts a module there"), "{}", text(&none.stderr));
+    let done = pushed(&image(), &to, &reach()).await.expect("pushed");
+    let output = rollout(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains(&format!("oci://{to} is oci://{}", done.image)),
+        "{}",
+        text(&output.stderr)
+    );
+    let spec = || {
+        let file = out.join("cluster2/isthmus-inbound.yaml");
+        let object: Value =
+            serde_saphyr::from_str(&std::fs::read_to_string(file).expect("a file")).expect("YAML");
+        ["url", "sha256", "imagePullPolicy"]
+            .map(|field| object["spec"][field].as_str().unwrap_or_default().to_owned())
+    };
+    let url = format!("oci://{}", done.image);
+    assert_eq!(spec(), [url, image().digest().hex().to_owned(), "IfNotPresent".to_owned()]);
+
+    registry.stop();
+    let before = spec();
+    let gone = rollout(&[]);
+    let said = text(&gone.stderr);
+    assert_eq!(gone.status.code(), Some(3), "{said}");
+    assert!(said.contains("--no-resolve") && said.contains("Connection refused"), "{said}");
+    assert_eq!(spec(), before, "nothing is written");
+    assert_eq!(rollout(&["--no-resolve"]).status.code(), Some(0));
+    assert_eq!(spec(), [format!("oci://{to}"), String::new(), "Always".to_owned()]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_pushed_is_said_before_a_registry_is_asked() {
     let nowhere = tempfile::tempdir().expect("a directory");
     let file = nowhere.path().join("module.wasm");

@@ -39,7 +39,7 @@ fn sleep(cluster: &str) -> Client {
 }
 
 impl Acts<'_> {
-    async fn get(&self, cluster: &str, host: &str, path: &str) -> anyhow::Result<Answer> {
+    pub(super) async fn get(&self, cluster: &str, host: &str, path: &str) -> anyhow::Result<Answer> {
         Ok(self.lab.get(&sleep(cluster), &Get::new(host, path)).await?)
     }
 
@@ -119,8 +119,8 @@ impl Acts<'_> {
         Ok(self.lab.stat(&gateway, &format!("cluster.{cluster}.upstream_cx_total")).await?)
     }
 
-    /// Lets sample in, and out again, while requests of others flow.
-    pub(super) async fn change_under_load(&self, story: &mut Story<'_>) -> anyhow::Result<()> {
+    /// The policies with sample let in to the ledger, and what that changes in which file.
+    pub(super) fn opened(&self) -> anyhow::Result<(String, Vec<Policy>)> {
         const BEFORE: &str = "namespaces: [treasury]";
         const AFTER: &str = "namespaces: [treasury, sample]";
         let (file, text) = self
@@ -129,13 +129,19 @@ impl Acts<'_> {
             .iter()
             .find(|(_, text)| text.contains(BEFORE))
             .context("the example's ledger policy has changed")?;
-        story.line(&format!("{file}:  - {BEFORE}  + {AFTER}"));
         let root = self.stage.mesh().root_namespace();
         let (changed, findings) = Policy::read(file, &text.replace(BEFORE, AFTER), root);
         ensure!(findings.is_empty(), "the changed policy has findings: {findings:?}");
         let replaced = |policy: &Policy| changed.iter().any(|new| new.name.value == policy.name.value);
         let kept = self.project.policies.iter().filter(|policy| !replaced(policy)).cloned();
-        let opened: Vec<Policy> = kept.chain(changed.clone()).collect();
+        let opened = kept.chain(changed.clone()).collect();
+        Ok((format!("{file}:  - {BEFORE}  + {AFTER}"), opened))
+    }
+
+    /// Lets sample in, and out again, while requests of others flow.
+    pub(super) async fn change_under_load(&self, story: &mut Story<'_>) -> anyhow::Result<()> {
+        let (change, opened) = self.opened()?;
+        story.line(&change);
 
         let (done, sent, failed) = (Cell::new(false), Cell::new(0_u32), Cell::new(0_u32));
         let lane = || async {
@@ -262,7 +268,7 @@ fn replace(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// Looks again and again until there is something, or patience ends.
-async fn eventually<T, F: Future<Output = anyhow::Result<Option<T>>>>(
+pub(super) async fn eventually<T, F: Future<Output = anyhow::Result<Option<T>>>>(
     what: &str,
     mut look: impl FnMut() -> F,
 ) -> anyhow::Result<T> {

@@ -78,7 +78,7 @@ impl<'o> Printer<'o> {
 }
 
 /// What a stage is called.
-pub(super) fn stage_name(stage: Stage, wave: Option<&str>) -> String {
+pub(in crate::cli) fn stage_name(stage: Stage, wave: Option<&str>) -> String {
     let wave = wave.unwrap_or_default();
     match stage {
         Stage::Subsets => "subsets come everywhere".to_owned(),

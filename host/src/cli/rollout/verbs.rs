@@ -1,19 +1,24 @@
 //! What is done with rollouts that are there: `isthmus rollout status`, `pause`, `resume`, `undo`, `history`, `rollback`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use policy::Mesh;
 use policy::name::ClusterName;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
+use super::asked::Asked;
 use super::progress::{Printer, stage_name};
 use super::report::{self, Said, ended};
 use super::{Keeping, Reach, Targets, Way, directories};
 use crate::cli::lab::Standing;
 use crate::cli::{Common, Exit, Out, Output};
 use crate::read::{Project, mesh_file};
+use crate::rollout::gate::Gate;
 use crate::rollout::machine::{Stage, Standing as At};
+use crate::rollout::strategy::Limits;
 use crate::rollout::{DryRun, Kept, Progress, Record, Refused, Report, Standings};
 use crate::text::plain;
 
@@ -76,32 +81,40 @@ impl RolloutVerb {
 }
 
 /// What is looked at with.
+const NO_GATES: fn(&Limits) -> Vec<Arc<dyn Gate>> = |_| Vec::new();
 const NOBODY: Keeping = Keeping { author: None, lease: 15, history_limit: 0 };
 
 impl Look {
     /// The mesh, whatever its policies are by now, and where its clusters are.
-    fn place(&self, common: &Common, out: &mut Out) -> anyhow::Result<Option<(Mesh, Targets)>> {
+    fn place(&self, common: &Common, out: &mut Out) -> anyhow::Result<Option<(Runtime, Mesh, Targets)>> {
         let file = mesh_file(common.file.as_deref(), &std::env::current_dir()?)?;
         let project = Project::with_policies(&file, &[])?;
         let Some(mesh) = project.mesh.clone() else {
             out.say(&crate::render::findings(&project.findings, &project.sources));
             return Ok(None);
         };
+        // Clients of clusters live in the runtime that made them.
+        let runtime = crate::cli::runtime()?;
         let targets = match &self.lab {
             Some(lab) => directories(Standing::read(lab)?.directories(lab)),
             None => {
                 let places = self.reach.places(&project)?;
-                crate::cli::runtime()?.block_on(self.reach.targets(places))?
+                runtime.block_on(self.reach.targets(places))?
             }
         };
-        Ok(Some((mesh, targets)))
+        Ok(Some((runtime, mesh, targets)))
+    }
+
+    async fn asked(&self, mesh: &Mesh, targets: &Targets) -> anyhow::Result<Asked> {
+        let lab = self.lab.as_deref().map(Standing::read).transpose()?;
+        Asked::of(mesh, targets, &self.reach, lab.as_ref()).await
     }
 
     fn status(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
-        let campaign = NOBODY.campaign(&mesh, targets, self.reach.how(DryRun::No), &mut deaf)?;
-        let standings = crate::cli::runtime()?.block_on(campaign.standings());
+        let campaign = NOBODY.campaign(&mesh, (targets, self.reach.how(DryRun::No)), &NO_GATES, &mut deaf)?;
+        let standings = runtime.block_on(campaign.standings());
         let (all, failed) =
             (standings.clusters.len(), standings.clusters.values().filter(|at| at.is_err()).count());
         if common.output == Output::Json {
@@ -113,10 +126,10 @@ impl Look {
     }
 
     fn pause(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
-        let campaign = NOBODY.campaign(&mesh, targets, self.reach.how(DryRun::No), &mut deaf)?;
-        let asked = crate::cli::runtime()?.block_on(campaign.pause())?;
+        let campaign = NOBODY.campaign(&mesh, (targets, self.reach.how(DryRun::No)), &NO_GATES, &mut deaf)?;
+        let asked = runtime.block_on(campaign.pause())?;
         if asked.is_empty() {
             out.say("error: nobody rolls out: there is nothing to pause");
             return Ok(Exit::No);
@@ -127,11 +140,11 @@ impl Look {
     }
 
     fn history(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.place(common, out)? else { return Ok(Exit::No) };
         let mut deaf = |_: &Progress| {};
         let all = targets.len();
-        let campaign = NOBODY.campaign(&mesh, targets, self.reach.how(DryRun::No), &mut deaf)?;
-        let (history, troubles) = crate::cli::runtime()?.block_on(campaign.history());
+        let campaign = NOBODY.campaign(&mesh, (targets, self.reach.how(DryRun::No)), &NO_GATES, &mut deaf)?;
+        let (history, troubles) = runtime.block_on(campaign.history());
         if common.output == Output::Json {
             let items: Vec<Value> = history.iter().map(kept_json).collect();
             let errors: Vec<String> = troubles.iter().map(ToString::to_string).collect();
@@ -146,11 +159,13 @@ impl Look {
 
 impl Go {
     fn run(&self, undo: bool, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
         let mut printer = Printer::new(common.output, 2, false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let campaign = self.keeping.campaign(&mesh, targets, self.look.reach.how(DryRun::No), &mut tell)?;
-        let runtime = crate::cli::runtime()?;
+        let asked = runtime.block_on(self.look.asked(&mesh, &targets))?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let reached = (targets, self.look.reach.how(DryRun::No));
+        let campaign = self.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
         let reported =
             runtime.block_on(async { if undo { campaign.undo().await } else { campaign.resume().await } });
         printer.end();
@@ -160,14 +175,17 @@ impl Go {
 
 impl Rollback {
     fn run(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
-        let Some((mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
+        let Some((runtime, mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
         let Some(strategy) = self.way.strategy(&mesh, out)? else { return Ok(Exit::Usage) };
         let mut printer = Printer::new(common.output, strategy.waves.len(), false, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
-        let how = self.look.reach.how(DryRun::No);
-        let campaign = self.way.keeping.campaign(&mesh, targets, how, &mut tell)?;
+        let asked = runtime.block_on(self.look.asked(&mesh, &targets))?;
+        asked.check(&strategy.gates)?;
+        let gates = |limits: &Limits| asked.gates(limits);
+        let reached = (targets, self.look.reach.how(DryRun::No));
+        let campaign = self.way.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
         let rolling = campaign.roll_back(self.revision, strategy, self.way.origin("rollback"));
-        let reported = crate::cli::runtime()?.block_on(rolling);
+        let reported = runtime.block_on(rolling);
         printer.end();
         done(reported, false, common, out)
     }

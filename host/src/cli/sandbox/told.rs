@@ -4,13 +4,17 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::connected::Connected;
 use crate::sandbox::{
     Callback, Ended, Headers, HttpOutcome, LocalReply, LogLine, Metric, Passed, Trapped, Vm,
 };
 
-/// Everything that there is to see of a run.
+/// Everything that there is to see of a request, or of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Told {
+    /// What it is called, where there are several.
+    title: Option<String>,
+    connection: Option<Connected>,
     request: Option<(&'static str, Passed)>,
     response: Option<(&'static str, Passed)>,
     reply: Option<LocalReply>,
@@ -32,6 +36,14 @@ impl Told {
         self.reply = outcome.reply().cloned();
     }
 
+    pub(super) fn titled(title: &str) -> Self {
+        Self { title: Some(title.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn connection(&mut self, connected: Connected) {
+        self.connection = Some(connected);
+    }
+
     pub(super) fn trap(&mut self, trapped: &Trapped) {
         self.trapped = Some(format!("{trapped}: {}", trapped.cause));
     }
@@ -46,13 +58,23 @@ impl Told {
     }
 
     pub(super) fn vm(&mut self, vm: &Vm) {
-        self.logs = vm.take_logs();
+        self.logs.extend(vm.take_logs());
+        self.callbacks.extend(vm.take_callbacks());
+    }
+
+    /// Metrics are the module's, and shown once, with the last.
+    pub(super) fn metrics(&mut self, vm: &Vm) {
         self.metrics = vm.metrics().into_iter().collect();
-        self.callbacks = vm.take_callbacks();
     }
 
     pub(super) fn text(&self) -> String {
         let mut out = String::new();
+        if let Some(title) = &self.title {
+            let _infallible = writeln!(out, "=== {title}");
+        }
+        if let Some(connection) = &self.connection {
+            connection.text(&mut out);
+        }
         for (name, side) in [("request", &self.request), ("response", &self.response)] {
             if let Some((word, passed)) = side {
                 let _infallible = writeln!(out, "{name}: {word}");
@@ -117,10 +139,17 @@ impl Told {
         let callbacks: Vec<Value> = self.callbacks.iter().map(callback).collect();
         json!({
             "apiVersion": policy::API_VERSION, "kind": "SandboxRun",
+            "title": self.title, "connection": self.connection.as_ref().map(Connected::json),
             "request": side(&self.request), "response": side(&self.response), "reply": reply,
             "trapped": self.trapped, "filterState": state, "logs": logs, "metrics": metrics, "callbacks": callbacks,
         })
     }
+}
+
+/// Several requests, in turn.
+pub(super) fn several(all: &[Told]) -> Value {
+    let runs: Vec<Value> = all.iter().map(Told::json).collect();
+    json!({"apiVersion": policy::API_VERSION, "kind": "SandboxRuns", "runs": runs})
 }
 
 fn word(outcome: &HttpOutcome) -> &'static str {
@@ -139,7 +168,7 @@ fn headers(headers: Option<&Headers>, out: &mut String) {
     }
 }
 
-fn body(body: &[u8], out: &mut String) {
+pub(super) fn body(body: &[u8], out: &mut String) {
     for line in String::from_utf8_lossy(body).lines() {
         let _infallible = writeln!(out, "  | {line}");
     }

@@ -1,5 +1,5 @@
-//! An east-west gateway: passes TLS through by SNI, a chain for each service of its cluster and for each subset of it,
-//! as istiod builds it.
+//! An east-west gateway: passes TLS through by SNI, a chain for each service and for each subset of it, to whatever of it is
+//! in the gateway's network, as istiod builds it.
 
 use serde_json::{Value, json};
 
@@ -7,39 +7,38 @@ use super::{access_log, address, inbound_address, is_of, slots, static_cluster, 
 use crate::lab::blueprint::{GATEWAY_PORT, LabService};
 use crate::lab::istiod::{Config, Subset};
 use crate::lab::proxy::{Role, Workload};
+use crate::lab::site::Site;
 
 /// What sidecars offer; Istio's gateways take nothing else for passing through.
 const ALPN: [&str; 5] = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
 
-/// The services that the gateway's cluster runs, each as a whole and by subset.
-fn hosted<'h>(
-    own: &Workload<'_>,
-    all: &'h [Workload<'_>],
-    config: &'h Config,
-) -> impl Iterator<Item = (&'h LabService, &'h Workload<'h>, Option<&'h Subset>)> {
-    let servers = all.iter().filter(|other| other.cluster.name == own.cluster.name);
-    let hosted = servers.filter_map(|server| match server.role {
-        Role::Server { service, .. } => Some((service, server)),
-        Role::Client(_) | Role::Gateway => None,
-    });
-    hosted.flat_map(|(service, server)| {
+/// Every service, as a whole and by subset.
+fn named<'n>(
+    site: &'n Site,
+    config: &'n Config,
+) -> impl Iterator<Item = (&'n LabService, Option<&'n Subset>)> {
+    site.blueprint().services.iter().flat_map(|service| {
         let subsets = config.subsets(&service.host()).iter().map(Some);
-        std::iter::once(None).chain(subsets).map(move |subset| (service, server, subset))
+        std::iter::once(None).chain(subsets).map(move |subset| (service, subset))
     })
 }
 
-pub(super) fn clusters(own: &Workload<'_>, all: &[Workload<'_>], config: &Config) -> Vec<Value> {
-    let cluster = |(service, server, subset): (&LabService, &Workload<'_>, Option<&Subset>)| {
-        let endpoint = json!({"lb_endpoints": [{"endpoint": {"address": inbound_address(server)}}]});
-        let endpoints = if is_of(server, subset) { vec![endpoint] } else { Vec::new() };
+pub(super) fn clusters(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], config: &Config) -> Vec<Value> {
+    let near = |other: &&Workload<'_>| other.cluster.network == own.cluster.network;
+    let cluster = |(service, subset): (&LabService, Option<&Subset>)| {
+        let runs = |other: &&Workload<'_>| matches!(other.role, Role::Server { service: theirs, .. } if theirs == service);
+        let servers = all.iter().filter(near).filter(runs).filter(|server| is_of(server, subset));
+        let endpoints: Vec<Value> = servers
+            .map(|server| json!({"lb_endpoints": [{"endpoint": {"address": inbound_address(server)}}]}))
+            .collect();
         static_cluster(own, &sni(service, subset), &endpoints)
     };
-    hosted(own, all, config).map(cluster).collect()
+    named(site, config).map(cluster).collect()
 }
 
-pub(super) fn listeners(own: &Workload<'_>, all: &[Workload<'_>], config: &Config) -> Vec<Value> {
+pub(super) fn listeners(site: &Site, own: &Workload<'_>, config: &Config) -> Vec<Value> {
     let chains: Vec<Value> =
-        hosted(own, all, config).map(|(service, _, subset)| chain(own, &sni(service, subset))).collect();
+        named(site, config).map(|(service, subset)| chain(own, &sni(service, subset))).collect();
     // With no chain at all Envoy refuses a listener, and there is nothing to pass on.
     if chains.is_empty() { Vec::new() } else { vec![listener(own, &chains)] }
 }

@@ -33,6 +33,8 @@ fn each_scheme_says_its_own_digest() {
     ] {
         let url = parsed(text);
         assert_eq!(spec(&url), wanted);
+        let known = |field: &String| super::FIELDS.contains(&field.as_str());
+        assert!(spec(&url).as_object().expect("fields").keys().all(known));
         assert_eq!(url.to_string(), text);
     }
     assert_eq!(parsed("file:///etc/isthmus.wasm").file(), Some("/etc/isthmus.wasm"));

@@ -24,7 +24,7 @@ fn a_reference_has_a_registry_a_repository_and_a_tag_or_a_digest() {
         format!("sha256:{HEX}"),
         "what it is counts for more than what it is called"
     );
-    assert_eq!(parsed("localhost/isthmus").version(), "latest");
+    assert_eq!(parsed("localhost:5000/isthmus").version(), "latest");
     assert_eq!(parsed("r.example/a--b/c__d/e.f:_x").repository(), "a--b/c__d/e.f");
 }
 
@@ -32,6 +32,7 @@ fn a_reference_has_a_registry_a_repository_and_a_tag_or_a_digest() {
 fn what_istio_would_look_for_on_docker_hub_is_not_taken_for_a_registry() {
     assert!(matches!(refused("registry/isthmus:v1"), ReferenceError::Host(_)));
     assert!(matches!(refused("isthmus:v1"), ReferenceError::Host(_)));
+    assert!(matches!(refused("localhost/isthmus:v1"), ReferenceError::Host(_)), "it has no port");
     assert_eq!(parsed("docker.io/isthmus:v1").repository(), "library/isthmus");
     assert_eq!(parsed("docker.io/team/isthmus:v1").repository(), "team/isthmus");
     assert_eq!(parsed("quay.io/isthmus:v1").repository(), "isthmus");
@@ -67,7 +68,7 @@ fn what_is_wrong_with_a_reference_is_said() {
 
 #[test]
 fn only_this_machine_is_loopback() {
-    for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000"] {
+    for host in ["localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000"] {
         assert!(parsed(&format!("{host}/isthmus")).is_loopback(), "{host}");
     }
     for host in ["localhost.example", "10.0.0.1:5000", "[::2]:5000", "127.0.0.1.example", "r.example"] {

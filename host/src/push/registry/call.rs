@@ -139,6 +139,7 @@ impl Registry {
         let Some(challenge) = Challenge::read(answer.headers.get_all(WWW_AUTHENTICATE).iter()) else {
             return Ok(answer);
         };
+        *self.doubt.lock().await = challenge.doubt();
         let Some(met) = self.meet(&challenge).await? else { return Ok(answer) };
         if shown.as_ref() == Some(&met) {
             return Ok(answer);
@@ -156,7 +157,7 @@ impl Registry {
     async fn meet(&self, challenge: &Challenge) -> Result<Option<hyper::header::HeaderValue>, Problem> {
         let credentials = self.found.credentials.as_ref();
         let (realm, service) = match (challenge, credentials) {
-            (Challenge::Basic, credentials) => return Ok(credentials.and_then(auth::basic)),
+            (Challenge::Basic { .. }, credentials) => return Ok(credentials.and_then(auth::basic)),
             (Challenge::Bearer { .. }, Some(Credentials::Bearer(token))) => return Ok(auth::token(token)),
             (Challenge::Bearer { realm, service }, _) => (realm, service.as_deref().unwrap_or_default()),
         };

@@ -1,4 +1,4 @@
-//! How clusters are taken before a rollout, and what is thrown away after it.
+//! How clusters are taken before a rollout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,29 +97,6 @@ async fn admit(mut crew: Crew, came: Vec<(ClusterName, Result<Member, Trouble>)>
         Some(trouble) => {
             crew.release().await;
             Err(Refused::Busy(trouble))
-        }
-    }
-}
-
-/// Throws away the oldest revisions of each cluster, but for what it has, and what it or this rollout would go back to.
-pub(super) async fn prune(crew: &Crew, history: usize) {
-    let Some(record) = &crew.record else { return };
-    let used: BTreeSet<u64> = record.before.values().flatten().copied().chain([record.revision]).collect();
-    for member in crew.members.values() {
-        let is_used = |number: &u64| used.contains(number) || member.copy.at == Some(*number);
-        let old: BTreeSet<u64> =
-            member.kept.keys().rev().skip(history).filter(|number| !is_used(number)).copied().collect();
-        if old.is_empty() || !member.hold.guard().holds() {
-            continue;
-        }
-        // What cannot be thrown away now is thrown away the next time.
-        let Ok(list) = member.shelf.list().await else { continue };
-        for (_, objects) in
-            revision::listed(&list).into_iter().filter(|(found, _)| old.contains(&found.number))
-        {
-            for object in objects {
-                let _next_time = member.shelf.remove(object).await.is_err();
-            }
         }
     }
 }

@@ -267,7 +267,7 @@ fn whatever_is_rolled_out_and_whoever_is_down_no_route_leads_nowhere() {
     let filters = runtime.block_on(filters(known));
     let rollout = (0..SENT.len(), subsequence(CLUSTERS.to_vec(), 0..3));
     let schedule = (vec(rollout, 1..8), 0..SENT.len());
-    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
     let run = |(rollouts, last): (Vec<(usize, Vec<&str>)>, usize)| {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();

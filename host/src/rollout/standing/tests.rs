@@ -52,6 +52,14 @@ async fn what_stands_for_a_remote_in_the_cluster_of_its_control_plane_is_the_rem
         assert_eq!(standing.digest.as_ref(), wanted.digests.get(cluster), "{cluster}");
     }
 
+    let digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let elsewhere = format!("oci://registry.example/other:v2@{digest}").parse::<ModuleUrl>().expect("a URL");
+    let elsewhere = elsewhere.with_pull_secret("registry").expect("a name");
+    super::super::to_directories(&mesh, &plans, &directories, Options { url: &elsewhere, ..options })
+        .expect("files");
+    let standing = wanted.standing(&target).await.expect("files");
+    assert_eq!(odd(&standing), [], "which module it is is no matter of plans");
+
     let (gone, changed) = ("isthmus-gateway-west.yaml", "isthmus-inbound-west.yaml");
     std::fs::remove_file(directory.path().join(gone)).expect("it was there");
     let text = std::fs::read_to_string(directory.path().join(changed)).expect("a file");

@@ -15,8 +15,9 @@ fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
 
 #[test]
 fn challenges_are_read_as_registries_write_them() {
-    assert_eq!(read(&["Basic realm=\"Registry Realm\""]), Some(Challenge::Basic));
-    assert_eq!(read(&["basic"]), Some(Challenge::Basic));
+    let basic = |realm: &str| Some(Challenge::Basic { realm: realm.to_owned() });
+    assert_eq!(read(&["Basic realm=\"Registry Realm\""]), basic("Registry Realm"));
+    assert_eq!(read(&["basic"]), basic(""));
     let hub = "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\",scope=\"repository:a/b:pull,push\"";
     assert_eq!(read(&[hub]), bearer("https://auth.docker.io/token", Some("registry.docker.io")));
     assert_eq!(
@@ -29,6 +30,30 @@ fn challenges_are_read_as_registries_write_them() {
         assert_eq!(read(&[none]), None, "{none}");
     }
     assert_eq!(read(&[]), None);
+}
+
+#[test]
+fn a_realm_that_istios_fetcher_refuses_is_known() {
+    let doubt = |header: &'static str| read(&[header]).expect("a challenge").doubt();
+    for fine in [
+        "Basic",
+        "Basic realm=\"https://r.example\"",
+        "Bearer realm=\"https://r.example/token\"",
+        "Bearer realm=\"http://8.8.8.8/token\"",
+    ] {
+        assert_eq!(doubt(fine), None, "{fine}");
+    }
+    for refused in [
+        "Basic realm=\"Registry\"",
+        "Bearer realm=\"https://localhost/token\"",
+        "Bearer realm=\"https://10.0.0.1/token\"",
+        "Bearer realm=\"https://169.254.169.254/token\"",
+        "Bearer realm=\"https://[::1]:5000/token\"",
+        "Bearer realm=\"https://[fd00::1]/token\"",
+        "Bearer realm=\"ftp://r.example/token\"",
+    ] {
+        assert!(doubt(refused).is_some(), "{refused}");
+    }
 }
 
 #[test]

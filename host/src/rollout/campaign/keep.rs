@@ -1,0 +1,170 @@
+//! Which revision a rollout is, what is kept of it before it begins, and what is thrown away after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use policy::name::ClusterName;
+
+use crate::kube::many;
+use crate::rollout::crew::Crew;
+use crate::rollout::job::{Job, Trouble};
+use crate::rollout::machine::{End, Goal, Stage};
+use crate::rollout::record::{Origin, Record, newest};
+use crate::rollout::rendered::Rendered;
+use crate::rollout::revision;
+
+/// Whether the last rollout brings the very same as this one would, wherever it can be compared.
+pub(super) fn is_same(crew: &Crew, last: &Record, origin: &Origin) -> bool {
+    let compared = crew.members.iter().filter_map(|(name, member)| {
+        let kept = member.kept.get(&last.revision)?;
+        Some(revision::digest(crew.new.get(name)?).is_ok_and(|digest| digest == *kept))
+    });
+    let compared: Vec<bool> = compared.collect();
+    last.state.goal() == Goal::New
+        && last.origin.reason == origin.reason
+        && !compared.is_empty()
+        && compared.into_iter().all(|same| same)
+}
+
+/// The highest number that any revision has.
+pub(super) fn highest(crew: &Crew, last: Option<&Record>) -> u64 {
+    let kept = crew.members.values().filter_map(|member| member.kept.keys().max().copied());
+    kept.chain(last.map(|last| last.revision)).max().unwrap_or_default()
+}
+
+/// What each cluster goes back to if this is undone: what it has, if that was ever complete there.
+pub(super) fn before(
+    crew: &Crew,
+    last: Option<&Record>,
+    found: &BTreeMap<ClusterName, u64>,
+) -> BTreeMap<ClusterName, Option<u64>> {
+    let of = |name: &ClusterName| {
+        let at = crew.members.get(name).and_then(|member| member.copy.at);
+        let last = last.filter(|last| {
+            let is_good = match last.state.stage() {
+                Stage::Ended(End::Complete | End::Undone) => true,
+                Stage::Ended(End::Incomplete) => last.state.has_passed(name),
+                Stage::Ended(End::Failed)
+                | Stage::Subsets
+                | Stage::Routes(_)
+                | Stage::Filters(_)
+                | Stage::Bake(_)
+                | Stage::RoutesGo
+                | Stage::SubsetsGo => false,
+            };
+            !is_good && at == Some(last.revision)
+        });
+        match last {
+            Some(last) => last.before.get(name).copied().flatten(),
+            None => at.or_else(|| found.get(name).copied()),
+        }
+    };
+    crew.new
+        .keys()
+        .filter(|name| crew.members.contains_key(*name))
+        .map(|name| (name.clone(), of(name)))
+        .collect()
+}
+
+/// What those clusters had that could not be asked when the rollout began, and can now.
+pub(super) fn catch_up(crew: &Crew, record: &mut Record, found: &BTreeMap<ClusterName, u64>) {
+    for (name, member) in &crew.members {
+        let has = || member.copy.at.or_else(|| found.get(name).copied());
+        record.before.entry(name.clone()).or_insert_with(has);
+    }
+}
+
+/// Keeps what was found in clusters of which no revision is kept, so that they can go back to it.
+pub(super) async fn keep_found(crew: &mut Crew, jobs: &[Job], origin: &Origin) -> BTreeMap<ClusterName, u64> {
+    let origin = Origin {
+        reason: "found".to_owned(),
+        message: String::new(),
+        source: String::new(),
+        ..origin.clone()
+    };
+    let number = highest(crew, newest(crew.members.values().map(|member| &member.copy)).as_ref()) + 1;
+    let found = jobs.iter().filter(|job| job.trouble.is_none()).filter_map(|job| {
+        let member = crew.members.get(&job.change.cluster)?;
+        let rendered = revision::found(&job.there);
+        (member.copy.at.is_none() && !rendered.parts.is_empty())
+            .then(|| (job.change.cluster.clone(), Arc::new(rendered)))
+    });
+    let found: BTreeMap<_, _> = found.collect();
+    keep_revision(crew, number, &origin, &found).await;
+    found.into_keys().map(|name| (name, number)).collect()
+}
+
+/// Keeps the revision of a rollout wherever it is not yet.
+pub(super) async fn keep(crew: &mut Crew, record: &Record) {
+    let missing = |name: &ClusterName| {
+        crew.members.get(name).is_some_and(|member| !member.kept.contains_key(&record.revision))
+    };
+    let new: BTreeMap<_, _> = crew
+        .new
+        .iter()
+        .filter(|(name, _)| missing(name))
+        .map(|(name, new)| (name.clone(), Arc::clone(new)))
+        .collect();
+    keep_revision(crew, record.revision, &record.origin, &new).await;
+}
+
+/// Keeps a revision in clusters. One where it cannot be kept is out: it could not go back.
+async fn keep_revision(
+    crew: &mut Crew,
+    number: u64,
+    origin: &Origin,
+    of: &BTreeMap<ClusterName, Arc<Rendered>>,
+) {
+    let keeping = of.iter().filter_map(|(name, rendered)| {
+        let shelf = crew.members.get(name)?.shelf.clone();
+        let (name, rendered, origin) = (name.clone(), Arc::clone(rendered), origin.clone());
+        Some(async move {
+            let kept = async {
+                for (file, object) in revision::objects(&shelf, number, &rendered, &origin)? {
+                    shelf.put(&file, &object).await?;
+                }
+                revision::digest(&rendered).map_err(|why| Trouble::Record { place: shelf.place(""), why })
+            };
+            (name, kept.await)
+        })
+    });
+    let kept = many::bounded(keeping.collect::<Vec<_>>(), crew.how.parallel).await;
+    for (name, kept) in kept {
+        match kept {
+            Ok(digest) => {
+                if let Some(member) = crew.members.get_mut(&name) {
+                    member.kept.insert(number, digest);
+                }
+            }
+            Err(trouble) => {
+                crew.out.insert(name.clone(), trouble.to_string());
+                if let Some(member) = crew.members.remove(&name) {
+                    member.hold.release().await;
+                }
+            }
+        }
+    }
+}
+
+/// Throws away the oldest revisions of each cluster, but for what it has, and what it or this rollout would go back to.
+pub(super) async fn prune(crew: &Crew, history: usize) {
+    let Some(record) = &crew.record else { return };
+    let used: BTreeSet<u64> = record.before.values().flatten().copied().chain([record.revision]).collect();
+    for member in crew.members.values() {
+        let is_used = |number: &u64| used.contains(number) || member.copy.at == Some(*number);
+        let old: BTreeSet<u64> =
+            member.kept.keys().rev().skip(history).filter(|number| !is_used(number)).copied().collect();
+        if old.is_empty() || !member.hold.guard().holds() {
+            continue;
+        }
+        // What cannot be thrown away now is thrown away the next time.
+        let Ok(list) = member.shelf.list().await else { continue };
+        for (_, objects) in
+            revision::listed(&list).into_iter().filter(|(found, _)| old.contains(&found.number))
+        {
+            for object in objects {
+                let _next_time = member.shelf.remove(object).await.is_err();
+            }
+        }
+    }
+}

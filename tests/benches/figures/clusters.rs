@@ -1,0 +1,142 @@
+//! `clusters`: what it takes to look at very many clusters, and to roll out to them.
+//!
+//! One real API server stands for all that are looked at, under a context for each: every cluster is connected to, listed
+//! and has its proxies asked. What those answer is fixed. The clusters that are rolled out to are directories.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus::kube::{Kubeconfig, many};
+use isthmus::proxies::Asking;
+use isthmus::rollout::strategy::Strategy;
+use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Target};
+use isthmus::status::{self, Look};
+use isthmus_tests::cluster::{Clusters, Pod, Pods};
+use policy::compile::Plans;
+use policy::{Mesh, Policy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::Outcome;
+use super::compile::resident_bytes;
+use super::figure::Report;
+use super::ground::Missing;
+use super::world::world;
+
+/// How many clusters are looked at, how many proxies each has, and how many are asked at a time.
+const LOOKED_AT: usize = 200;
+const PROXIES: usize = 5;
+const PARALLEL: usize = 20;
+/// How many clusters are rolled out to.
+const ROLLED_OUT_TO: usize = 1000;
+
+/// What a proxy says.
+const METRICS: &str = "envoy_server_uptime{} 90\nenvoy_wasm_envoy_wasm_runtime_v8_active{} 3\ndirection___inbound___isthmus_plan_info{} 157410554525162\n";
+
+/// Both.
+pub(super) fn many_clusters(report: &mut Report) -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(rolled_out(report))?;
+    runtime.block_on(looked_at(report))
+}
+
+fn compiled(mesh: &Mesh, policies: &[Policy]) -> Outcome<Plans> {
+    let (plans, findings) = policy::compile(mesh, policies);
+    Ok(plans.ok_or_else(|| format!("{findings:?}"))?)
+}
+
+async fn rolled_out(report: &mut Report) -> Outcome<()> {
+    let (mesh, policies) = world(ROLLED_OUT_TO, 100)?;
+    let plans = compiled(&mesh, &policies)?;
+    let directory = tempfile::tempdir()?;
+    let targets: BTreeMap<_, _> = mesh
+        .clusters()
+        .map(|cluster| {
+            (cluster.name.clone(), Ok(Target::Directory(directory.path().join(cluster.name.as_str()))))
+        })
+        .collect();
+    let url = "oci://registry.example/isthmus:v1".parse()?;
+    let before = resident_bytes("self").unwrap_or_default();
+    let begun = Instant::now();
+    let campaign = Campaign {
+        root: mesh.root_namespace().to_string(),
+        targets,
+        how: How { dry_run: DryRun::No, force: false, parallel: PARALLEL },
+        holder: Holder {
+            name: "bench".to_owned(),
+            time: Duration::from_secs(15),
+            clock: time::OffsetDateTime::now_utc,
+        },
+        gates: &|_| Vec::new(),
+        history: 10,
+        tell: &mut |_| {},
+    };
+    let strategy = Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name));
+    let options = Options { url: &url, upstream_check: false, dry_run: false };
+    let origin = Origin::at(time::OffsetDateTime::now_utc());
+    let done = campaign.roll_out((&mesh, &plans, options), strategy, origin).await?;
+    report.put("rollout.clusters1000_seconds", begun.elapsed().as_secs_f64(), "s");
+    let held = resident_bytes("self").unwrap_or_default().saturating_sub(before);
+    report.put("rollout.clusters1000_rss_bytes", held as f64, "bytes");
+    match done.outcomes.iter().find_map(|outcome| outcome.trouble.as_ref()) {
+        Some(trouble) => Err(trouble.to_string().into()),
+        None => Ok(()),
+    }
+}
+
+async fn looked_at(report: &mut Report) -> Outcome<()> {
+    let missing = || Missing::of("no API server here");
+    let clusters = Clusters::start(&["one"]).await.ok_or_else(missing)?;
+    let mut pods = Pods::of(clusters.client("one").await).ok_or_else(missing)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let admin = listener.local_addr()?;
+    let answering = tokio::spawn(answer(listener));
+    for number in 0..PROXIES {
+        add(&mut pods, &format!("p{number}"), admin).await;
+    }
+    let (mesh, policies) = world(LOOKED_AT, 100)?;
+    let plans = compiled(&mesh, &policies)?;
+    let kubeconfig = Arc::new(Kubeconfig::read(Some(&clusters.kubeconfig()), None, None)?);
+    let begun = Instant::now();
+    let connecting = mesh.clusters().map(|cluster| {
+        let (name, kubeconfig) = (cluster.name.clone(), Arc::clone(&kubeconfig));
+        async move {
+            let cluster = kubeconfig.cluster("one", Duration::from_secs(60)).await;
+            (name, cluster.map(|cluster| Target::Cluster(Arc::new(cluster))))
+        }
+    });
+    let targets = many::bounded(connecting.collect::<Vec<_>>(), PARALLEL).await.into_iter().collect();
+    let asking = Some(Asking { patience: Duration::from_secs(60), parallel: PROXIES });
+    let look = Look { targets, envoys: BTreeMap::new(), asking, parallel: PARALLEL };
+    let statuses = status::look(&mesh, &plans, look).await?;
+    let took = begun.elapsed();
+    answering.abort();
+    let answered = statuses.iter().filter_map(|status| status.found.as_ref().ok()?.running().ok());
+    let answered: usize = answered.map(|(_, all)| all).sum();
+    if answered != LOOKED_AT * PROXIES {
+        return Err(format!("{answered} proxies answered").into());
+    }
+    report.at_most("status.clusters200_seconds", took.as_secs_f64(), "s", 10.0);
+    Ok(())
+}
+
+async fn add(pods: &mut Pods, name: &str, admin: SocketAddr) {
+    pods.add(Pod { namespace: "default", name, role: "sidecar", istio: None, admin }).await;
+}
+
+/// Says the same to everybody.
+async fn answer(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut asked = [0; 4096];
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{METRICS}",
+                METRICS.len()
+            );
+            let _read = stream.read(&mut asked).await;
+            let _written = stream.write_all(answer.as_bytes()).await;
+        });
+    }
+}

@@ -1,0 +1,371 @@
+//! What istiod itself sends the proxies of a mesh for our objects, beside what the lab's istiod sends them: plugins in their
+//! order, routes, endpoints by priority, and what a gateway passes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use isthmus::envoy::Envoy;
+use isthmus::lab::{Client, Lab, Proxy, ProxyKind, Site};
+use isthmus::stage::{self, Stage};
+use isthmus::workspace::Workspace;
+use isthmus_tests::example::module;
+use isthmus_tests::repository;
+use policy::mesh::Cluster;
+use policy::{Mesh, Policy};
+use serde_json::{Value, json};
+
+use super::apply::Istio;
+
+/// The hub leads the annex, on its own network, and the branch; the island leads itself.
+const MESH: &str = "
+apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: remotes}
+spec:
+  clusters:
+  - {name: hub, network: core, region: north, gateway: {address: 192.0.2.1}}
+  - {name: annex, network: core, region: north, controlPlane: {remoteOf: hub}, gateway: {address: 192.0.2.4}}
+  - {name: branch, network: edge, region: south, controlPlane: {remoteOf: hub}, gateway: {address: 192.0.2.2}}
+  - {name: island, network: sea, region: south, gateway: {address: 192.0.2.3}}
+  services:
+    web.shop: {port: 8080}
+    ledger.payments: {port: 9090, clusters: [hub, branch, island]}
+";
+
+const CLUSTERS: [&str; 4] = ["hub", "annex", "branch", "island"];
+
+/// Each with the name of what it is a case of.
+const ROUTINGS: [(&str, &str, bool); 6] = [
+    ("nothing is said", "{}", false),
+    ("a boundary, held behind the load balancer too", "{boundary: Cluster}", true),
+    ("regions", "{boundary: Region, prefer: Region}", false),
+    (
+        "networks and pins",
+        "{boundary: Network, prefer: Network, pin: {header: x-cell, to: {a: annex, b: branch}}}",
+        true,
+    ),
+    (
+        "clusters and weights",
+        "{prefer: Cluster, split: [{cluster: hub, weight: 1}, {cluster: island, weight: 3}]}",
+        false,
+    ),
+    ("an order of regions", "{prefer: Region, failover: [hub, island]}", false),
+];
+
+fn policies(mesh: &Mesh, routing: &str, rules: usize) -> Vec<Policy> {
+    let rules: Vec<String> = (0..rules)
+        .map(|n| format!("{{name: r{n}, from: [{{clusters: [branch], namespaces: [team-{n}]}}], to: [{{paths: [/v{n}/*]}}]}}"))
+        .collect();
+    let access =
+        if rules.is_empty() { String::new() } else { format!(", access: {{allow: [{}]}}", rules.join(", ")) };
+    let of = |name: &str, namespace: &str, rest: &str| {
+        format!(
+            "apiVersion: isthmus.dev/v1alpha1\nkind: CrossClusterPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{services: [{name}], exposure: {{to: {{notNetworks: [sea]}}}}, routing: {routing}{rest}}}\n"
+        )
+    };
+    let text = format!("{}---\n{}", of("web", "shop", ""), of("ledger", "payments", &access));
+    let (policies, _) = Policy::read("policies.yaml", &text, mesh.root_namespace());
+    policies
+}
+
+/// The headers of a route, and the Envoy cluster that it leads to.
+type Route = (BTreeMap<String, String>, String);
+
+/// What a proxy is sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sent {
+    /// Name of the root context, failure policy, file and configuration of each plugin, in order.
+    plugins: Vec<[String; 4]>,
+    /// The headers and the Envoy cluster of each route, by host.
+    routes: BTreeMap<String, Vec<Route>>,
+    /// The addresses behind each Envoy cluster, nearest first.
+    endpoints: BTreeMap<String, Vec<BTreeSet<String>>>,
+    /// The Envoy clusters that have the filter behind their load balancer.
+    behind: BTreeSet<String>,
+    /// The names that a gateway has chains for.
+    names: BTreeSet<String>,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The same JSON, however it is written.
+fn canonical(configuration: &Value) -> String {
+    let parsed: Value = serde_json::from_str(configuration.as_str().unwrap_or_default()).expect("JSON");
+    parsed.to_string()
+}
+
+/// A service of the mesh, by part of the name of what istiod makes of it.
+fn is_ours(name: &str) -> bool {
+    name.contains("web.shop.svc") || name.contains("ledger.payments.svc")
+}
+
+fn by_the_lab(proxy: &Proxy) -> Sent {
+    let file = |path: &str| -> Value {
+        let text = std::fs::read_to_string(proxy.dir.join(path)).unwrap_or_else(|_| "{}".to_owned());
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let mut sent = Sent::default();
+    let slots: &[&str] = match proxy.kind {
+        ProxyKind::Client => &["isthmus-outbound"],
+        ProxyKind::Server => &["isthmus-inbound-own", "isthmus-inbound"],
+        ProxyKind::Gateway => &["isthmus-gateway"],
+    };
+    for slot in slots {
+        let config = &file(&format!("ecds/{slot}.json"))["resources"][0]["typed_config"]["config"];
+        if config.is_object() {
+            sent.plugins.push([
+                text(&config["root_id"]),
+                text(&config["failure_policy"]),
+                text(&config["vm_config"]["code"]["local"]["filename"]),
+                canonical(&config["configuration"]["value"]),
+            ]);
+        }
+    }
+    for host in list(&file("discovery/routes.json")["resources"][0]["virtual_hosts"]) {
+        let route = |route: &Value| {
+            let headers = list(&route["match"]["headers"]).iter();
+            let headers =
+                headers.map(|header| (text(&header["name"]), text(&header["string_match"]["exact"])));
+            (headers.collect(), text(&route["route"]["cluster"]))
+        };
+        sent.routes.insert(text(&host["name"]), list(&host["routes"]).iter().map(route).collect());
+    }
+    for cluster in list(&file("discovery/clusters.json")["resources"]) {
+        let mut tiers: Vec<BTreeSet<String>> = Vec::new();
+        for locality in list(&cluster["load_assignment"]["endpoints"]) {
+            let tier = usize::try_from(locality["priority"].as_u64().unwrap_or_default()).expect("a tier");
+            tiers.resize_with(tiers.len().max(tier + 1), BTreeSet::new);
+            for endpoint in list(&locality["lb_endpoints"]) {
+                tiers[tier].insert(text(&endpoint["endpoint"]["address"]["socket_address"]["address"]));
+            }
+        }
+        if cluster.to_string().contains("isthmus-upstream") {
+            sent.behind.insert(text(&cluster["name"]));
+        }
+        sent.endpoints.insert(text(&cluster["name"]), tiers);
+    }
+    for listener in list(&file("discovery/listeners.json")["resources"]) {
+        let chains = list(&listener["filter_chains"]).iter();
+        let names = chains.flat_map(|chain| list(&chain["filter_chain_match"]["server_names"]));
+        sent.names.extend(names.map(text));
+    }
+    sent
+}
+
+fn by_istiod(proxy: &Proxy, answer: &Value) -> Sent {
+    let mut sent = Sent::default();
+    let listener = |name: &str| match proxy.kind {
+        ProxyKind::Client => name.starts_with("0.0.0.0_"),
+        ProxyKind::Server => name == "virtualInbound",
+        ProxyKind::Gateway => name == "0.0.0.0_15443",
+    };
+    let of = |field: &'static str| answer[field].as_object().expect("a map");
+    let mut plugins: BTreeSet<Vec<[String; 4]>> = BTreeSet::new();
+    for (_, found) in of("plugins").iter().filter(|(name, _)| listener(name)) {
+        let one = |plugin: &Value| {
+            let field = |name: &str| text(&plugin[name]);
+            [field("rootId"), field("failurePolicy"), field("file"), canonical(&plugin["configuration"])]
+        };
+        plugins.insert(list(found).iter().map(one).collect());
+    }
+    assert!(plugins.len() <= 1, "{}: not the same on every port: {plugins:?}", proxy.name);
+    sent.plugins = plugins.pop_first().unwrap_or_default();
+    if proxy.kind == ProxyKind::Server {
+        return sent;
+    }
+    for (host, routes) in of("routes").iter().filter(|(name, _)| is_ours(name)) {
+        let route = |route: &Value| {
+            let headers = route["headers"].as_object().expect("a map").iter();
+            let headers = headers.map(|(name, value)| (name.clone(), text(value)));
+            (headers.collect(), text(&route["cluster"]))
+        };
+        sent.routes.insert(host.clone(), list(routes).iter().map(route).collect());
+    }
+    // A gateway has those for its own calls as well, of which it makes none.
+    let kind = if proxy.kind == ProxyKind::Gateway { "outbound_." } else { "outbound|" };
+    for (name, tiers) in of("endpoints").iter().filter(|(name, _)| is_ours(name) && name.starts_with(kind)) {
+        let tier = |tier: &Value| list(tier).iter().map(text).collect();
+        sent.endpoints.insert(name.clone(), list(tiers).iter().map(tier).collect());
+    }
+    sent.behind = list(&answer["behind"]).iter().map(text).collect();
+    sent.names = list(&answer["names"]).iter().map(text).filter(|name| is_ours(name)).collect();
+    sent
+}
+
+/// The cluster's objects of Kubernetes, as far as istiod looks at them.
+fn objects(mesh: &Mesh, cluster: &Cluster, lab: &Lab) -> Vec<Value> {
+    let network = json!({"topology.istio.io/network": cluster.network.as_str()});
+    let mut objects = vec![json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "node", "labels": {
+            "topology.kubernetes.io/region": cluster.region.as_ref().map_or("", |region| region.as_str()),
+        }},
+    })];
+    for namespace in ["istio-system", "shop", "payments"] {
+        objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": network}}));
+    }
+    for (service, listing) in mesh.services() {
+        objects.push(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": service.name.as_str(), "namespace": service.namespace.as_str()},
+            "spec": {"clusterIP": format!("10.96.0.{}", listing.port % 100), "selector": {"app": service.name.as_str()},
+                "ports": [{"name": "http", "port": listing.port, "targetPort": listing.port}]},
+        }));
+    }
+    for proxy in lab.proxies().filter(|proxy| proxy.cluster == cluster.name.as_str()) {
+        let (name, namespace, app) = parts(proxy);
+        let ip = proxy.admin.ip().to_string();
+        let labels = labels(proxy, &cluster.network.to_string());
+        objects.push(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"nodeName": "node", "serviceAccountName": app, "containers": [{"name": "app", "image": "app"}]},
+            "status": {"podIP": ip, "podIPs": [{"ip": ip}], "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True"}]},
+        }));
+        let port = match proxy.kind {
+            ProxyKind::Client => continue,
+            ProxyKind::Server => mesh
+                .services()
+                .find(|(service, _)| service.name.as_str() == app)
+                .map(|(_, listing)| listing.port)
+                .expect("its service"),
+            ProxyKind::Gateway => 15443,
+        };
+        objects.push(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": app, "namespace": namespace, "labels": {"kubernetes.io/service-name": app}},
+            "ports": [{"name": if port == 15443 { "tls" } else { "http" }, "port": port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}, "nodeName": "node",
+                "targetRef": {"kind": "Pod", "name": name, "namespace": namespace}}],
+        }));
+        if proxy.kind == ProxyKind::Gateway {
+            objects.push(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": app, "namespace": namespace, "labels": network},
+                "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.200", "selector": {"istio": "eastwestgateway"},
+                    "ports": [{"name": "tls", "port": 15443, "targetPort": 15443}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": ip}]}},
+            }));
+        }
+    }
+    objects
+}
+
+/// The name of a proxy's pod, its namespace and what it is an instance of.
+fn parts(proxy: &Proxy) -> (&str, &str, &str) {
+    let (_, own) = proxy.name.split_once('/').expect("a cluster");
+    let (name, namespace) = own.rsplit_once('.').expect("a namespace");
+    (
+        name,
+        namespace,
+        name.strip_suffix(|last: char| last.is_ascii_digit())
+            .map_or(name, |name| name.strip_suffix("-v").unwrap_or(name)),
+    )
+}
+
+fn labels(proxy: &Proxy, network: &str) -> Value {
+    let (_, _, app) = parts(proxy);
+    let mut labels = json!({
+        "app": app, "security.istio.io/tlsMode": "istio", "topology.istio.io/network": network,
+    });
+    if proxy.kind == ProxyKind::Gateway {
+        labels["istio"] = json!("eastwestgateway");
+    }
+    labels
+}
+
+/// Every control plane with what it knows: its own cluster's objects of Istio, and those of Kubernetes of all.
+fn control_planes(mesh: &Mesh, lab: &Lab) -> Value {
+    let all: BTreeMap<&str, Vec<Value>> =
+        mesh.clusters().map(|cluster| (cluster.name.as_str(), objects(mesh, cluster, lab))).collect();
+    let exposed = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+        "metadata": {"name": "cross-network-gateway", "namespace": "istio-system"},
+        "spec": {"selector": {"istio": "eastwestgateway"}, "servers": [{
+            "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+            "tls": {"mode": "AUTO_PASSTHROUGH"}, "hosts": ["*.local"],
+        }]},
+    });
+    let plane = |(primary, led): (&Cluster, Vec<&Cluster>)| {
+        let mut config = vec![exposed.clone()];
+        config.extend(files(&lab.site().plugins(primary.name.as_str())));
+        let of = |name: &str| led.iter().find(|cluster| cluster.name.as_str() == name);
+        let proxies = lab.proxies().filter_map(|proxy| Some((proxy, of(&proxy.cluster)?)));
+        let proxies: Vec<Value> = proxies
+            .map(|(proxy, cluster)| {
+                let (name, namespace, _) = parts(proxy);
+                let is_gateway = proxy.kind == ProxyKind::Gateway;
+                let (kind, ip) = (if is_gateway { "router" } else { "sidecar" }, proxy.admin.ip());
+                json!({
+                    "name": proxy.name,
+                    "id": format!("{kind}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+                    "cluster": cluster.name.as_str(), "network": cluster.network.as_str(), "namespace": namespace,
+                    "labels": labels(proxy, cluster.network.as_str()),
+                    "view": if is_gateway { json!([cluster.network.as_str()]) } else { json!([]) },
+                })
+            })
+            .collect();
+        json!({"cluster": primary.name.as_str(), "config": config, "objects": all, "proxies": proxies})
+    };
+    mesh.control_planes().into_iter().map(plane).collect()
+}
+
+fn files(directory: &Path) -> Vec<Value> {
+    let read = |path: std::path::PathBuf| {
+        serde_saphyr::from_str(&std::fs::read_to_string(path).expect("a file")).expect("YAML")
+    };
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "yaml"));
+    paths.sort();
+    paths.into_iter().map(read).collect()
+}
+
+async fn up(mesh: &Mesh, routing: &str, upstream_check: bool, rules: usize, dir: &Path) -> Lab {
+    let client = |cluster: &str| Client {
+        cluster: cluster.to_owned(),
+        namespace: "shop".to_owned(),
+        service_account: "sleep".to_owned(),
+    };
+    let site = Site::claim(stage::blueprint(mesh, CLUSTERS.map(client)), dir).expect("a site");
+    let stage = Stage::set(mesh, &site, &module()).expect("a stage");
+    let policies = policies(stage.mesh(), routing, rules);
+    stage.roll_out_with(&policies, upstream_check).expect("a rollout");
+    let workspace = Workspace::find(&repository()).expect("the checkout");
+    let envoy = Envoy::find(&workspace).expect("an Envoy");
+    site.up(envoy.path(), time::OffsetDateTime::now_utc()).await.expect("the lab comes up")
+}
+
+#[tokio::test]
+async fn istiod_itself_sends_every_proxy_what_the_labs_istiod_sends_it() {
+    let Some(istio) = Istio::find() else { return };
+    let (mesh, findings) = Mesh::read("mesh.yaml", MESH);
+    let mesh = mesh.unwrap_or_else(|| panic!("{findings:?}"));
+    let cut = ("a plan that is cut", "{}", false);
+    for ((case, routing, upstream_check), rules) in
+        ROUTINGS.map(|routing| (routing, 0)).into_iter().chain([(cut, 3_000)])
+    {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lab = up(&mesh, routing, upstream_check, rules, dir.path()).await;
+        let answers = istio.answers(&["discover"], &control_planes(&mesh, &lab).to_string());
+        let answers: Value = serde_json::from_str(&answers).expect("JSON");
+        for proxy in lab.proxies() {
+            let answer = &answers[&proxy.name];
+            assert!(answer.is_object(), "{case}: nothing for {}", proxy.name);
+            let (here, there) = (by_the_lab(proxy), by_istiod(proxy, answer));
+            assert_eq!(here, there, "{case}: {}: what the lab sends, and what istiod does", proxy.name);
+            assert!(!here.plugins.is_empty(), "{case}: {} has no plugin", proxy.name);
+            // The plan of a namespace judges before that of the cluster, which looks whether it has.
+            let is_cut = rules > 0 && proxy.kind == ProxyKind::Server && proxy.name.contains("ledger");
+            assert_eq!(here.plugins.len(), 1 + usize::from(is_cut), "{case}: {}", proxy.name);
+        }
+        lab.down().await.expect("all processes ended");
+    }
+}
