@@ -60,6 +60,11 @@ async fn pushed(image: &Image, to: &str, reach: &Reach) -> Result<Pushed, String
 
 /// The binary that was built beside this test, with no credentials but those in a directory, and the helpers there.
 fn isthmus(docker: &Path, arguments: &[&str]) -> Output {
+    isthmus_in(docker, &[], arguments)
+}
+
+/// The same, told this by its environment.
+fn isthmus_in(docker: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let test = std::env::current_exe().expect("a test binary");
     let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
     assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
@@ -67,6 +72,7 @@ fn isthmus(docker: &Path, arguments: &[&str]) -> Output {
     command.current_dir(isthmus_tests::repository()).stdin(Stdio::null()).env("DOCKER_CONFIG", docker);
     let path = std::env::var("PATH").expect("a path");
     command.env("PATH", format!("{}:{path}", docker.display()));
+    command.envs(environment.iter().copied());
     command.args(arguments).output().expect("it runs")
 }
 

@@ -48,10 +48,23 @@ impl Push {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let to = match &self.url {
             Some(ModuleUrl::Oci(module)) => Some(module.image()),
-            Some(url) => bail!("{url} is no image of a registry: write oci://host/repository:tag"),
+            Some(url) => {
+                out.say(&format!("error: {url} is no image of a registry: write oci://host/repository:tag"));
+                return Ok(Exit::Usage);
+            }
             None => None,
         };
-        let image = self.image(to)?;
+        if let Some(Err(error)) = to.filter(|_| self.to_layout.is_none()).map(push::check) {
+            out.say(&format!("error: {error}"));
+            return Ok(Exit::Usage);
+        }
+        let image = match self.image(to) {
+            Ok(image) => image,
+            Err(error) => {
+                out.say(&format!("error: {error:#}"));
+                return Ok(Exit::Usage);
+            }
+        };
         if let Some(directory) = &self.to_layout {
             layout::write(&image, directory, to.and_then(Reference::tag))?;
             out.say(&format!("{} bytes are in {}", image.size(), directory.display()));
@@ -59,7 +72,6 @@ impl Push {
             return Ok(Exit::Yes);
         }
         let Some(to) = to else { bail!("say where to: oci://host/repository:tag") };
-        push::check(to)?;
         let pushed = super::runtime()?.block_on(async {
             let found = keychain()?.find(to.host())?;
             let registry = Registry::connect(to, &self.registries.reach(), Access::Push, found).await?;

@@ -18,6 +18,7 @@ use policy::compile::Plans;
 use policy::{Mesh, Policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::Outcome;
 use super::compile::resident_bytes;
@@ -35,11 +36,18 @@ const ROLLED_OUT_TO: usize = 1000;
 /// What a proxy says.
 const METRICS: &str = "envoy_server_uptime{} 90\nenvoy_wasm_envoy_wasm_runtime_v8_active{} 3\ndirection___inbound___isthmus_plan_info{} 157410554525162\n";
 
-/// Both.
-pub(super) fn many_clusters(report: &mut Report) -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(rolled_out(report))?;
-    runtime.block_on(looked_at(report))
+/// `clusters.looked_at`
+pub(super) fn looked_at(report: &mut Report) -> Outcome<()> {
+    runtime()?.block_on(look_at(report))
+}
+
+/// `clusters.rolled_out_to`
+pub(super) fn rolled_out_to(report: &mut Report) -> Outcome<()> {
+    runtime()?.block_on(roll_out_to(report))
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 fn compiled(mesh: &Mesh, policies: &[Policy]) -> Outcome<Plans> {
@@ -47,7 +55,7 @@ fn compiled(mesh: &Mesh, policies: &[Policy]) -> Outcome<Plans> {
     Ok(plans.ok_or_else(|| format!("{findings:?}"))?)
 }
 
-async fn rolled_out(report: &mut Report) -> Outcome<()> {
+async fn roll_out_to(report: &mut Report) -> Outcome<()> {
     let (mesh, policies) = world(ROLLED_OUT_TO, 100)?;
     let plans = compiled(&mesh, &policies)?;
     let directory = tempfile::tempdir()?;
@@ -86,13 +94,14 @@ async fn rolled_out(report: &mut Report) -> Outcome<()> {
     }
 }
 
-async fn looked_at(report: &mut Report) -> Outcome<()> {
+async fn look_at(report: &mut Report) -> Outcome<()> {
     let missing = || Missing::of("no API server here");
     let clusters = Clusters::start(&["one"]).await.ok_or_else(missing)?;
     let mut pods = Pods::of(clusters.client("one").await).ok_or_else(missing)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let admin = listener.local_addr()?;
-    let answering = tokio::spawn(answer(listener));
+    let mut answering = JoinSet::new();
+    answering.spawn(answer(listener));
     for number in 0..PROXIES {
         add(&mut pods, &format!("p{number}"), admin).await;
     }
@@ -112,7 +121,7 @@ async fn looked_at(report: &mut Report) -> Outcome<()> {
     let look = Look { targets, envoys: BTreeMap::new(), asking, parallel: PARALLEL };
     let statuses = status::look(&mesh, &plans, look).await?;
     let took = begun.elapsed();
-    answering.abort();
+    answering.shutdown().await;
     let answered = statuses.iter().filter_map(|status| status.found.as_ref().ok()?.running().ok());
     let answered: usize = answered.map(|(_, all)| all).sum();
     if answered != LOOKED_AT * PROXIES {
@@ -128,15 +137,15 @@ async fn add(pods: &mut Pods, name: &str, admin: SocketAddr) {
 
 /// Says the same to everybody.
 async fn answer(listener: TcpListener) {
+    let mut connections = JoinSet::new();
     while let Ok((mut stream, _)) = listener.accept().await {
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let mut asked = [0; 4096];
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{METRICS}",
-                METRICS.len()
-            );
-            let _read = stream.read(&mut asked).await;
-            let _written = stream.write_all(answer.as_bytes()).await;
+            let length = METRICS.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{METRICS}");
+            let read = stream.read(&mut asked).await;
+            read.is_ok() && stream.write_all(answer.as_bytes()).await.is_ok()
         });
     }
 }

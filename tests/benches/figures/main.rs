@@ -37,7 +37,7 @@ use ground::Missing;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 type Group = fn(&mut Report) -> Outcome<()>;
 
-const GROUPS: [(&str, Group); 10] = [
+const GROUPS: [(&str, Group); 11] = [
     ("compile", compile::plans),
     ("evaluate", evaluate::verdicts),
     ("sandbox", sandbox::requests),
@@ -47,7 +47,8 @@ const GROUPS: [(&str, Group); 10] = [
     ("filter.memory", memory::resident),
     ("path", path::throughput),
     ("reload", reload::changes),
-    ("clusters", clusters::many_clusters),
+    ("clusters.looked_at", clusters::looked_at),
+    ("clusters.rolled_out_to", clusters::rolled_out_to),
 ];
 
 fn main() -> Outcome<()> {

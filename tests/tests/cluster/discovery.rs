@@ -41,7 +41,7 @@ const ROUTINGS: [(&str, &str, bool); 6] = [
     ("regions", "{boundary: Region, prefer: Region}", false),
     (
         "networks and pins",
-        "{boundary: Network, prefer: Network, pin: {header: x-cell, to: {a: annex, b: branch}}}",
+        "{boundary: Network, prefer: Network, pin: {header: x-cell, to: {a: hub, b: branch}}}",
         true,
     ),
     (

@@ -10,8 +10,10 @@ use isthmus::envoy::Envoy;
 use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
 use isthmus::proxies::Asking;
-use isthmus::rollout::strategy::Strategy;
-use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Target};
+use isthmus::proxies::gate::{Sources, gates};
+use isthmus::rollout::machine::{self, End};
+use isthmus::rollout::strategy::{Limits, Strategy};
+use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use isthmus::stage::{self, Stage};
 use isthmus::status::{Condition, Found, Look, Runs, Status};
 use isthmus::workspace::Workspace;
@@ -95,16 +97,20 @@ impl Scene {
     async fn apply(&self, plans: &Plans) {
         let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
         let options = Options { url: &url, upstream_check: false, dry_run: false };
-        let how = How { dry_run: DryRun::No, force: false, parallel: 4 };
-        let targets = self.reach(&self.clusters.kubeconfig()).await;
         let mesh = self.stage.mesh();
-        let holder = Holder { name: "test".to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc };
-        let root = mesh.root_namespace().to_string();
-        let campaign =
-            Campaign { root, targets, how, holder, gates: &|_| Vec::new(), history: 3, tell: &mut |_| {} };
+        let campaign = Campaign {
+            root: mesh.root_namespace().to_string(),
+            targets: self.reach(&self.clusters.kubeconfig()).await,
+            how: How { dry_run: DryRun::No, force: false, parallel: 4 },
+            holder: Holder { name: "test".to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc },
+            gates: &|_| Vec::new(),
+            history: 10,
+            tell: &mut |_| {},
+        };
         let strategy = Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name));
-        let report = campaign.roll_out((mesh, plans, options), strategy, Origin::default()).await;
-        let outcomes = report.expect("plans").outcomes;
+        let origin = Origin::at(time::OffsetDateTime::now_utc());
+        let report = Box::pin(campaign.roll_out((mesh, plans, options), strategy, origin)).await;
+        let outcomes = report.expect("a rollout").outcomes;
         assert!(outcomes.iter().all(|outcome| outcome.trouble.is_none()), "{outcomes:?}");
     }
 
@@ -234,6 +240,70 @@ async fn who_may_not_ask_proxies_is_told_so_once() {
         why.starts_with("system:serviceaccount:looks:looks may not get pods/proxy in namespace "),
         "{why}"
     );
+}
+
+const STRATEGY: &str = "\
+apiVersion: isthmus.dev/v1alpha1
+kind: RolloutStrategy
+metadata: {name: careful}
+spec:
+  waves: [{name: all, clusters: [\"*\"]}]
+  gates: {running: {within: WITHIN, share: 100%}, traps: 0}
+  onFailure: Undo
+";
+
+impl Scene {
+    /// Brings plans to the API server behind a gate that asks the pods, and how that ends.
+    async fn roll_out(&self, plans: &Plans, within: &str) -> (End, Vec<String>) {
+        let mesh = self.stage.mesh();
+        let (strategy, findings) = Strategy::read("s.yaml", &STRATEGY.replace("WITHIN", within), mesh);
+        let strategy = strategy.unwrap_or_else(|| panic!("{findings:#?}"));
+        let targets = self.reach(&self.clusters.kubeconfig()).await;
+        let sources = Sources::of(mesh, &targets, &BTreeMap::new(), BTreeMap::new());
+        let asking = Asking { patience: PATIENCE, parallel: 8 };
+        let made = |limits: &Limits| gates(limits, mesh.root_namespace().as_str(), &sources, asking);
+        let mut refused = Vec::new();
+        let mut tell = |progress: &Progress| {
+            if let Progress::Refused(cluster, why) = progress {
+                refused.push(format!("{cluster}: {why}"));
+            }
+        };
+        let campaign = Campaign {
+            root: mesh.root_namespace().to_string(),
+            targets,
+            how: How { dry_run: DryRun::No, force: false, parallel: 4 },
+            holder: Holder { name: within.to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc },
+            gates: &made,
+            history: 10,
+            tell: &mut tell,
+        };
+        let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
+        let options = Options { url: &url, upstream_check: false, dry_run: false };
+        let origin = Origin::at(time::OffsetDateTime::now_utc());
+        let report = Box::pin(campaign.roll_out((mesh, plans, options), strategy, origin)).await;
+        let state = report.expect("a rollout").record.expect("a record").state;
+        let machine::Stage::Ended(end) = state.stage() else { panic!("{state:?}") };
+        (end, refused)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_goes_back_when_the_proxies_do_not_take_it_and_ends_when_they_do() {
+    let Some(scene) = Scene::set().await else { return };
+    let old = scene.stage.compile(&scene.policies).expect("plans");
+    let new = scene.stage.compile(&scene.opened()).expect("plans");
+    assert_eq!(scene.roll_out(&old, "60s").await, (End::Complete, Vec::new()));
+
+    // The API server takes it, and no istiod tells the proxies.
+    let (end, refused) = scene.roll_out(&new, "1s").await;
+    assert_eq!(end, End::Undone, "{refused:?}");
+    let told = "cluster1: proxies: 2 of 6 proxies run the plan, 0 do not answer; not ";
+    assert!(refused[0].starts_with(told) && refused[0].ends_with(" after 1 s"), "{refused:?}");
+    assert_eq!(scene.look(&old).await.condition(), Condition::InForce, "as it was");
+
+    scene.stage.roll_out(&scene.opened()).expect("plans");
+    assert_eq!(scene.roll_out(&new, "60s").await, (End::Complete, Vec::new()));
+    assert_eq!(scene.look(&new).await.condition(), Condition::InForce);
 }
 
 /// Two API servers without any proxies, and a copy of the example.

@@ -125,11 +125,14 @@ async fn a_rollout_that_is_killed_at_each_of_its_steps_is_resumed_and_ends_the_s
         assert_eq!(ground.names(cluster).await, ALL[..3], "{cluster}");
     }
     let standing = ground.standing().await;
-    assert_eq!((&standing["end"], &standing["record"]["revision"]), (&json!("complete"), &json!(2)));
-    assert!(standing["items"].as_array().expect("a list").iter().all(|item| item["revision"] == 2));
+    assert_eq!(standing["end"], "complete");
+    // The second was kept in one cluster by a rollout that died before it was one.
+    let revision = &standing["record"]["revision"];
+    assert!([json!(2), json!(3)].contains(revision), "{revision}");
+    assert!(standing["items"].as_array().expect("a list").iter().all(|item| item["revision"] == *revision));
     let output = ground.run("rollout resume", &SHORT).await;
     assert_eq!(code(&output), Some(1));
-    assert!(stderr(&output).contains("revision 2 is over"), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("revision {revision} is over")), "{}", stderr(&output));
 }
 
 #[tokio::test]
@@ -197,7 +200,7 @@ async fn a_rollout_pauses_when_it_is_told_to_and_nobody_begins_another_meanwhile
     let more: Vec<&str> = canary.iter().map(String::as_str).collect();
     let mut command = ground.command(&more);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    until_asked(&proxies[1], "wasmplugins/isthmus-outbound?", &mut child).await;
+    until_asked(&proxies[1], "wasmplugins/isthmus-gateway?", &mut child).await;
     let output = ground.run("rollout pause", &[]).await;
     assert_eq!(
         (code(&output), stdout(&output).as_str()),

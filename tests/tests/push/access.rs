@@ -10,8 +10,12 @@ use isthmus_tests::registry::{Fault, Proxy, Registry, Setup};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use super::{image, isthmus, pushed, reach, reference, text};
+use super::{image, isthmus, isthmus_in, pushed, reach, reference, text};
 
 /// What bcrypt makes of the password below.
 const USERS: &str = "ci:$2b$05$4At5Uw/JS36V6XvtSDGFueTgYX3KZpWh4Ds04Oqo.2xcl40J./jJq\n";
@@ -225,7 +229,7 @@ fn certificates(room: &Path) -> Setup {
     let certificate = ca.self_signed(&ca_key).expect("a certificate");
     std::fs::write(room.join("ca.pem"), certificate.pem()).expect("a file");
     let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+    let leaf = CertificateParams::new(["127.0.0.1", "registry.example"].map(str::to_owned)).expect("names");
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).expect("a certificate");
     let [certificate, private] = [room.join("leaf.pem"), room.join("key.pem")];
     std::fs::write(&certificate, leaf.pem()).expect("a file");
@@ -259,4 +263,56 @@ async fn a_registry_with_a_ca_of_its_own_is_trusted_by_that_ca_alone() {
     let to = format!("{}/isthmus:v1", plain.address());
     let said = pushed(&image(), &to, &trusting("ca.pem")).await.expect_err("no TLS on that side");
     assert!(said.contains("no TLS that can be trusted") && said.contains("--plain-http"), "{said}");
+}
+
+/// A proxy that leads every tunnel to one address; it tells which were asked for.
+async fn tunnels(to: String) -> (String, JoinSet<()>, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (tell, told) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        loop {
+            let (client, _) = listener.accept().await.expect("a connection");
+            let (to, tell) = (to.clone(), tell.clone());
+            open.spawn(async move {
+                let mut client = BufReader::new(client);
+                let mut head = Vec::new();
+                while client.read_until(b'\n', &mut head).await.expect("a line") > 2 {}
+                let head = text(&head);
+                tell.send(head.lines().next().unwrap_or_default().to_owned()).expect("somebody listens");
+                let mut server = TcpStream::connect(&to).await.expect("the registry");
+                client.get_mut().write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("sent");
+                // Either side may end it.
+                let _cut = tokio::io::copy_bidirectional(&mut client, &mut server).await.is_err();
+            });
+        }
+    });
+    (address, tasks, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_behind_a_proxy_is_reached_through_it_and_proves_itself() {
+    let room = tempfile::tempdir().expect("a directory");
+    let Some(registry) = Registry::start(certificates(room.path())).await else { return };
+    let (proxy, _tasks, mut told) = tunnels(registry.address().to_owned()).await;
+    let proxy = format!("http://{proxy}");
+    let ca = room.path().join("ca.pem");
+    let push = |host: &str, more: &[(&str, &str)]| {
+        let url = format!("oci://{host}/isthmus:v1");
+        let arguments =
+            ["push", &url, "--module", "wasm/isthmus.wasm", "--ca-file", ca.to_str().expect("a path")];
+        isthmus_in(room.path(), &[&[("HTTPS_PROXY", proxy.as_str())], more].concat(), &arguments)
+    };
+    let output = push("registry.example", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(told.recv().await.expect("it was asked"), "CONNECT registry.example:443 HTTP/1.1");
+    let other = push("other.example", &[]);
+    assert!(text(&other.stderr).contains("no TLS that can be trusted"), "{}", text(&other.stderr));
+    while told.try_recv().is_ok() {}
+    assert_eq!(push(registry.address(), &[]).status.code(), Some(0), "this machine needs no proxy");
+    let direct = push("registry.invalid", &[("NO_PROXY", "registry.invalid")]);
+    assert!(text(&direct.stderr).contains("dns error"), "{}", text(&direct.stderr));
+    assert!(told.try_recv().is_err(), "neither went through it");
 }

@@ -125,13 +125,18 @@ fn cluster(
         fields.insert("typed_extension_protocol_options".to_owned(), spoken_to(service.application));
         fields
             .insert("metadata".to_owned(), json!({"filter_metadata": {"istio": {"services": [described]}}}));
-        if let Some((_, outlier)) = order {
-            fields.insert("outlier_detection".to_owned(), outlier_detection(outlier));
-            // Istio turns Envoy's panic off: with every endpoint of a tier out, the next one takes over.
-            fields.insert("common_lb_config".to_owned(), json!({"healthy_panic_threshold": {"value": 0}}));
-        }
+        fields.extend(order.into_iter().flat_map(|(_, outlier)| failing_over(outlier)));
     }
     cluster
+}
+
+/// What makes a cluster leave endpoints that fail. Istio turns Envoy's panic off: with every endpoint of a tier out, the
+/// next one takes over.
+pub(super) fn failing_over(said: &OutlierDetection) -> [(String, Value); 2] {
+    [
+        ("outlier_detection".to_owned(), outlier_detection(said)),
+        ("common_lb_config".to_owned(), json!({"healthy_panic_threshold": {"value": 0}})),
+    ]
 }
 
 fn outlier_detection(said: &OutlierDetection) -> Value {
@@ -149,7 +154,7 @@ fn outlier_detection(said: &OutlierDetection) -> Value {
 }
 
 /// The priority of each server, by its name: from 0 without a gap, as Envoy wants it and istiod makes it.
-fn tiers(
+pub(super) fn tiers(
     own: &Workload<'_>,
     servers: &[&Workload<'_>],
     setting: &LocalityLbSetting,

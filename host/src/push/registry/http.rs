@@ -1,16 +1,19 @@
 //! The way to a registry: TCP, TLS with the CAs of this machine and one's own, one request and its answer.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -43,7 +46,12 @@ pub enum TrustError {
 
 /// A client of HTTP.
 #[derive(Debug, Clone)]
-pub(in crate::push) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(in crate::push) struct Http {
+    direct: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    tcp: HttpConnector,
+    tls: ClientConfig,
+    proxies: Arc<Matcher>,
+}
 
 /// What came back.
 #[derive(Debug)]
@@ -62,24 +70,51 @@ impl Http {
             roots.add(certificate)?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
+        // As every program of this machine is told of proxies: HTTPS_PROXY and NO_PROXY.
+        let proxies = Arc::new(Matcher::from_env());
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
+            .with_tls_config(tls.clone())
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+            .wrap_connector(tcp.clone());
+        let direct = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { direct, tcp, tls, proxies })
+    }
+
+    /// The way through a proxy, where one is to be used: TLS goes through it from end to end, and nothing else goes at all.
+    fn tunnel(&self, to: &Uri) -> Option<Tunnel<HttpConnector>> {
+        let host = to.host()?.trim_matches(['[', ']']);
+        let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
+        let tls = to.scheme_str() == Some("https");
+        let proxy = self.proxies.intercept(to).filter(|_| tls && !here)?;
+        let tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
+        Some(match proxy.basic_auth() {
+            Some(shown) => tunnel.with_auth(shown.clone()),
+            None => tunnel,
+        })
     }
 
     /// Sends a request and takes the whole answer.
     pub(in crate::push) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Problem> {
-        let answer = self.0.request(request).await.map_err(|error| unsent(&error))?;
+        let answer = match self.tunnel(request.uri()) {
+            None => self.direct.request(request).await,
+            Some(tunnel) => {
+                let connector = HttpsConnectorBuilder::new()
+                    .with_tls_config(self.tls.clone())
+                    .https_only()
+                    .enable_http1()
+                    .wrap_connector(tunnel);
+                Client::builder(TokioExecutor::new()).build(connector).request(request).await
+            }
+        };
+        let answer = answer.map_err(|error| unsent(&error))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| unsent(&*error))?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })

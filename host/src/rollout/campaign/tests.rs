@@ -140,7 +140,7 @@ async fn reported(dir: &Path, to: &str, manner: &Manner<'_>) -> Result<Report, R
         assert!(findings.is_empty(), "{findings:#?}");
         let (plans, findings) = policy::compile(mesh, &policies);
         let plans = plans.unwrap_or_else(|| panic!("{findings:#?}"));
-        let url = "oci://registry/isthmus:v1".parse().unwrap();
+        let url = "oci://registry.example/isthmus:v1".parse().unwrap();
         let options = Options { url: &url, upstream_check: false, dry_run: false };
         let origin = Origin { reason: "rollout".to_owned(), ..Origin::default() };
         campaign.roll_out((mesh, &plans, options), strategy(mesh, manner), origin).await
@@ -462,4 +462,23 @@ async fn what_left_a_cluster_behind_is_resumed_when_it_is_up_again() {
     reported(known.path(), "east", &PLAIN).await.unwrap();
     assert_eq!(objects(dir), objects(known.path()));
     assert!(matches!(resumed(dir, &PLAIN).await, Err(Refused::Over { .. })));
+}
+
+#[tokio::test]
+async fn what_a_cluster_had_that_could_not_be_asked_is_not_taken_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "", &PLAIN).await.unwrap();
+    let before = objects(dir);
+    let away = Manner { down: &["north"], refuses: Some("east"), ..PLAIN };
+    assert_eq!(stage(&reported(dir, "east", &away).await.unwrap()), Stage::Ended(End::Failed));
+    // It is there again, and was never touched.
+    let report = undone(dir, &PLAIN).await.unwrap();
+    assert_eq!(objects(dir), before, "{report:?}");
+    // The same rollout tells it, and then it goes back to what it had.
+    reported(dir, "east", &away).await.unwrap();
+    let refused = reported(dir, "east", &Manner { refuses: Some("north"), ..PLAIN }).await.unwrap();
+    assert_eq!(refused.record.unwrap().before[&"north".parse().unwrap()], Some(1));
+    assert_eq!(stage(&undone(dir, &PLAIN).await.unwrap()), Stage::Ended(End::Undone));
+    assert_eq!(objects(dir), before);
 }
