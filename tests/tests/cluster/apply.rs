@@ -136,42 +136,51 @@ async fn comes_and_goes(example: &str) {
     }
     let (code, out, err) = verb(&mesh, &istio, "apply", &[]).await;
     assert_eq!(code, Some(0), "{example}: {out}\n{err}");
+    stays(&mesh, &istio).await;
+    goes(&mesh, &istio).await;
+    drop(controllers);
+}
+
+/// What is made again is as it was.
+async fn stays(mesh: &Mesh, istio: &Istio) {
     let mut made = BTreeMap::new();
     for name in &mesh.names {
-        made.insert(name, objects(&mesh, name).await);
-        assert!(made[name].len() > 10, "{example}: {name} has {:?}", made[name].keys());
+        made.insert(name, objects(mesh, name).await);
+        assert!(made[name].len() > 10, "{name} has {:?}", made[name].keys());
     }
-    let (code, out, err) = verb(&mesh, &istio, "apply", &[]).await;
-    assert_eq!(code, Some(0), "{example}: {out}\n{err}");
+    let (code, out, err) = verb(mesh, istio, "apply", &[]).await;
+    assert_eq!(code, Some(0), "{out}\n{err}");
     for line in out.lines().filter(|line| !line.contains(": ran: ")) {
-        assert!(line.contains(": done, ") && line.ends_with(" unchanged"), "{example}: {line}");
+        assert!(line.contains(": done, ") && line.ends_with(" unchanged"), "{line}");
     }
     for name in &mesh.names {
-        let again = objects(&mesh, name).await;
-        let names = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&again), names(&made[name]), "{example}: {name}");
-        for (object, state) in &again {
-            assert_eq!(state["spec"], made[name][object]["spec"], "{example}: {name}: {object}");
-            assert_eq!(state["data"], made[name][object]["data"], "{example}: {name}: {object}");
-        }
+        let said = |objects: BTreeMap<String, Value>| -> Vec<(String, Value, Value)> {
+            let said =
+                |(name, object): (String, Value)| (name, object["spec"].clone(), object["data"].clone());
+            objects.into_iter().map(said).collect()
+        };
+        let before = made.remove(name).expect("what was made");
+        assert_eq!(said(objects(mesh, name).await), said(before), "{name}");
     }
-    let (code, out, err) = verb(&mesh, &istio, "delete", &["--yes"]).await;
-    assert_eq!(code, Some(0), "{example}: {out}\n{err}");
+}
+
+/// What is taken away is gone, and what others made is not.
+async fn goes(mesh: &Mesh, istio: &Istio) {
+    let (code, out, err) = verb(mesh, istio, "delete", &["--yes"]).await;
+    assert_eq!(code, Some(0), "{out}\n{err}");
     for name in &mesh.names {
-        let left = objects(&mesh, name).await;
-        for (object, state) in &left {
-            let managers = state["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-            let ours = managers.iter().filter(|entry| entry["manager"] == "isthmus-mesh");
-            assert_eq!(ours.count(), 0, "{example}: {name}: {object} is left");
-        }
-        assert!(
-            left.contains_key("/api/v1/configmaps istio-system/theirs"),
-            "{example}: {name}: {:?}",
-            left.keys()
-        );
-        assert!(!left.contains_key("/apis/apps/v1/deployments istio-system/istiod"), "{example}: {name}");
+        let left = objects(mesh, name).await;
+        let is_ours = |state: &Value| {
+            let managers = state["metadata"]["managedFields"].as_array();
+            managers.into_iter().flatten().any(|entry| entry["manager"] == "isthmus-mesh")
+        };
+        let ours: Vec<&String> =
+            left.iter().filter(|(_, state)| is_ours(state)).map(|(name, _)| name).collect();
+        assert_eq!(ours, Vec::<&String>::new(), "{name}");
+        let there = |object: &str| left.contains_key(object);
+        assert!(there("/api/v1/configmaps istio-system/theirs"), "{name}: {:?}", left.keys());
+        assert!(!there("/apis/apps/v1/deployments istio-system/istiod"), "{name}");
     }
-    drop(controllers);
 }
 
 #[tokio::test]

@@ -68,13 +68,16 @@ fn policies(mesh: &Mesh, routing: &str, rules: usize) -> Vec<Policy> {
     policies
 }
 
+/// The headers of a route, and the Envoy cluster that it leads to.
+type Route = (BTreeMap<String, String>, String);
+
 /// What a proxy is sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sent {
     /// Name of the root context, failure policy, file and configuration of each plugin, in order.
     plugins: Vec<[String; 4]>,
     /// The headers and the Envoy cluster of each route, by host.
-    routes: BTreeMap<String, Vec<(BTreeMap<String, String>, String)>>,
+    routes: BTreeMap<String, Vec<Route>>,
     /// The addresses behind each Envoy cluster, nearest first.
     endpoints: BTreeMap<String, Vec<BTreeSet<String>>>,
     /// The Envoy clusters that have the filter behind their load balancer.
