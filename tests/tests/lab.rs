@@ -280,7 +280,7 @@ async fn the_access_log_names_the_cluster_that_signed_the_peer() {
 }
 
 #[tokio::test]
-async fn a_gateway_closes_a_connection_for_a_service_its_cluster_does_not_have() {
+async fn a_gateway_closes_a_connection_for_what_its_cluster_does_not_run_or_nobody_knows() {
     let dir = tempfile::tempdir().expect("dir");
     let lab = up(dir.path()).await;
     let gateway = lab.site().gateway("cluster1").expect("gateway");
@@ -306,12 +306,17 @@ async fn a_gateway_closes_a_connection_for_a_service_its_cluster_does_not_have()
     };
     let known = tls("outbound_.5000_._.helloworld.sample.svc.cluster.local");
     assert!(known.contains("Verify return code: 0 (ok)"), "{known}");
-    // The ledger is a service of the mesh, but not of this cluster.
-    let unknown = tls("outbound_.5000_._.ledger.sample.svc.cluster.local");
-    assert!(unknown.contains("no peer certificate available"), "{unknown}");
-    let stat = format!("listener.{gateway}_15443.no_filter_chain_match");
-    let missed = lab.stat("cluster1/istio-eastwestgateway.istio-system", &stat).await.expect("stat");
-    assert_eq!(missed, 1);
+    // The ledger is a service of the mesh, but this cluster does not run it; the other is none.
+    let ledger = "outbound_.5000_._.ledger.sample.svc.cluster.local";
+    for name in [ledger, "outbound_.5000_._.nobody.sample.svc.cluster.local"] {
+        let told = tls(name);
+        assert!(told.contains("no peer certificate available"), "{told}");
+    }
+    let own = "cluster1/istio-eastwestgateway.istio-system";
+    let nowhere = format!("cluster.{ledger}.upstream_cx_none_healthy");
+    assert_eq!(lab.stat(own, &nowhere).await.expect("a stat"), 1);
+    let unknown = format!("listener.{gateway}_15443.no_filter_chain_match");
+    assert_eq!(lab.stat(own, &unknown).await.expect("a stat"), 1);
 }
 
 #[tokio::test]

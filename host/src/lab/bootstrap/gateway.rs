@@ -1,9 +1,10 @@
-//! An east-west gateway: passes TLS through by SNI, a chain for each service and for each subset of it, to whatever of it is
-//! in the gateway's network, as istiod builds it.
+//! An east-west gateway: passes TLS through by SNI, a chain for each service and for each subset of it, as istiod builds it.
+//!
+//! But for one thing: it passes on to its own cluster alone, where istiod's passes on to all of its network. So whoever
+//! asks for a cluster's answer gets it through that cluster's gateway.
 
 use serde_json::{Value, json};
 
-use super::outbound::{failing_over, tiers};
 use super::{access_log, address, inbound_address, is_of, slots, static_cluster, tls_inspector};
 use crate::lab::blueprint::{GATEWAY_PORT, LabService};
 use crate::lab::istiod::{Config, Subset};
@@ -25,25 +26,14 @@ fn named<'n>(
 }
 
 pub(super) fn clusters(site: &Site, own: &Workload<'_>, all: &[Workload<'_>], config: &Config) -> Vec<Value> {
-    let near = |other: &&Workload<'_>| other.cluster.network == own.cluster.network;
+    let here = |other: &&Workload<'_>| other.cluster.name == own.cluster.name;
     let cluster = |(service, subset): (&LabService, Option<&Subset>)| {
         let runs = |other: &&Workload<'_>| matches!(other.role, Role::Server { service: theirs, .. } if theirs == service);
-        let servers = all.iter().filter(near).filter(runs).filter(|server| is_of(server, subset));
-        let servers: Vec<&Workload<'_>> = servers.collect();
-        // What a rule says of the order of endpoints holds at gateways as it does at clients.
-        let order = config.order(&service.host());
-        let tiers = order.map(|(setting, _)| tiers(own, &servers, setting)).unwrap_or_default();
-        let endpoint = |server: &&Workload<'_>| {
-            let priority = tiers.get(&server.name()).copied().unwrap_or_default();
-            let endpoint = json!({"endpoint": {"address": inbound_address(server)}});
-            json!({"priority": priority, "lb_endpoints": [endpoint]})
-        };
-        let endpoints: Vec<Value> = servers.iter().map(endpoint).collect();
-        let mut cluster = static_cluster(own, &sni(service, subset), &endpoints);
-        if let (Some((_, outlier)), Some(fields)) = (order, cluster.as_object_mut()) {
-            fields.extend(failing_over(outlier));
-        }
-        cluster
+        let servers = all.iter().filter(here).filter(runs).filter(|server| is_of(server, subset));
+        let endpoints: Vec<Value> = servers
+            .map(|server| json!({"lb_endpoints": [{"endpoint": {"address": inbound_address(server)}}]}))
+            .collect();
+        static_cluster(own, &sni(service, subset), &endpoints)
     };
     named(site, config).map(cluster).collect()
 }

@@ -132,7 +132,7 @@ fn cluster(
 
 /// What makes a cluster leave endpoints that fail. Istio turns Envoy's panic off: with every endpoint of a tier out, the
 /// next one takes over.
-pub(super) fn failing_over(said: &OutlierDetection) -> [(String, Value); 2] {
+fn failing_over(said: &OutlierDetection) -> [(String, Value); 2] {
     [
         ("outlier_detection".to_owned(), outlier_detection(said)),
         ("common_lb_config".to_owned(), json!({"healthy_panic_threshold": {"value": 0}})),
@@ -154,7 +154,7 @@ fn outlier_detection(said: &OutlierDetection) -> Value {
 }
 
 /// The priority of each server, by its name: from 0 without a gap, as Envoy wants it and istiod makes it.
-pub(super) fn tiers(
+fn tiers(
     own: &Workload<'_>,
     servers: &[&Workload<'_>],
     setting: &LocalityLbSetting,
