@@ -7,13 +7,15 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::{Held, Problem, Wrong};
+use crate::text::plain;
 
-/// What an answer means. Most carry a `Status` object; a server that has too much to do answers with plain text.
+/// What an answer means. Most carry a `Status` object; a server that has too much to do answers with plain text. What it
+/// says goes to a terminal: objects and whoever stands between can put anything into it.
 pub(super) fn problem(call: &Call, code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Problem {
     let status: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| status.get(field).and_then(Value::as_str).map(str::to_owned);
     let said = || String::from_utf8_lossy(body).trim().chars().take(500).collect();
-    let message = text("message").unwrap_or_else(said);
+    let message = plain(&text("message").unwrap_or_else(said));
     let reason = text("reason").unwrap_or_default();
     match code {
         StatusCode::UNAUTHORIZED => Problem::Unauthorized { message },
@@ -40,7 +42,7 @@ fn causes(status: &Value) -> impl Iterator<Item = (&str, Wrong)> {
     let causes = status.pointer("/details/causes").and_then(Value::as_array);
     causes.into_iter().flatten().map(|cause| {
         let text = |field: &str| cause.get(field).and_then(Value::as_str).unwrap_or_default();
-        (text("reason"), Wrong { field: text("field").to_owned(), message: text("message").to_owned() })
+        (text("reason"), Wrong { field: plain(text("field")), message: plain(text("message")) })
     })
 }
 
@@ -99,4 +101,23 @@ fn forbidden(call: &Call, message: String) -> Problem {
 /// The text between the first two quotes.
 fn quoted(text: &str) -> Option<&str> {
     text.split('"').nth(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_moves_no_cursor() {
+        let call = Call::get("/version".to_owned());
+        let body = br#"{"message": "gone\u001b[2J", "details": {"causes": [{"reason": "FieldManagerConflict",
+            "field": ".spec\u001b[1A", "message": "conflict with \"me\u0007\""}]}}"#;
+        for code in [403, 404, 409, 422, 429, 500, 503] {
+            let code = StatusCode::from_u16(code).unwrap();
+            let told = problem(&call, code, None, body).to_string();
+            assert!(!told.chars().any(char::is_control), "{code}: {told:?}");
+            let told = problem(&call, code, None, b"\x1b[2Jbusy").to_string();
+            assert!(!told.chars().any(char::is_control), "{code}: {told:?}");
+        }
+    }
 }
