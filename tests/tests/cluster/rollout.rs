@@ -317,14 +317,17 @@ async fn subsets_come_everywhere_before_routes_and_routes_before_filters() {
     assert_eq!(order(&proxies), ["wasmplugins", "virtualservices", "destinationrules"]);
 }
 
-/// Waits until a proxy has been asked for something.
-pub(super) async fn until_asked(proxy: &Faulty, what: &str, child: &mut Child) {
+/// Waits until a proxy has been asked for something; false if whoever should ask has ended.
+pub(super) async fn is_asked(proxy: &Faulty, what: &str, child: &mut Child) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !proxy.seen().iter().any(|(_, line)| line.contains(what)) {
-        assert!(child.try_wait().expect("a child").is_none(), "it has ended");
+        if child.try_wait().expect("a child").is_some() {
+            return false;
+        }
         assert!(Instant::now() < deadline, "nobody asks for {what}");
         tokio::task::yield_now().await;
     }
+    true
 }
 
 #[tokio::test]
@@ -339,7 +342,7 @@ async fn a_rollout_that_is_killed_anywhere_is_finished_by_the_next() {
     ] {
         proxies[0].hang_at(what);
         let mut child = ground.command(&SHORT).stdout(Stdio::null()).spawn().expect("it runs");
-        until_asked(&proxies[0], what, &mut child).await;
+        assert!(is_asked(&proxies[0], what, &mut child).await, "it has ended");
         child.kill().expect("kill -9");
         child.wait().expect("reaped");
     }
