@@ -135,9 +135,9 @@ async fn a_rollout_that_is_killed_at_each_of_its_steps_is_resumed_and_ends_the_s
     }
     let standing = ground.standing().await;
     assert_eq!(standing["end"], "complete");
-    // The second was kept in one cluster by a rollout that died before it was one.
+    // A number is passed over when whoever took it died before its record was kept: here that may be so twice.
     let revision = &standing["record"]["revision"];
-    assert!([json!(2), json!(3)].contains(revision), "{revision}");
+    assert!((2..=4).contains(&revision.as_u64().expect("a number")), "{revision}");
     assert!(standing["items"].as_array().expect("a list").iter().all(|item| item["revision"] == *revision));
     let output = ground.run("rollout resume", &SHORT).await;
     assert_eq!(code(&output), Some(1));
