@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Method, Request};
 use kube::client::Body;
@@ -15,6 +15,8 @@ use super::{Cluster, Problem};
 /// How often a call is tried, and how long it waits before the second time; each time after waits twice as long.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
+/// More bytes than an object has, or a page of a list.
+const LARGEST: usize = 1 << 30;
 
 /// What is asked of a server. All of it may be asked twice: an apply says what should be, a delete which state of
 /// an object should go. What is made or replaced twice is a conflict the second time, and whoever asks looks again; a
@@ -112,20 +114,31 @@ impl Cluster {
     }
 
     async fn once(&self, call: &Call) -> Result<Value, Problem> {
-        let body = self.bytes(call).await?;
+        let body = self.bytes(call, LARGEST).await?;
         serde_json::from_slice(&body).map_err(|error| Problem::Unreadable { why: error.to_string() })
     }
 
-    /// What is answered, whatever it is, if it is a success.
-    pub(super) async fn bytes(&self, call: &Call) -> Result<Vec<u8>, Problem> {
+    /// What is answered, whatever it is, if it is a success and of at most so many bytes.
+    pub(super) async fn bytes(&self, call: &Call, most: usize) -> Result<Vec<u8>, Problem> {
         let answer = self.client.send(call.request()?).await.map_err(|error| unsent(&error))?;
         let (head, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|error| unsent(&error))?.to_bytes();
+        let body = gathered(body, most).await?;
         if head.status.is_success() {
-            return Ok(body.into());
+            return Ok(body);
         }
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         Err(status::problem(call, head.status, retry_after.map(Duration::from_secs), &body))
+    }
+}
+
+/// A body of at most so many bytes: who answers may be anybody behind the API server.
+async fn gathered(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Problem::Unreadable { why: format!("it is of more than {most} bytes") })
+        }
+        Err(error) => Err(Problem::Unreachable { why: chain(&*error) }),
     }
 }
 
@@ -155,4 +168,16 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_end_costs_no_more_than_an_answer_may() {
+        let told = gathered(Body::from(vec![b'x'; 65]), 64).await.unwrap_err().to_string();
+        assert!(told.ends_with("it is of more than 64 bytes"), "{told}");
+        assert_eq!(gathered(Body::from(vec![b'x'; 64]), 64).await.unwrap().len(), 64);
+    }
 }

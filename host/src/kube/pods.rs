@@ -19,6 +19,9 @@ pub struct PodPort {
     pub port: u16,
 }
 
+/// More bytes than the metrics of a proxy are. A pod answers what it likes.
+const LARGEST: usize = 32 << 20;
+
 impl Cluster {
     /// The pods of all namespaces that run.
     pub async fn running_pods(&self) -> Result<Vec<Value>, ClusterError> {
@@ -36,7 +39,7 @@ impl Cluster {
         }
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
         let call = Call::get(path);
-        match tokio::time::timeout(patience, self.bytes(&call)).await {
+        match tokio::time::timeout(patience, self.bytes(&call, LARGEST)).await {
             Err(_) => Err(Problem::TimedOut { after: patience }),
             Ok(answer) => {
                 String::from_utf8(answer?).map_err(|error| Problem::Unreadable { why: error.to_string() })

@@ -4,17 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::rendered::{Part, file_of};
+use super::rendered::{KINDS, Part, file_of};
 use super::steps::Step;
 use crate::kube::{Apply, Cluster, ClusterError, Id, Kind, Problem, is_ours};
-
-/// The kinds that a rollout makes.
-const KINDS: [(&str, &str); 4] = [
-    ("extensions.istio.io/v1alpha1", "WasmPlugin"),
-    ("networking.istio.io/v1", "DestinationRule"),
-    ("networking.istio.io/v1", "VirtualService"),
-    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
-];
 
 /// The objects that are wanted or were made by an earlier rollout, by file. What only bears our label and is not wanted
 /// belongs to whoever made it.

@@ -14,6 +14,14 @@ use crate::native::upstream::{Behind, Module};
 use crate::native::{self, Kind};
 use crate::plugin::{self, Deployed, Reach, Span};
 
+/// The kinds that a rollout makes.
+pub(super) const KINDS: [(&str, &str); 4] = [
+    ("extensions.istio.io/v1alpha1", "WasmPlugin"),
+    ("networking.istio.io/v1", "DestinationRule"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+];
+
 /// What stands between the name of a kind and the namespace in the name of a file; in neither of them can it be.
 const NAMESPACE: char = '@';
 
@@ -180,6 +188,17 @@ pub(super) fn file_of(object: &Value, root: &str) -> Option<String> {
         "WasmPlugin" | "EnvoyFilter" => Some(plugin_file(name, Some(namespace).filter(|own| *own != root))),
         _ => None,
     }
+}
+
+/// Whether an object is one that a rollout makes, under the file that it makes it under. What a cluster or a directory
+/// keeps can be written by whoever writes there, and may neither bring anything else nor leave the directory.
+pub(super) fn is_made_by_rollouts(part: &Part, root: &str) -> bool {
+    let text = |path: &str| part.object.pointer(path).and_then(Value::as_str);
+    let kind = (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
+    KINDS.contains(&kind)
+        && file_of(&part.object, root).as_ref() == Some(&part.file)
+        && sort_of(&part.file) == Some(part.sort)
+        && !part.file.contains(['/', '\\'])
 }
 
 /// What an object is that is wanted no more, by its file; `None` if it is not for a rollout to remove.

@@ -142,7 +142,11 @@ pub(super) async fn read(shelf: &Shelf, number: u64) -> Result<Option<Rendered>,
     if sha256(&packed) != digest {
         return Err(fail("its digest is another: somebody has changed it"));
     }
-    unpack(&packed).map(Some).map_err(|why| fail(&why))
+    let rendered = unpack(&packed).map_err(|why| fail(&why))?;
+    match rendered.parts.iter().find(|part| !shelf.takes(part)) {
+        Some(part) => Err(fail(&format!("{:?} in it is nothing that a rollout makes", part.file))),
+        None => Ok(Some(rendered)),
+    }
 }
 
 fn name(number: u64, piece: usize) -> String {

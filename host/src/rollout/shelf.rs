@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use serde_saphyr::{Budget, Options};
 
 use super::directory;
+use super::rendered::{Part, is_made_by_rollouts};
 use super::steps::Step;
 use super::{RolloutError, Target, Trouble};
 use crate::kube::{Apply, Cluster, Id, Kind, MANAGER};
@@ -24,6 +25,11 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn new(target: Target, root: &str) -> Self {
         Self { target, root: root.to_owned() }
+    }
+
+    /// Whether an object that was kept is one to bring back.
+    pub(super) fn takes(&self, part: &Part) -> bool {
+        is_made_by_rollouts(part, &self.root)
     }
 
     /// A `ConfigMap` to be kept here, as far as all are alike.

@@ -6,15 +6,24 @@ use crate::rollout::directory;
 use crate::rollout::steps::Step;
 
 fn rendered(says: &str) -> Rendered {
-    let part = |file: &str, sort: Sort| Part {
+    let part = |file: &str, sort: Sort, (api, kind): (&str, &str), (namespace, name): (&str, &str)| Part {
         file: file.to_owned(),
         sort,
-        object: json!({"kind": "x", "metadata": {"name": file}, "spec": {"says": says}}),
+        object: json!({
+            "apiVersion": api,
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"says": says},
+        }),
     };
+    let (rule, route) =
+        (("networking.istio.io/v1", "DestinationRule"), ("networking.istio.io/v1", "VirtualService"));
+    let plugin = ("extensions.istio.io/v1alpha1", "WasmPlugin");
+    let web = ("shop", "isthmus-web");
     let parts = vec![
-        part("isthmus-destination@shop.web.yaml", Sort::Native(Kind::DestinationRule)),
-        part("isthmus-route@shop.web.yaml", Sort::Native(Kind::VirtualService)),
-        part("isthmus-outbound.yaml", Sort::Plugin),
+        part("isthmus-destination@shop.web.yaml", Sort::Native(Kind::DestinationRule), rule, web),
+        part("isthmus-route@shop.web.yaml", Sort::Native(Kind::VirtualService), route, web),
+        part("isthmus-outbound.yaml", Sort::Plugin, plugin, ("istio-system", "isthmus-outbound")),
     ];
     Rendered { digest: "d".repeat(64), parts }
 }
@@ -80,4 +89,31 @@ async fn a_revision_that_was_changed_or_lacks_a_piece_is_not_used() {
     assert!(error.contains("a piece of it is gone"), "{error}");
     let list = shelf.list().await.unwrap();
     assert_eq!(listed(&list).len(), 1, "and nobody is told that it could be");
+}
+
+#[tokio::test]
+async fn what_is_kept_brings_nothing_that_a_rollout_does_not_make_and_leaves_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = shelf(dir.path());
+    let spoils: [fn(&mut Part); 5] = [
+        // Whoever may write ConfigMaps is not to be given more by whoever rolls back.
+        |part| {
+            part.object["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+            part.object["kind"] = "ClusterRoleBinding".into();
+        },
+        |part| part.object["kind"] = "EnvoyFilter".into(),
+        |part| part.file = "../isthmus-outbound.yaml".to_owned(),
+        |part| {
+            part.file = "isthmus-outbound-/../../x.yaml".to_owned();
+            part.object["metadata"]["name"] = "isthmus-outbound-/../../x".into();
+        },
+        |part| part.object["metadata"]["name"] = "theirs".into(),
+    ];
+    for (number, spoil) in (1..).zip(spoils) {
+        let mut wanted = rendered("x");
+        spoil(wanted.parts.last_mut().unwrap());
+        kept(&shelf, number, &wanted).await;
+        let told = read(&shelf, number).await.unwrap_err().to_string();
+        assert!(told.contains("is nothing that a rollout makes"), "{number}: {told}");
+    }
 }
