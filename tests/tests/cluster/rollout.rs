@@ -60,7 +60,7 @@ impl Ground {
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).args(verb.split(' ')).arg("-f").arg(self.mesh.path());
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        if !verb.contains(' ') {
+        if ["rollout", "diff"].contains(&verb) {
             command.args(["--url", URL, "--no-resolve"]);
         }
         command.args(more);
