@@ -85,6 +85,12 @@ impl Clusters {
         Some(clusters)
     }
 
+    /// Puts Istio's newest definitions into a cluster.
+    pub async fn install(&self, name: &str) {
+        let [_, newest] = ISTIO;
+        crds::install(&self.client(name).await, newest).await;
+    }
+
     /// A kubeconfig with a context for each cluster, by its name, as an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")

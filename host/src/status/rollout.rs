@@ -106,7 +106,7 @@ impl<'s> Rollout<'s> {
         let stage = state.stage().told(wave.as_deref());
         let goes = match state.goal() {
             Goal::New => "",
-            Goal::Old => " goes back",
+            Goal::Old => ", which goes back,",
         };
         let on = "`isthmus rollout resume` goes on";
         let back = if state.goal() == Goal::New { ", `isthmus rollout undo` goes back" } else { "" };

@@ -1,13 +1,16 @@
 //! What can go wrong in the middle of a rollout, one after the other, against two real API servers: what is told then, what
 //! stands in the clusters, and how it goes on.
 
+use std::time::Instant;
+
 use hyper::StatusCode;
 use isthmus_tests::cluster::{Fault, Somebody, Span};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::rollout::{Ground, NAMES, SHORT, between, code, stderr, stdout};
-use super::{account, get, post};
+use super::rollout::{ALL, Ground, INBOUND, NAMES, SHORT, between, code, patch, stderr, stdout};
+use super::waves::kill;
+use super::{PATIENCE, account, ask, get, post};
 
 /// A fault of the cluster whose wave is the second, and what comes of it.
 struct Case {
@@ -111,6 +114,12 @@ const THEIRS: [&str; 2] = [
 ];
 
 impl Ground {
+    /// What `isthmus status` tells, to programs.
+    async fn status(&self) -> Value {
+        let output = self.run("status", &["-o", "json", "--timeout", "3"]).await;
+        serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)))
+    }
+
     async fn put_theirs(&self) {
         for name in NAMES {
             let client = self.clusters.client(name).await;
@@ -181,6 +190,7 @@ async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goe
                 proxies[0].clear();
             }
             let standing = ground.standing().await;
+            let revision = standing["record"]["revision"].clone();
             assert_eq!(standing["end"], end, "{name}: {standing:#}");
             let behind = &standing["record"]["state"]["clusters"]["cluster1"]["behind"];
             assert_eq!(
@@ -188,6 +198,29 @@ async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goe
                 wanted == 4,
                 "{name}: {behind}"
             );
+            let status = ground.status().await;
+            let state = if wanted == 4 { end } else { "abandoned" };
+            assert_eq!(status["rollout"]["state"], state, "{name}: {status:#}");
+            if wanted == 4 {
+                let behind = &status["rollout"]["behind"][0];
+                assert_eq!(behind["cluster"], "cluster1", "{name}: {status:#}");
+                assert!(behind["why"].as_str().expect("text").contains(told), "{name}: {status:#}");
+                let [one, two] = [&status["items"][0], &status["items"][1]];
+                assert_eq!(
+                    (&two["condition"], &two["revision"]["applied"]),
+                    (&json!("InForce"), &revision),
+                    "{name}"
+                );
+                // It has objects of both revisions, wherever it can be asked.
+                let is_there = one["condition"] == "Outdated";
+                let wanted = if is_there { &revision } else { &Value::Null };
+                assert_eq!(
+                    (is_there || lasts, &one["revision"]["rollout"]),
+                    (true, wanted),
+                    "{name}: {one:#}"
+                );
+                assert_eq!(one["revision"]["applied"], Value::Null, "{name}: {one:#}");
+            }
         }
 
         let output = ground.run("rollout resume", &SHORT).await;
@@ -195,5 +228,97 @@ async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goe
         assert_eq!(ground.says().await, second, "{name}: {}", stdout(&output));
         assert_eq!(ground.standing().await["end"], "complete", "{name}");
         assert_eq!(ground.theirs().await, theirs, "{name}: nothing of others is touched");
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_at_work_one_that_died_and_one_that_is_over_are_told_apart() {
+    let Some(mut ground) = Ground::start().await else { return };
+    let proxies = between(&mut ground).await;
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    let canary = [ground.canary("0s", ""), vec!["--author".to_owned(), "me".to_owned()]].concat();
+    let child = ground.hang("rollout", &canary, &proxies[0], FILTER).await;
+    let status = ground.status().await;
+    let rollout = &status["rollout"];
+    assert_eq!(
+        (&rollout["state"], &rollout["wave"], &rollout["stage"], &rollout["revision"]),
+        (&json!("underWay"), &json!("rest"), &json!("wave rest: filters change"), &json!(2)),
+        "{rollout:#}"
+    );
+    assert!(rollout["holder"]["name"].as_str().expect("a name").starts_with("me ("), "{rollout:#}");
+    assert_eq!(status["items"][1]["revision"]["applied"], 2);
+    kill(child);
+    // It let nothing go, so nobody knows before its time is over.
+    let deadline = Instant::now() + PATIENCE;
+    let silent = loop {
+        let status = ground.status().await;
+        if status["rollout"]["state"] != "underWay" {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "{status:#}");
+    };
+    assert_eq!(silent["rollout"]["state"], "silent");
+    let output = ground.run("rollout resume", &SHORT).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let status = ground.status().await;
+    assert_eq!(
+        (&status["rollout"]["state"], &status["rollout"]["holder"]),
+        (&json!("complete"), &Value::Null)
+    );
+    assert!(status["items"].as_array().expect("a list").iter().all(|item| item["revision"]["applied"] == 2));
+}
+
+#[tokio::test]
+async fn what_others_hold_in_the_second_wave_is_told_and_taken_only_when_that_is_said() {
+    let Some(ground) = Ground::start().await else { return };
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    patch(&ground, "cluster1", &json!({"spec": {"url": "oci://elsewhere.example/x"}})).await;
+    let canary = ground.canary("0s", "");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    let told =
+        "cluster1: cannot apply WasmPlugin istio-system/isthmus-inbound: .spec.url belongs to \"kubectl\"";
+    for (verb, more) in [("rollout", canary.as_slice()), ("rollout resume", &SHORT)] {
+        let output = ground.run(verb, more).await;
+        assert_eq!((code(&output), stderr(&output).contains(told)), (Some(4), true), "{}", stderr(&output));
+        let inbound = get(&ground.clusters.client("cluster1").await, INBOUND).await;
+        assert_eq!(inbound["spec"]["url"], "oci://elsewhere.example/x");
+        let status = ground.status().await;
+        assert_eq!(status["items"][0]["condition"], "Drifted");
+        assert!(status["rollout"]["behind"][0]["why"].as_str().expect("text").contains(told), "{status:#}");
+    }
+    let output = ground.run("rollout resume", &[&SHORT[..], &["--force-conflicts"]].concat()).await;
+    assert_eq!((code(&output), stderr(&output).contains("error")), (Some(0), false), "{}", stderr(&output));
+    let status = ground.status().await;
+    assert!(status["items"].as_array().expect("a list").iter().all(|item| item["condition"] == "InForce"));
+}
+
+#[tokio::test]
+async fn a_cluster_without_istios_definitions_is_behind_until_they_are_there() {
+    let Some(ground) = Ground::start().await else { return };
+    let client = ground.clusters.client("cluster1").await;
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
+    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
+    let canary = ground.canary("0s", "");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    let told = "cluster1: cannot apply WasmPlugin istio-system/isthmus-gateway: the cluster knows no WasmPlugin of \
+                extensions.istio.io/v1alpha1: install Istio's definitions there";
+    // The server goes on serving it for a moment, and refuses what would be made.
+    let deadline = Instant::now() + PATIENCE;
+    let output = loop {
+        let output = ground.run("rollout", &canary).await;
+        if stderr(&output).contains(told) || Instant::now() > deadline {
+            break output;
+        }
+    };
+    assert_eq!((code(&output), stderr(&output).contains(told)), (Some(4), true), "{}", stderr(&output));
+    assert_eq!(ground.status().await["items"][0]["condition"], "NotApplied");
+    ground.clusters.install("cluster1").await;
+    let output = ground.run("rollout resume", &SHORT).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for cluster in NAMES {
+        assert_eq!(ground.names(cluster).await, ALL, "{cluster}");
     }
 }

@@ -158,7 +158,7 @@ async fn a_rollout_reaches_every_cluster_and_a_second_one_changes_nothing() {
 }
 
 /// Changes a plugin of a cluster as `kubectl patch` does.
-async fn patch(ground: &Ground, cluster: &str, change: &Value) {
+pub(super) async fn patch(ground: &Ground, cluster: &str, change: &Value) {
     let request = hyper::Request::patch(format!("{INBOUND}?fieldManager=kubectl"))
         .header("content-type", "application/merge-patch+json")
         .body(change.to_string().into_bytes())
