@@ -4,7 +4,7 @@ use policy::mesh::{ControlPlane, Listing};
 use policy::name::Service;
 use serde_json::Value;
 
-use super::networks::{NETWORK, are_several};
+use super::networks::NETWORK;
 use super::plugins::selects;
 use super::services::ready_endpoints;
 use super::{Failure, Found, Kind, Object, Skip, Visit};
@@ -12,8 +12,8 @@ use crate::manifest::shows;
 
 /// The Service of the cluster's gateway: what istiod takes for the way into its network.
 fn gateway<'v>(visit: &Visit<'v>) -> Result<Option<&'v Object>, Skip> {
-    if !are_several(visit) {
-        return Err(Skip::idle("all clusters are on one network"));
+    if !visit.is_entered() {
+        return Err(Skip::idle("all clusters are on one network, of one mesh"));
     }
     let Some(said) = &visit.cluster.gateway else {
         return Err(Skip::idle("mesh.yaml gives it no gateway"));
