@@ -202,6 +202,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::NetworkLabel, networks::label),
     (Code::Led, networks::led),
     (Code::PodNetwork, networks::pods),
+    (Code::PodsReach, tried::pods),
     (Code::GatewayService, gateways::service),
     (Code::GatewayAddress, gateways::address),
     (Code::GatewayReady, gateways::ready),

@@ -102,6 +102,7 @@ codes! {
     NetworkLabel = 40, Networks, "Istio's namespace says the network";
     Led = 41, Networks, "the control plane of a remote cluster may lead there";
     PodNetwork = 42, Networks, "pods of one network have addresses of their own";
+    PodsReach = 43, Networks, "pods of one network reach each other";
     GatewayService = 50, Gateways, "there is an east-west gateway where a network needs one";
     GatewayAddress = 51, Gateways, "the gateway has the address that mesh.yaml says";
     GatewayReady = 52, Gateways, "a pod of the gateway is ready";

@@ -587,6 +587,7 @@ fn every_check_that_files_can_fail_does_so_in_some_test() {
         Code::Definitions,
         Code::RemoteSecretWorks,
         Code::ServerAnswers,
+        Code::PodsReach,
         Code::GatewayAnswers,
         Code::GatewayShows,
     ];
