@@ -53,6 +53,34 @@ pub enum End {
     Undone,
 }
 
+impl Stage {
+    /// In words, with the name of its wave.
+    pub fn told(self, wave: Option<&str>) -> String {
+        let wave = wave.unwrap_or_default();
+        match self {
+            Self::Subsets => "subsets come everywhere".to_owned(),
+            Self::Routes(_) => format!("wave {wave}: routes come"),
+            Self::Filters(_) => format!("wave {wave}: filters change"),
+            Self::Bake(_) => format!("wave {wave}: watched"),
+            Self::RoutesGo => "old routes go everywhere".to_owned(),
+            Self::SubsetsGo => "old subsets go everywhere".to_owned(),
+            Self::Ended(end) => end.as_str().to_owned(),
+        }
+    }
+}
+
+impl End {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
+        }
+    }
+}
+
 /// What clusters are brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -201,6 +229,14 @@ impl State {
     /// Its waves; of one that is undone, one with all that it had begun to change.
     pub fn waves(&self) -> &[Wave] {
         &self.waves
+    }
+
+    /// The wave that its stage is of, if it is one's.
+    pub fn wave(&self) -> Option<&Wave> {
+        match self.stage {
+            Stage::Routes(wave) | Stage::Filters(wave) | Stage::Bake(wave) => self.waves.get(wave),
+            Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo | Stage::Ended(_) => None,
+        }
     }
 
     /// What each cluster is about.

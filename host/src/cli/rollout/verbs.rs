@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::asked::Asked;
-use super::progress::{Printer, stage_name};
+use super::progress::Printer;
 use super::report::{self, Said, ended};
 use super::{Keeping, Reach, Targets, Way, directories};
 use crate::cli::lab::Standing;
@@ -223,11 +223,8 @@ fn status_text(Standings { record, apart, clusters }: &Standings, out: &mut Out)
                 plain(strategy)
             ));
             if !matches!(state.stage(), Stage::Ended(_)) {
-                let wave = match state.stage() {
-                    Stage::Routes(wave) | Stage::Filters(wave) | Stage::Bake(wave) => state.waves().get(wave),
-                    Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo | Stage::Ended(_) => None,
-                };
-                out.print(&stage_name(state.stage(), wave.map(|wave| plain(&wave.name)).as_deref()));
+                let wave = state.wave().map(|wave| plain(&wave.name));
+                out.print(&state.stage().told(wave.as_deref()));
             }
             if let Some(failure) = state.failure() {
                 out.print(&format!("{}: {}", failure.cluster, plain(&failure.why)));
