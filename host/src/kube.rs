@@ -15,6 +15,7 @@ mod kinds;
 pub mod many;
 mod object;
 mod pods;
+mod send;
 mod status;
 
 use std::fmt;
@@ -25,12 +26,12 @@ use serde_json::{Value, json};
 
 pub use access::Right;
 use call::Call;
-pub(crate) use call::chain;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
 pub use object::{Id, Kind, is_managed_by, is_ours, same};
 pub use pods::PodPort;
+pub(crate) use send::chain;
 
 /// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";

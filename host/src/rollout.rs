@@ -5,6 +5,7 @@
 //!          what is there ──────┘                     └─ waves of all clusters: run
 //! ```
 
+mod agree;
 mod campaign;
 mod chronicle;
 mod compare;

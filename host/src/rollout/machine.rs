@@ -269,6 +269,22 @@ impl State {
         self.waves == other.waves && self.on_failure == other.on_failure && self.goal == other.goal
     }
 
+    /// Whether both may be one rollout at different times: with the waves that it has until it goes back.
+    pub fn has_terms_of(&self, other: &Self) -> bool {
+        self.goal != other.goal || self.waves == other.waves && self.on_failure == other.on_failure
+    }
+
+    /// Believes no more of what was reached than the copy of each cluster says of itself: a cluster has passed if its
+    /// own copy says so, and a wave is over if all say so. What was begun is what any says.
+    pub fn believe(&mut self, own: &BTreeMap<&ClusterName, &Self>) {
+        let alike = || own.values().filter(|state| state.goal == self.goal);
+        let over = alike().map(|state| state.over).min().unwrap_or_default();
+        let begun = alike().map(|state| state.begun).max().unwrap_or_default();
+        (self.over, self.begun) = (self.over.min(over), self.begun.max(begun));
+        self.passed.retain(|name| own.get(name).is_none_or(|state| state.passed.contains(name)));
+        self.pruned |= own.values().any(|state| state.pruned);
+    }
+
     /// Whether there is nothing to go on with.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Ended(End::Complete | End::Undone))

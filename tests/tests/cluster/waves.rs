@@ -177,7 +177,11 @@ async fn a_cluster_that_was_down_is_caught_up_and_an_earlier_revision_comes_back
     // It was not there to be told what it is to have: the same rollout tells it.
     let output = ground.run("rollout resume", &[]).await;
     assert_eq!(code(&output), Some(4));
-    assert!(stderr(&output).contains("cluster2: revision 2 is not kept here"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("and keeps no revision 2: the same rollout again tells it"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(code(&ground.roll(&[]).await), Some(0));
     let second = ground.says().await;
     assert_ne!(second, first);

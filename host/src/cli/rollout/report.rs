@@ -51,7 +51,9 @@ fn refusal(refused: Refused, out: &mut Out) -> anyhow::Result<Exit> {
         | Refused::NoRollout
         | Refused::Over { .. }
         | Refused::NoEarlier
-        | Refused::NoRevision(_) => Exit::No,
+        | Refused::NoRevision(_)
+        | Refused::Torn { .. }
+        | Refused::LastNumber { .. } => Exit::No,
         Refused::Stopped(_) | Refused::Rollout(_) => return Err(refused.into()),
     };
     out.say(&format!("error: {refused}"));

@@ -209,7 +209,7 @@ fn reached(all: usize, failed: usize) -> Exit {
     }
 }
 
-fn status_text(Standings { record, clusters }: &Standings, out: &mut Out) {
+fn status_text(Standings { record, apart, clusters }: &Standings, out: &mut Out) {
     match record {
         None => out.print("no rollout is known"),
         Some(record) => {
@@ -231,6 +231,9 @@ fn status_text(Standings { record, clusters }: &Standings, out: &mut Out) {
             }
         }
     }
+    for (name, why) in apart {
+        out.print(&format!("{name}: {}", plain(why)));
+    }
     for (name, at) in clusters {
         let behind = record.as_ref().and_then(|record| match record.state.clusters().get(name)? {
             At::Behind(why) => Some(format!(", behind: {}", plain(why))),
@@ -244,12 +247,13 @@ fn status_text(Standings { record, clusters }: &Standings, out: &mut Out) {
     }
 }
 
-fn status_json(Standings { record, clusters }: &Standings) -> Value {
+fn status_json(Standings { record, apart, clusters }: &Standings) -> Value {
     let of = |(name, at): (&ClusterName, &Result<Option<u64>, crate::rollout::Trouble>)| {
         json!({
             "cluster": name.as_str(),
             "revision": at.as_ref().ok().copied().flatten(),
             "error": at.as_ref().err().map(ToString::to_string),
+            "apart": apart.get(name),
         })
     };
     json!({
