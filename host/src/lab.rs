@@ -36,7 +36,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
-use blueprint::OUTBOUND_PORT;
 use istiod::Istiods;
 use proxy::Workload;
 
@@ -184,14 +183,13 @@ impl Lab {
     #[must_use]
     pub fn client(&self, client: &Client) -> Option<SocketAddr> {
         let workloads = Workload::all(&self.site);
-        let own = workloads.iter().find(|workload| workload.client() == Some(client));
-        own.map(|own| SocketAddr::from((own.address, OUTBOUND_PORT)))
+        workloads.iter().find_map(|own| own.side(client)).map(|side| side.listener())
     }
 
     /// The proxy of this client.
     pub fn proxy_of(&self, client: &Client) -> Result<&Proxy, LabError> {
         let workloads = Workload::all(&self.site);
-        let own = workloads.iter().find(|workload| workload.client() == Some(client));
+        let own = workloads.iter().find(|own| own.side(client).is_some());
         let unknown = || LabError::Unknown { name: format!("client {client}") };
         self.proxy(&own.ok_or_else(unknown)?.name())
     }
@@ -365,25 +363,25 @@ fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTim
     let validity = Validity::from(now, LIFETIME);
     let unmarked = root.intermediate(NO_CLUSTER, KeyKind::P256, validity).map_err(certificates)?;
     for own in workloads {
-        let shows = own.client().map_or(Shows::Certificate, |client| client.manner.shows);
-        let leaf = if shows.is_marked() {
-            hierarchy.intermediate(&own.cluster.signer).and_then(|ca| ca.leaf(&own.spiffe_id(), validity))
-        } else {
-            unmarked.leaf(&own.spiffe_id(), validity)
-        };
-        let leaf = leaf.map_err(certificates)?;
+        let ca = hierarchy.intermediate(&own.cluster.signer).map_err(certificates)?;
+        let leaf = ca.leaf(&own.spiffe_id(), validity).map_err(certificates)?;
+        let nameless = unmarked.leaf(&own.spiffe_id(), validity).map_err(certificates)?;
+        let signs = own.sides().all(|side| side.client.manner.shows.signs());
         let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
             .map_err(|source| LabError::Plugin { source })?
-            .filter(|_| shows.signs());
+            .filter(|_| signs);
         let bootstrap = bootstrap::bootstrap(site, own, token_key.as_deref()).to_string();
         std::fs::create_dir_all(&own.dir)
             .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
-        let files = [
+        let mut files = vec![
             ("root-cert.pem", root.certificate()),
             ("cert-chain.pem", &leaf.chain),
             ("key.pem", &leaf.key),
             ("bootstrap.json", &bootstrap),
         ];
+        if own.sides().any(|side| !side.client.manner.shows.is_marked()) {
+            files.extend([("unmarked-chain.pem", &*nameless.chain), ("unmarked-key.pem", &*nameless.key)]);
+        }
         for (name, content) in files {
             replace_private(&own.dir.join(name), content)?;
         }
