@@ -22,8 +22,7 @@ async fn agree(places: &[&str]) {
     let offline =
         runner::run(&jobs, &compiled, Options { threads: None, fail_fast: false, now }).expect("a run");
     let dir = tempfile::tempdir().expect("a directory");
-    let options =
-        LabOptions { envoy: &envoy(), module: &module(), dir: dir.path(), fail_fast: false, now };
+    let options = LabOptions { envoy: &envoy(), module: &module(), dir: dir.path(), fail_fast: false, now };
     let real = runner::on_envoy(&jobs, options).await.expect("a run");
     assert_eq!(real.len(), jobs.len());
     for ((job, offline), real) in jobs.iter().zip(offline).zip(real) {
@@ -50,7 +49,8 @@ fn the_cases_of_every_kind_have_every_level_at_every_place() {
     let collection = Collection::read(&files).expect("suites");
     let jobs = collection.jobs(&[]);
     let calls = || jobs.iter().map(|job| &job.case.call);
-    let kinds: BTreeSet<String> = calls().map(|call| format!("{:?} {}", call.way, call.level.word())).collect();
+    let kinds: BTreeSet<String> =
+        calls().map(|call| format!("{:?} {}", call.way, call.level.word())).collect();
     let every = [Way::Sidecar, Way::Ingress, Way::Egress]
         .into_iter()
         .flat_map(|way| Level::WORDS.map(|(word, _)| format!("{way:?} {word}")));
