@@ -292,4 +292,28 @@ pub(super) mod tests {
         blueprint.services[0].port = 15006;
         assert!(matches!(blueprint.check(), Err(BlueprintError::PortTaken { port: 15006, .. })));
     }
+    #[test]
+    fn who_leaves_by_a_gateway_that_is_not_there_is_refused() {
+        let mut blueprint = two_clusters();
+        let gateway = Client::new("cluster1", ROOT_NAMESPACE, "egress");
+        blueprint.clients[0].manner.heading = Heading::Through(Box::new(gateway.clone()));
+        let error = blueprint.check().expect_err("refused").to_string();
+        assert_eq!(error, "sleep leaves by egress, which the lab does not have");
+        blueprint.clients.push(gateway);
+        assert_eq!(blueprint.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_manners_of_a_client_share_an_envoy_but_for_its_key_for_tokens() {
+        let mut blueprint = two_clusters();
+        let before = blueprint.proxies();
+        for shows in [Shows::Token, Shows::Tag, Shows::Nothing] {
+            let mut client = blueprint.clients[0].clone();
+            client.manner.shows = shows;
+            blueprint.clients.push(client);
+        }
+        assert_eq!((blueprint.check(), blueprint.proxies()), (Ok(()), before + 1));
+        let pods: Vec<usize> = blueprint.pods().iter().map(Vec::len).collect();
+        assert_eq!(pods, [2, 2]);
+    }
 }

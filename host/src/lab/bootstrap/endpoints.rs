@@ -24,7 +24,9 @@ pub(super) fn endpoints(
     }
     let is_endpoint = |server: &&Workload<'_>| match heading {
         Heading::Astray(to) => server.cluster.name == *to,
-        _ => service.clusters.contains(&server.cluster.name) && is_of(server, subset),
+        Heading::Routed | Heading::Failover(_) | Heading::Through(_) => {
+            service.clusters.contains(&server.cluster.name) && is_of(server, subset)
+        }
     };
     let runs = |other: &&Workload<'_>| matches!(other.role, Role::Server { service: theirs, .. } if theirs == service);
     let servers: Vec<&Workload<'_>> = all.iter().filter(runs).filter(is_endpoint).collect();
