@@ -54,16 +54,22 @@ impl Ground {
     }
 
     pub(super) fn command_of(&self, verb: &str, more: &[&str]) -> Command {
+        let mut command = self.bare(verb);
+        if ["rollout", "diff"].contains(&verb) {
+            command.args(["--url", URL, "--no-resolve"]);
+        }
+        command.args(more);
+        command
+    }
+
+    /// A verb without a URL.
+    pub(super) fn bare(&self, verb: &str) -> Command {
         let test = std::env::current_exe().expect("a test binary");
         let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
         assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).args(verb.split(' ')).arg("-f").arg(self.mesh.path());
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        if ["rollout", "diff"].contains(&verb) {
-            command.args(["--url", URL, "--no-resolve"]);
-        }
-        command.args(more);
         command
     }
 
@@ -73,9 +79,7 @@ impl Ground {
     }
 
     pub(super) async fn run(&self, verb: &str, more: &[&str]) -> Output {
-        let mut command = self.command_of(verb, more);
-        let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
-        ended.await.expect("it ends")
+        finished(self.command_of(verb, more)).await
     }
 
     pub(super) fn policy(&self, name: &str) -> PathBuf {
@@ -98,6 +102,12 @@ impl Ground {
         }
         names
     }
+}
+
+/// Runs to its end while the servers of this process go on.
+pub(super) async fn finished(mut command: Command) -> Output {
+    let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
+    ended.await.expect("it ends")
 }
 
 /// What it told at last; events come before, a line each.
