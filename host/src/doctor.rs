@@ -8,7 +8,10 @@ mod access;
 mod authority;
 mod code;
 mod control;
+mod dns;
+mod federation;
 mod gateways;
+mod imports;
 mod inventory;
 mod look;
 mod networks;
@@ -21,7 +24,7 @@ mod services;
 mod tried;
 mod webhooks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::Mesh;
 use policy::compile::Plans;
@@ -30,7 +33,7 @@ use policy::mesh::Cluster;
 use policy::name::ClusterName;
 use time::OffsetDateTime;
 
-use crate::manifest::ISTIO_NAMESPACE;
+use crate::manifest::{ISTIO_NAMESPACE, read_by};
 pub use code::{Category, Code};
 pub use inventory::{Inventory, InventoryError, Kind, Seen};
 pub use look::look;
@@ -123,6 +126,7 @@ struct Visit<'v> {
     all: Examined<'v>,
     cluster: &'v Cluster,
     inventory: &'v Inventory,
+    imports: &'v imports::Imports,
 }
 
 impl<'v> Visit<'v> {
@@ -153,6 +157,19 @@ impl<'v> Visit<'v> {
         let own = &self.cluster.name;
         self.all.mesh.clusters().filter(move |other| other.name != *own)
     }
+
+    /// Whether anybody comes in by gateways: across networks, or from a control plane that does not know what is inside.
+    fn is_entered(&self) -> bool {
+        let mesh = self.all.mesh;
+        networks::are_several(self) || mesh.meshes().count() > 1 || mesh.global_names().is_some()
+    }
+
+    /// The clusters whose services the control plane of this one knows by itself.
+    fn known(&self) -> BTreeSet<&'v ClusterName> {
+        let primary = self.all.mesh.primary(self.cluster);
+        let read = read_by(self.all.mesh, primary).into_iter().map(|read| &read.name);
+        read.chain([&primary.name]).collect()
+    }
 }
 
 type Test = fn(&Visit<'_>) -> Found;
@@ -173,6 +190,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::CaTelling, authority::telling),
     (Code::CaTrusted, authority::trusted),
     (Code::CaSpread, authority::spread),
+    (Code::MeshRoots, federation::trusted),
     (Code::RemoteSecret, secrets::present),
     (Code::RemoteSecretName, secrets::named),
     (Code::RemoteSecretServer, secrets::server),
@@ -184,6 +202,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::NetworkLabel, networks::label),
     (Code::Led, networks::led),
     (Code::PodNetwork, networks::pods),
+    (Code::PodsReach, tried::pods),
     (Code::GatewayService, gateways::service),
     (Code::GatewayAddress, gateways::address),
     (Code::GatewayReady, gateways::ready),
@@ -197,17 +216,24 @@ const TESTS: &[(Code, Test)] = &[
     (Code::ServiceSame, services::same),
     (Code::Endpoints, services::endpoints),
     (Code::Plugins, plugins::present),
+    (Code::Import, imports::present),
+    (Code::ImportWay, imports::ways),
+    (Code::ImportSni, imports::sni),
+    (Code::ImportAddress, imports::addresses),
+    (Code::ImportDns, dns::answers),
+    (Code::ImportName, imports::names),
 ];
 
 /// Makes every check of every cluster.
 pub fn examine(all: Examined<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
+    let imports = imports::Imports::of(all);
     for cluster in all.mesh.clusters() {
         let check = |code, outcome| Check { code, cluster: cluster.name.clone(), outcome };
         match all.seen.get(&cluster.name) {
             Some(Seen::Objects(inventory)) => {
                 checks.push(check(Code::Reachable, Outcome::Passed));
-                let visit = Visit { all, cluster, inventory };
+                let visit = Visit { all, cluster, inventory, imports: &imports };
                 checks.extend(TESTS.iter().map(|(code, test)| check(*code, outcome(test(&visit)))));
             }
             Some(Seen::Nothing(why)) => {

@@ -37,6 +37,7 @@ use serde_json::{Value, json};
 use addresses::Book;
 use ground::Ground;
 pub(crate) use ground::shows;
+pub(crate) use imports::Wanted;
 pub(crate) use istio::charts;
 pub use order::{Step, read_by, steps};
 
@@ -236,6 +237,18 @@ pub fn render(mesh: &Mesh, plans: &Plans, options: &Options<'_>) -> Result<Manif
         manifest.insert(cluster.name.clone(), items);
     }
     Ok(manifest)
+}
+
+/// What the clusters of each control plane need to call services of others.
+pub(crate) fn wanted(
+    mesh: &Mesh,
+    plans: &Plans,
+    book: Book,
+) -> Result<BTreeMap<ClusterName, Vec<Wanted>>, ManifestError> {
+    let options = Options { book, ..Options::default() };
+    let ground = Ground::new(mesh, plans, &options)?;
+    let primaries = mesh.clusters().filter(|cluster| ground::is_primary(cluster));
+    Ok(primaries.map(|primary| (primary.name.clone(), imports::wanted(&ground, primary))).collect())
 }
 
 /// An object that isthmus owns.

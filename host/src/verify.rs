@@ -5,8 +5,10 @@
 //! whatever came of it.
 
 mod objects;
+pub mod reach;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::kube::{Apply, Cluster, ClusterError, Id, many};
 use crate::manifest::read_by;
+pub use reach::{Came, Way};
 
 /// The namespace that all of it stands in.
 pub const NAMESPACE: &str = "isthmus-verify";
@@ -48,16 +51,19 @@ pub struct Outcome {
     pub expected: Vec<ClusterName>,
     /// Which clusters answered how many requests; `-`: none did.
     pub answers: Result<BTreeMap<String, u32>, VerifyError>,
+    /// The ways from its pods to those that they dial, where these are on its network.
+    pub ways: Result<Vec<Way>, VerifyError>,
     /// What was left behind, and why.
     pub left: Option<ClusterError>,
 }
 
 impl Outcome {
-    /// Whether all have answered that have to, and no request was lost.
+    /// Whether all have answered that have to, no request was lost, and pods reach each other that have to.
     pub fn is_proven(&self) -> bool {
-        let Ok(answers) = &self.answers else { return false };
+        let (Ok(answers), Ok(ways)) = (&self.answers, &self.ways) else { return false };
         let answered = |cluster: &ClusterName| answers.get(cluster.as_str()).is_some_and(|count| *count > 0);
-        !answers.contains_key(LOST) && self.expected.iter().all(answered)
+        let are_reached = ways.iter().all(|way| way.came == Came::Reached);
+        !answers.contains_key(LOST) && self.expected.iter().all(answered) && are_reached
     }
 }
 
@@ -108,24 +114,40 @@ pub async fn verify(mesh: &Mesh, standing: &Standing, what: &What, keep: bool) -
         async move { serve(&name, &at, &what).await }
     });
     let served = serving.await;
+    let pods = Arc::new((mesh.clone(), addresses(standing, what.parallel).await));
     let calling = standing.iter().map(|(name, at)| {
-        let (name, at, what) = (name.clone(), at.clone(), what.clone());
+        let (name, at, what, pods) = (name.clone(), at.clone(), what.clone(), Arc::clone(&pods));
         async move {
-            let at = at.map_err(VerifyError::Unreached)?;
-            call(&name, &at, &what).await
+            let Ok(at) = at else { return (None, None) };
+            let (called, reached) =
+                tokio::join!(call(&name, &at, &what), reach::reach(&pods.0, (&name, &at), &pods.1, &what));
+            (Some(called), Some(reached))
         }
     });
     let called = many::bounded(calling, what.parallel).await;
     let mut outcomes = Vec::new();
-    for (((name, at), served), called) in standing.iter().zip(served).zip(called) {
-        let answers = served.and(called);
+    for (((name, at), served), (called, reached)) in standing.iter().zip(served).zip(called) {
+        let (answers, ways) = match (served, called, reached) {
+            (Ok(()), Some(called), Some(reached)) => (called, reached),
+            (Ok(()), _, _) => (Ok(BTreeMap::new()), Ok(Vec::new())),
+            (Err(why), _, reached) => (Err(why), reached.unwrap_or(Ok(Vec::new()))),
+        };
         let left = match at {
             Ok(at) if !keep => take_away(at).await.err(),
             Ok(_) | Err(_) => None,
         };
-        outcomes.push(Outcome { cluster: name.clone(), expected: expected(mesh, name), answers, left });
+        outcomes.push(Outcome { cluster: name.clone(), expected: expected(mesh, name), answers, ways, left });
     }
     outcomes
+}
+
+/// The address of a pod in each cluster, as far as there is one.
+async fn addresses(standing: &Standing, parallel: usize) -> BTreeMap<ClusterName, IpAddr> {
+    let asking = standing.iter().filter_map(|(name, at)| {
+        let (name, at) = (name.clone(), at.clone().ok()?);
+        Some(async move { Some((name, reach::address(&at).await?)) })
+    });
+    many::bounded(asking.collect::<Vec<_>>(), parallel).await.into_iter().flatten().collect()
 }
 
 async fn each<F>(
@@ -165,15 +187,18 @@ async fn serve(name: &ClusterName, at: &Cluster, what: &What) -> Result<(), Veri
 /// Calls the service, and reads what the caller has counted.
 async fn call(name: &ClusterName, at: &Cluster, what: &What) -> Result<BTreeMap<String, u32>, VerifyError> {
     at.apply(&objects::caller(name, what), Apply::default()).await?;
-    let id = objects::id("v1", "Pod", objects::CALLER);
-    let counted = until(at, &id, ("the caller has not ended", what.patience), |pod| {
+    Ok(counts(&last_words(at, objects::CALLER, ("the caller has not ended", what.patience)).await?))
+}
+
+/// What a pod's container of the same name says when it ends.
+async fn last_words(at: &Cluster, name: &str, wait: (&'static str, Duration)) -> Result<String, VerifyError> {
+    until(at, &objects::id("v1", "Pod", name), wait, |pod| {
         let states = pod.pointer("/status/containerStatuses").and_then(Value::as_array)?;
-        let mut own =
-            states.iter().filter(|one| one.get("name").and_then(Value::as_str) == Some(objects::CALLER));
+        let mut own = states.iter().filter(|one| one.get("name").and_then(Value::as_str) == Some(name));
         let ended = own.find_map(|one| one.pointer("/state/terminated"))?;
         Some(ended.get("message").and_then(Value::as_str).unwrap_or_default().to_owned())
-    });
-    Ok(counts(&counted.await?))
+    })
+    .await
 }
 
 /// The lines of `uniq -c`.
@@ -223,7 +248,8 @@ mod tests {
         let of = |expected: &[&str], text: &str| {
             let expected = expected.iter().map(|name| name.parse().unwrap()).collect();
             let cluster = "eu-1".parse().unwrap();
-            Outcome { cluster, expected, answers: Ok(counts(text)), left: None }.is_proven()
+            Outcome { cluster, expected, answers: Ok(counts(text)), ways: Ok(Vec::new()), left: None }
+                .is_proven()
         };
         assert!(of(&["eu-1", "eu-2"], "1 eu-1\n1 eu-2\n"));
         assert!(!of(&["eu-1", "eu-2"], "20 eu-1\n"));

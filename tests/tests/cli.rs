@@ -6,6 +6,8 @@
 mod doctor;
 #[path = "cli/foreign.rs"]
 mod foreign;
+#[path = "cli/imports.rs"]
+mod imports;
 #[path = "cli/live.rs"]
 mod live;
 #[path = "cli/render.rs"]

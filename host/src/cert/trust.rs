@@ -273,9 +273,14 @@ impl Side {
 
     /// Whether it accepts a workload of another, or of itself.
     pub fn accepts(&self, other: &Self, now: OffsetDateTime) -> Result<(), Distrust> {
-        judge(&other.leaf, &other.presented, &self.anchors, now)?;
-        let authorities = other.presented.iter().chain(&self.anchors);
-        if authorities.map(|one| &one.uris).all(|uris| allows(uris, &other.trust_domain)) {
+        other.is_accepted_by(&self.anchors, now)
+    }
+
+    /// Whether whoever trusts these roots accepts a workload of it.
+    pub fn is_accepted_by(&self, anchors: &[Certificate], now: OffsetDateTime) -> Result<(), Distrust> {
+        judge(&self.leaf, &self.presented, anchors, now)?;
+        let authorities = self.presented.iter().chain(anchors);
+        if authorities.map(|one| &one.uris).all(|uris| allows(uris, &self.trust_domain)) {
             Ok(())
         } else {
             Err(Distrust::Constraint)

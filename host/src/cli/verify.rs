@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::clusters::{self, Clusters};
 use super::{Common, Exit, Out, Output};
-use crate::verify::{self, Outcome, Standing, What};
+use crate::verify::reach::CODE;
+use crate::verify::{self, Outcome, Standing, Way, What};
 
 /// `isthmus verify`
 #[derive(Debug, Args)]
@@ -66,7 +67,7 @@ fn report(outcomes: &[Outcome], output: Output, out: &mut Out) {
         out.json(&json!({"apiVersion": policy::API_VERSION, "kind": "Verification", "items": items}));
         return;
     }
-    for outcome @ Outcome { cluster, expected, answers, left } in outcomes {
+    for outcome @ Outcome { cluster, expected, answers, ways, left } in outcomes {
         match answers {
             Ok(answers) => {
                 let by = |(name, count): (&String, &u32)| {
@@ -94,6 +95,12 @@ fn report(outcomes: &[Outcome], output: Output, out: &mut Out) {
             }
             Err(why) => out.say(&format!("error: {cluster}: {why}")),
         }
+        match ways {
+            Ok(ways) => ways.iter().filter_map(Way::failure).for_each(|(message, hint)| {
+                out.print(&format!("   {message} [{CODE}]\n   hint: {hint}"));
+            }),
+            Err(why) => out.say(&format!("error: {cluster}: {why}")),
+        }
         if let Some(left) = left {
             out.say(&format!("error: {cluster}: namespace {} is left: {left}", verify::NAMESPACE));
         }
@@ -105,8 +112,21 @@ fn json(outcome: &Outcome) -> Value {
         "cluster": outcome.cluster.as_str(),
         "expected": outcome.expected.iter().map(policy::name::ClusterName::as_str).collect::<Vec<_>>(),
         "answers": outcome.answers.as_ref().ok(),
+        "pods": outcome.ways.as_ref().ok().map(|ways| ways.iter().map(way).collect::<Vec<_>>()),
         "proven": outcome.is_proven(),
-        "error": outcome.answers.as_ref().err().map(ToString::to_string),
+        "error": outcome.answers.as_ref().err().or(outcome.ways.as_ref().err()).map(ToString::to_string),
         "left": outcome.left.as_ref().map(ToString::to_string),
+    })
+}
+
+fn way(way: &Way) -> Value {
+    let failure = way.failure();
+    json!({
+        "to": way.to.as_str(),
+        "address": way.address.to_string(),
+        "reached": failure.is_none(),
+        "code": failure.as_ref().map(|_| CODE.to_string()),
+        "message": failure.as_ref().map(|(message, _)| message),
+        "hint": failure.as_ref().map(|(_, hint)| hint),
     })
 }

@@ -6,6 +6,7 @@ use policy::mesh::{Cluster, ControlPlane};
 use time::Duration;
 
 use super::control::root_objects;
+use super::federation::is_of_another_root;
 use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 use crate::cert::{Bundle, Certificate, Side, from_secret, missing_in};
 
@@ -146,11 +147,9 @@ pub(super) fn trusted(visit: &Visit<'_>) -> Found {
     let own = bundle(visit)?;
     let own = side(visit.cluster, &own, visit)?;
     let mut failures = Vec::new();
-    for other in visit.others() {
-        let Some(theirs) = visit.other(&other.name).and_then(|seen| seen_bundle(visit, seen)) else {
-            continue;
-        };
-        let Ok(theirs) = side(other, &theirs, visit) else { continue };
+    // Those of other roots are accepted by what sidecars are told besides.
+    for other in visit.others().filter(|other| !is_of_another_root(visit, other)) {
+        let Some(theirs) = side_of(visit, other) else { continue };
         if let Err(why) = own.accepts(&theirs, visit.all.now) {
             failures.push(Failure::error(
                 format!("it does not accept workloads of {}: {why}", other.name),
@@ -160,6 +159,12 @@ pub(super) fn trusted(visit: &Visit<'_>) -> Found {
         }
     }
     Ok(failures)
+}
+
+/// How another cluster looks, if its CA was seen and is sound.
+pub(super) fn side_of(visit: &Visit<'_>, other: &Cluster) -> Option<Side> {
+    let bundle = seen_bundle(visit, visit.other(&other.name)?)?;
+    side(other, &bundle, visit).ok()
 }
 
 fn seen_bundle(visit: &Visit<'_>, seen: &Inventory) -> Option<Bundle> {

@@ -23,6 +23,8 @@ pub enum Category {
     Services,
     /// The filter and its plans.
     Filter,
+    /// What clusters call of control planes that theirs does not know.
+    Imports,
 }
 
 impl Category {
@@ -38,6 +40,7 @@ impl Category {
             Self::Injection => "injection",
             Self::Services => "services",
             Self::Filter => "filter",
+            Self::Imports => "services of other control planes",
         }
     }
 }
@@ -87,6 +90,7 @@ codes! {
     CaTelling = 23, Authority, "what it signs says which cluster it is of";
     CaTrusted = 24, Authority, "workloads of the other clusters are accepted";
     CaSpread = 25, Authority, "workloads trust the roots that istiod has";
+    MeshRoots = 26, Authority, "sidecars accept the other meshes, whose roots are not theirs";
     RemoteSecret = 30, RemoteSecrets, "there is a remote secret for each cluster whose endpoints istiod needs";
     RemoteSecretName = 31, RemoteSecrets, "remote secrets are of clusters of the mesh, each of one";
     RemoteSecretServer = 32, RemoteSecrets, "remote secrets lead to the API servers of mesh.yaml";
@@ -98,6 +102,7 @@ codes! {
     NetworkLabel = 40, Networks, "Istio's namespace says the network";
     Led = 41, Networks, "the control plane of a remote cluster may lead there";
     PodNetwork = 42, Networks, "pods of one network have addresses of their own";
+    PodsReach = 43, Networks, "pods of one network reach each other";
     GatewayService = 50, Gateways, "there is an east-west gateway where a network needs one";
     GatewayAddress = 51, Gateways, "the gateway has the address that mesh.yaml says";
     GatewayReady = 52, Gateways, "a pod of the gateway is ready";
@@ -111,6 +116,12 @@ codes! {
     ServiceSame = 71, Services, "a service has the same ports everywhere";
     Endpoints = 72, Services, "services have endpoints where mesh.yaml says";
     Plugins = 80, Filter, "the plugins have the plans of these policies";
+    Import = 90, Imports, "what is called of other control planes has a ServiceEntry, and nothing else has";
+    ImportWay = 91, Imports, "such entries lead to the gateways of the clusters that run the service";
+    ImportSni = 92, Imports, "gateways are asked for .global names by what they know";
+    ImportAddress = 93, Imports, "each of these names has one address, which is its own";
+    ImportDns = 94, Imports, "somebody answers for these names";
+    ImportName = 95, Imports, "no entry takes the name of a service that the control plane knows itself";
 }
 
 impl fmt::Display for Code {

@@ -95,17 +95,12 @@ pub(super) fn settings(visit: &Visit<'_>) -> Found {
         ("/global/meshID", "MESH_ID", cluster.mesh.as_str()),
     ];
     let hint = "give it the values of `isthmus mesh render`, and restart istiod and then the workloads";
-    for injector in root_objects(visit, Kind::ConfigMap)?.filter(|map| is_injector(map)) {
-        let values = injector.data("values").and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let Some(values) = values else { continue };
+    for (shown, values) in injector_values(visit)? {
         for (pointer, _, wanted) in wanted {
             let found = values.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             if found != wanted {
                 let key = pointer.trim_start_matches('/').replace('/', ".");
-                let message = format!(
-                    "{} gives proxies {key} {found:?}, and mesh.yaml says {wanted:?}",
-                    injector.shown()
-                );
+                let message = format!("{shown} gives proxies {key} {found:?}, and mesh.yaml says {wanted:?}");
                 failures.push(Failure::error(message, hint));
             }
         }
@@ -125,18 +120,17 @@ pub(super) fn settings(visit: &Visit<'_>) -> Found {
 }
 
 pub(super) fn trust_domain(visit: &Visit<'_>) -> Found {
+    let is_led = visit.cluster.control_plane != ControlPlane::Primary;
+    if is_led && mesh_configs(visit).is_err() {
+        return Err(Skip::idle("the istiod that leads it says it"));
+    }
     let wanted = visit.cluster.trust_domain.as_str();
     let mut failures = Vec::new();
-    for map in root_objects(visit, Kind::ConfigMap)?.filter(|map| is_mesh_config(map)) {
-        let Some(config) = map.data("mesh") else { continue };
-        let config = super::object::documents(&config).map_err(|why| {
-            Skip::unseen(format!("{} has no readable mesh configuration: {why}", map.shown()))
-        })?;
-        let config = config.into_iter().next().unwrap_or_default();
+    for (shown, config) in mesh_configs(visit)? {
         let found = config.get("trustDomain").and_then(Value::as_str).unwrap_or("cluster.local");
         if found != wanted {
             failures.push(Failure::error(
-                format!("{} says trust domain {found:?}, and mesh.yaml says {wanted:?}", map.shown()),
+                format!("{shown} says trust domain {found:?}, and mesh.yaml says {wanted:?}"),
                 "no identity would be what policies and peers expect: make them the same, and restart the workloads",
             ));
         }
@@ -206,7 +200,30 @@ pub(super) fn root_objects<'v>(
     Ok(visit.of(kind)?.iter().filter(move |object| object.namespace() == root))
 }
 
-fn istiods<'v>(visit: &Visit<'v>) -> Result<Vec<&'v Object>, Skip> {
+/// The mesh configurations of the cluster's control plane, each with what it is called.
+pub(super) fn mesh_configs(visit: &Visit<'_>) -> Result<Vec<(String, Value)>, Skip> {
+    let mut found = Vec::new();
+    for map in root_objects(visit, Kind::ConfigMap)?.filter(|map| is_mesh_config(map)) {
+        let Some(config) = map.data("mesh") else { continue };
+        let config = super::object::documents(&config).map_err(|why| {
+            Skip::unseen(format!("{} has no readable mesh configuration: {why}", map.shown()))
+        })?;
+        found.push((map.shown(), config.into_iter().next().unwrap_or_default()));
+    }
+    if found.is_empty() {
+        return Err(Skip::unseen(format!("there is no mesh configuration in {}", visit.root())));
+    }
+    Ok(found)
+}
+
+/// What injectors of the cluster are told, each with what it is called.
+pub(super) fn injector_values(visit: &Visit<'_>) -> Result<Vec<(String, Value)>, Skip> {
+    let injectors = root_objects(visit, Kind::ConfigMap)?.filter(|map| is_injector(map));
+    let values = |map: &Object| Some((map.shown(), serde_json::from_str(&map.data("values")?).ok()?));
+    Ok(injectors.filter_map(values).collect())
+}
+
+pub(super) fn istiods<'v>(visit: &Visit<'v>) -> Result<Vec<&'v Object>, Skip> {
     Ok(root_objects(visit, Kind::Deployment)?
         .filter(|object| object.label("app") == Some("istiod"))
         .collect())
@@ -232,7 +249,7 @@ fn version(istiod: &Object) -> Option<String> {
     label.or(image)
 }
 
-fn environment<'o>(istiod: &'o Object, variable: &str) -> Option<&'o str> {
+pub(super) fn environment<'o>(istiod: &'o Object, variable: &str) -> Option<&'o str> {
     let containers = istiod.list("/spec/template/spec/containers").iter();
     let mut variables = containers.filter_map(|container| container.get("env")?.as_array()).flatten();
     variables

@@ -4,7 +4,7 @@ use policy::mesh::{ControlPlane, Listing};
 use policy::name::Service;
 use serde_json::Value;
 
-use super::networks::{NETWORK, are_several};
+use super::networks::NETWORK;
 use super::plugins::selects;
 use super::services::ready_endpoints;
 use super::{Failure, Found, Kind, Object, Skip, Visit};
@@ -12,8 +12,8 @@ use crate::manifest::shows;
 
 /// The Service of the cluster's gateway: what istiod takes for the way into its network.
 fn gateway<'v>(visit: &Visit<'v>) -> Result<Option<&'v Object>, Skip> {
-    if !are_several(visit) {
-        return Err(Skip::idle("all clusters are on one network"));
+    if !visit.is_entered() {
+        return Err(Skip::idle("all clusters are on one network, of one mesh"));
     }
     let Some(said) = &visit.cluster.gateway else {
         return Err(Skip::idle("mesh.yaml gives it no gateway"));
@@ -124,6 +124,15 @@ fn told<'v>(visit: &Visit<'v>) -> Result<&'v [Object], Skip> {
     }
 }
 
+/// What is known of the labels of a Service's pods: what it selects; or, where istiod deployed both for a Gateway of the
+/// Gateway API, the labels that it gave to both.
+fn labels_behind(service: &Object) -> Option<&Value> {
+    let selector = service.at("/spec/selector");
+    let is_deployed =
+        selector.is_some_and(|labels| labels.get("gateway.networking.k8s.io/gateway-name").is_some());
+    if is_deployed { service.at("/metadata/labels") } else { selector }
+}
+
 /// The hosts that the gateway passes through.
 fn hosts<'v>(visit: &Visit<'v>) -> Result<Vec<&'v str>, Skip> {
     let service = there(visit)?;
@@ -135,7 +144,7 @@ fn hosts<'v>(visit: &Visit<'v>) -> Result<Vec<&'v str>, Skip> {
             && number.is_some_and(|number| numbers.contains(&number))
     };
     let gateways = told(visit)?.iter();
-    let own = gateways.filter(|gateway| selects(gateway.at("/spec/selector"), service.at("/spec/selector")));
+    let own = gateways.filter(|gateway| selects(gateway.at("/spec/selector"), labels_behind(service)));
     let servers = own.flat_map(|gateway| gateway.list("/spec/servers")).filter(passes);
     let hosts = servers.filter_map(|server| server.get("hosts")?.as_array()).flatten();
     Ok(hosts.filter_map(Value::as_str).collect())

@@ -43,6 +43,7 @@ macro_rules! kinds {
 kinds! {
     ConfigMap = "ConfigMap", "", "v1", "configmaps", ;
     Deployment = "Deployment", "apps", "v1", "deployments", ;
+    DestinationRule = "DestinationRule", "networking.istio.io", "v1", "destinationrules", kept;
     EndpointSlice = "EndpointSlice", "discovery.k8s.io", "v1", "endpointslices", ;
     Gateway = "Gateway", "networking.istio.io", "v1", "gateways", kept;
     Namespace = "Namespace", "", "v1", "namespaces", kept;

@@ -11,13 +11,16 @@ enum Where {
     RootAnd(&'static [&'static str]),
 }
 
+/// What workloads trust, what the API server is known by, and who answers for names.
+const MAPS: &[&str] = &["istio-ca-root-cert", "kube-root-ca.crt", "coredns", "coredns-custom", "kube-dns"];
+
 impl Kind {
     fn place(self) -> Where {
         match self {
             Self::Secret | Self::Deployment | Self::ServiceAccount => Where::Root,
-            // What workloads trust, and what the API server is known by.
-            Self::ConfigMap => Where::RootAnd(&["istio-ca-root-cert", "kube-root-ca.crt"]),
-            Self::EndpointSlice
+            Self::ConfigMap => Where::RootAnd(MAPS),
+            Self::DestinationRule
+            | Self::EndpointSlice
             | Self::Gateway
             | Self::Namespace
             | Self::Node

@@ -36,8 +36,9 @@ pub async fn probe(
         let came = remote::check(&text, timeout).await;
         tried.secrets.insert(name, came.map_err(|error| kube::chain(&error)));
     }
-    let others = mesh.clusters().any(|other| other.network != cluster.network);
-    if let (Some(gateway), true) = (cluster.gateway.clone(), others) {
+    let elsewhere = |other: &Cluster| other.network != cluster.network || other.mesh != cluster.mesh;
+    let is_entered = mesh.global_names().is_some() || mesh.clusters().any(elsewhere);
+    if let (Some(gateway), true) = (cluster.gateway.clone(), is_entered) {
         let sni = asked_for(mesh, plans, cluster);
         let tries = tokio::task::spawn_blocking(move || enter(&gateway, sni, timeout));
         if let Ok((gateway, service)) = tries.await {

@@ -8,10 +8,14 @@ use serde_json::Value;
 use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 
 pub(super) fn there(visit: &Visit<'_>) -> Found {
-    let here = &visit.cluster.name;
+    let (here, known) = (&visit.cluster.name, visit.known());
+    let is_answered_for = visit.mesh().installation().dns_proxy;
     let mut failures = Vec::new();
     for (service, listing) in visit.mesh().services() {
-        if find(visit.inventory, service)?.is_some() {
+        // The names of other control planes come with a ServiceEntry.
+        let is_named = is_answered_for || !listing.clusters.iter().any(|cluster| known.contains(cluster));
+        let is_needed = listing.clusters.contains(here) || !is_named;
+        if !is_needed || find(visit.inventory, service)?.is_some() {
             continue;
         }
         let (name, namespace) = (service.name.as_str(), &service.namespace);

@@ -74,6 +74,11 @@ pub(super) fn gateway(visit: &Visit<'_>) -> Found {
     Ok(came.as_ref().err().map(failure).into_iter().collect())
 }
 
+/// A machine beside the clusters has no pod's address.
+pub(super) fn pods(_visit: &Visit<'_>) -> Found {
+    Err(Skip::idle("only pods can try it: `isthmus verify` has them do it"))
+}
+
 pub(super) fn service(visit: &Visit<'_>) -> Found {
     let Some(answer) = &tried(visit)?.service else {
         return Err(Skip::idle("no service of it is listed that everybody may ask for"));

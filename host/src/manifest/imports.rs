@@ -17,14 +17,31 @@ use super::{ISTIO_NAMESPACE, Item, Phase, egress, object, resolution};
 
 const API: &str = "networking.istio.io/v1";
 
+/// What the clusters of a control plane need to call one service of others.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) service: Service,
+    pub(crate) entry: Value,
+    /// What says the SNI, where the service has a `.global` name.
+    pub(crate) rule: Option<Value>,
+}
+
+/// The same for each service.
+pub(super) fn wanted(ground: &Ground<'_>, primary: &Cluster) -> Vec<Wanted> {
+    let of = |import: &Import<'_>| Wanted {
+        service: import.service.clone(),
+        entry: entry(ground, primary, import),
+        rule: ground.mesh.global_names().map(|_| rule(ground, import)),
+    };
+    ground.imports(primary).iter().map(of).collect()
+}
+
 /// What the clusters of a control plane need to call the services of others.
 pub(super) fn entries(ground: &Ground<'_>, primary: &Cluster) -> Vec<Item> {
     let mut items = Vec::new();
-    for import in ground.imports(primary) {
-        items.push(Item::object(Phase::Names, "imports", entry(ground, primary, import)));
-        if ground.mesh.global_names().is_some() {
-            items.push(Item::object(Phase::Names, "imports", rule(ground, import)));
-        }
+    for Wanted { entry, rule, .. } in wanted(ground, primary) {
+        let objects = std::iter::once(entry).chain(rule);
+        items.extend(objects.map(|object| Item::object(Phase::Names, "imports", object)));
     }
     items.extend(egress::routes(ground, primary));
     items

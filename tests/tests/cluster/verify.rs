@@ -1,5 +1,8 @@
 //! `isthmus verify`, as far as API servers go: no pod runs there, so the test says what the callers have counted.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -7,15 +10,20 @@ use super::mesh::{Mesh, isthmus, patch, run, told};
 
 const OWN: &str = "/api/v1/namespaces/isthmus-verify";
 
+/// Ends a pod with these words, if it is there.
+async fn end_pod(client: &kube::Client, name: &str, words: &str) {
+    let state = json!({"terminated": {"exitCode": 0, "message": words}});
+    let status = json!({
+        "name": name, "ready": false, "restartCount": 0, "image": "curl", "imageID": "curl", "state": state,
+    });
+    let change = json!({"status": {"phase": "Succeeded", "containerStatuses": [status]}});
+    patch(client, &format!("{OWN}/pods/{name}/status"), &change).await;
+}
+
 /// Ends the caller of a cluster with these words, as soon as there is one.
 async fn end(client: kube::Client, words: &'static str) {
     loop {
-        let state = json!({"terminated": {"exitCode": 0, "message": words}});
-        let status = json!({
-            "name": "caller", "ready": false, "restartCount": 0, "image": "curl", "imageID": "curl", "state": state,
-        });
-        let change = json!({"status": {"phase": "Succeeded", "containerStatuses": [status]}});
-        patch(&client, &format!("{OWN}/pods/caller/status"), &change).await;
+        end_pod(&client, "caller", words).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -46,4 +54,76 @@ async fn who_answers_whom_is_told_and_nothing_is_left() {
         assert_eq!((injected, &pod["spec"]["restartPolicy"]), (&json!("enabled"), &json!("Never")));
     }
     drop((controllers, callers));
+}
+
+/// What a kubelet does for a cluster whose pods have addresses of this machine: the service's pod gets its own, and what
+/// the pod runs that tries others is run.
+async fn play_kubelet(client: kube::Client, address: &'static str) {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "helloworld-7f9", "labels": {"app": "helloworld"}},
+        "spec": {"containers": [{"name": "helloworld", "image": "helloworld"}]},
+    });
+    loop {
+        let request = hyper::Request::post(format!("{OWN}/pods"))
+            .header("content-type", "application/json")
+            .body(pod.to_string().into_bytes())
+            .expect("a request");
+        let _there = client.request::<Value>(request).await.is_ok();
+        let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
+        patch(&client, &format!("{OWN}/pods/helloworld-7f9/status"), &status).await;
+        let request =
+            hyper::Request::get(format!("{OWN}/pods/neighbour")).body(Vec::new()).expect("a request");
+        if let Ok(pod) = client.request::<Value>(request).await {
+            let script = pod["spec"]["containers"][0]["command"][2].as_str().expect("a script").to_owned();
+            let ran = tokio::task::spawn_blocking(move || {
+                let file = tempfile::NamedTempFile::new().expect("a file");
+                let script = script.replace("/dev/termination-log", file.path().to_str().expect("text"));
+                let mut shell = std::process::Command::new("sh");
+                assert!(shell.args(["-c", &script]).status().expect("it runs").success());
+                std::fs::read_to_string(file.path()).expect("a file")
+            });
+            end_pod(&client, "neighbour", &ran.await.expect("it ends")).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// A pod of the service at an address of this machine.
+fn serve(address: &str, version: &'static str) {
+    let listener = TcpListener::bind((address, 5000)).expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _request = stream.read(&mut [0; 1024]);
+            let body = format!("Hello version: {version}, instance: helloworld-7f9\n");
+            let _gone = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+}
+
+#[tokio::test]
+async fn pods_of_one_network_that_do_not_reach_each_other_are_told_by_pair() {
+    let Some(mesh) = Mesh::start("examples/one-network").await else { return };
+    let controllers = mesh.controllers().await;
+    serve("127.77.1.1", "north");
+    let mut nodes = JoinSet::new();
+    for (name, address) in [("north", "127.77.1.1"), ("south", "127.77.1.2")] {
+        nodes.spawn(play_kubelet(mesh.clusters.client(name).await, address));
+        nodes.spawn(end(mesh.clusters.client(name).await, "     20 north\n     20 south\n"));
+    }
+    let verify = |more: &'static [&'static str]| {
+        let mut command = isthmus();
+        command.args(["verify", "--wait", "120", "-f"]).arg(mesh.directory()).args(more);
+        command.arg("--kubeconfig").arg(mesh.clusters.kubeconfig());
+        command
+    };
+    let (code, out, err) = told(&run(verify(&["--keep"])).await);
+    let start =
+        "no from north: 20 by north, 20 by south\n   its pods do not reach those of south: 127.77.1.2: ";
+    assert!(out.starts_with(start), "{out}{err}");
+    assert!(out.contains(" [ISD043]\n   hint: on one network pods dial each other: "), "{out}");
+    assert!(out.ends_with("\nok from south: 20 by north, 20 by south\n"), "{out}");
+    assert_eq!(code, Some(1), "{err}");
+    drop((nodes, controllers));
 }
