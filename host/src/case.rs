@@ -17,7 +17,7 @@ use policy::finding::{Finding, Place};
 use policy::name::{ClusterName, Identity, Namespace, Service, ServiceAccount};
 use policy::plan::OutboundPlan;
 
-use crate::lab::Client;
+use crate::lab::{Client, Door};
 use crate::stage;
 
 /// A file of cases.
@@ -187,7 +187,11 @@ impl Call {
     /// Who sends it, for the lab.
     pub fn client(&self) -> Client {
         let Origin { cluster, namespace, service_account } = &self.from;
-        stage::client(&cluster.value, namespace, service_account)
+        let mut client = stage::client(&cluster.value, namespace, service_account);
+        if self.way == Way::Ingress {
+            client.manner.door = Door::Ingress;
+        }
+        client
     }
 
     /// The service that the request is for.

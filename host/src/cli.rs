@@ -181,7 +181,7 @@ pub fn reference() -> String {
 }
 
 fn describe(command: &mut clap::Command, out: &mut String) {
-    let name = command.get_bin_name().unwrap_or_default().to_owned();
+    let name = command.get_bin_name().unwrap_or("isthmus").to_owned();
     let help = command.render_long_help().to_string();
     let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
     out.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n")));

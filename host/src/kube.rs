@@ -15,6 +15,7 @@ mod kinds;
 pub mod many;
 mod object;
 mod pods;
+mod send;
 mod status;
 
 use std::fmt;
@@ -25,12 +26,12 @@ use serde_json::{Value, json};
 
 pub use access::Right;
 use call::Call;
-pub(crate) use call::chain;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
 use kinds::Kinds;
 pub use object::{Id, Kind, is_managed_by, is_ours, same};
 pub use pods::PodPort;
+pub(crate) use send::chain;
 
 /// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";
@@ -121,7 +122,7 @@ impl Cluster {
             // Where a map of free form loses all that we said of it before, a server keeps null the first time.
             if object::is_nulled(object, &applied) { self.call(&call).await } else { Ok(applied) }
         };
-        applied.await.map_err(|problem| self.error(deed, problem))
+        applied.await.map_err(|problem| self.error(deed, problem.about(&id.kind)))
     }
 
     /// Makes an object that is not there yet; [`Problem::Changed`] if it is.
@@ -201,7 +202,8 @@ impl Cluster {
         let (mut objects, mut rest) = (Vec::new(), String::new());
         loop {
             let query = format!("{selector}limit={PAGE}{rest}");
-            let mut list = self.call(&call(format!("{path}?{query}"))).await?;
+            let listed = self.call(&call(format!("{path}?{query}"))).await;
+            let mut list = listed.map_err(|problem| problem.about(kind))?;
             if let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) {
                 objects.extend(items.drain(..).map(|item| kind.named_in(item)));
             }

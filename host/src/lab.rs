@@ -10,13 +10,15 @@
 mod addresses;
 mod blueprint;
 mod bootstrap;
+mod client;
 mod http;
 mod istiod;
 mod process;
 mod proxy;
 mod site;
 
-pub use blueprint::{Application, Blueprint, BlueprintError, Client, LabCluster, LabService};
+pub use blueprint::{Application, Blueprint, BlueprintError, LabCluster, LabService};
+pub use client::{Client, Door, Heading, Manner, Shows};
 pub(crate) use http::Sender;
 pub use http::{Answer, Get, RequestError};
 pub use istiod::PluginError;
@@ -36,7 +38,7 @@ use tokio::task::JoinSet;
 use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
 use blueprint::OUTBOUND_PORT;
 use istiod::Istiods;
-use proxy::{Role, Workload};
+use proxy::Workload;
 
 /// How long a lab may take to come up; a Wasm module is compiled once per proxy.
 const START: Duration = Duration::from_secs(180);
@@ -44,6 +46,8 @@ const START: Duration = Duration::from_secs(180);
 const TICK: Duration = Duration::from_millis(20);
 /// How often the clusters' plugins are looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// What the CA is called that is no cluster's: no cluster can be.
+const NO_CLUSTER: &str = "no cluster";
 /// How long the certificates of a lab hold.
 const LIFETIME: time::Duration = time::Duration::days(30);
 
@@ -179,10 +183,17 @@ impl Lab {
     /// Where this client sends its requests: its sidecar's outbound listener.
     #[must_use]
     pub fn client(&self, client: &Client) -> Option<SocketAddr> {
-        Workload::all(&self.site)
-            .iter()
-            .find(|w| matches!(w.role, Role::Client(own) if own == client))
-            .map(|w| SocketAddr::from((w.address, OUTBOUND_PORT)))
+        let workloads = Workload::all(&self.site);
+        let own = workloads.iter().find(|workload| workload.client() == Some(client));
+        own.map(|own| SocketAddr::from((own.address, OUTBOUND_PORT)))
+    }
+
+    /// The proxy of this client.
+    pub fn proxy_of(&self, client: &Client) -> Result<&Proxy, LabError> {
+        let workloads = Workload::all(&self.site);
+        let own = workloads.iter().find(|workload| workload.client() == Some(client));
+        let unknown = || LabError::Unknown { name: format!("client {client}") };
+        self.proxy(&own.ok_or_else(unknown)?.name())
     }
 
     /// Every proxy, in the order of the blueprint: clients, servers, gateways.
@@ -197,9 +208,10 @@ impl Lab {
 
     /// Sends a request from a client, through its sidecar.
     pub async fn get(&self, client: &Client, get: &Get) -> Result<Answer, LabError> {
-        let name = format!("{}/{}.{}", client.cluster, client.service_account, client.namespace);
-        let to = self.client(client).ok_or_else(|| LabError::Unknown { name: name.clone() })?;
-        self.sender.send(to, get).await.map_err(|source| LabError::Request { proxy: name, source })
+        let unknown = || LabError::Unknown { name: format!("client {client}") };
+        let to = self.client(client).ok_or_else(unknown)?;
+        let failed = |source| LabError::Request { proxy: client.to_string(), source };
+        self.sender.send(to, get).await.map_err(failed)
     }
 
     /// Asks a proxy's admin interface: `/stats`, `/config_dump`, ...
@@ -217,16 +229,23 @@ impl Lab {
 
     /// A proxy's access log so far.
     pub fn access_log(&self, proxy: &str) -> Result<Vec<Value>, LabError> {
+        self.logged(proxy, "")
+    }
+
+    /// The lines of a proxy's access log that have this text somewhere.
+    pub fn logged(&self, proxy: &str, text: &str) -> Result<Vec<Value>, LabError> {
+        let has = |line: &&str| line.contains(text);
         let path = &self.proxy(proxy)?.access_log;
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let log = match std::fs::read_to_string(path) {
+            Ok(log) => log,
             Err(none) if none.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(LabError::File { path: path.clone(), source }),
         };
         // Envoy flushes at any byte: a last line without its end is still being written.
-        let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
+        let whole = log.rfind('\n').and_then(|end| log.get(..end)).unwrap_or_default();
         whole
             .lines()
+            .filter(has)
             .map(serde_json::from_str)
             .collect::<Result<_, _>>()
             .map_err(|source| LabError::AccessLog { path: path.clone(), source })
@@ -343,12 +362,19 @@ fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTim
     let certificates = |source| LabError::Certificates { source };
     hierarchy.ensure(&names, options, now).map_err(certificates)?;
     let root = hierarchy.root().map_err(certificates)?;
+    let validity = Validity::from(now, LIFETIME);
+    let unmarked = root.intermediate(NO_CLUSTER, KeyKind::P256, validity).map_err(certificates)?;
     for own in workloads {
-        let intermediate = hierarchy.intermediate(&own.cluster.signer).map_err(certificates)?;
-        let leaf =
-            intermediate.leaf(&own.spiffe_id(), Validity::from(now, LIFETIME)).map_err(certificates)?;
+        let shows = own.client().map_or(Shows::Certificate, |client| client.manner.shows);
+        let leaf = if shows.is_marked() {
+            hierarchy.intermediate(&own.cluster.signer).and_then(|ca| ca.leaf(&own.spiffe_id(), validity))
+        } else {
+            unmarked.leaf(&own.spiffe_id(), validity)
+        };
+        let leaf = leaf.map_err(certificates)?;
         let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
-            .map_err(|source| LabError::Plugin { source })?;
+            .map_err(|source| LabError::Plugin { source })?
+            .filter(|_| shows.signs());
         let bootstrap = bootstrap::bootstrap(site, own, token_key.as_deref()).to_string();
         std::fs::create_dir_all(&own.dir)
             .map_err(|source| LabError::File { path: own.dir.clone(), source })?;

@@ -5,7 +5,9 @@
 //!          what is there ──────┘                     └─ waves of all clusters: run
 //! ```
 
+mod agree;
 mod campaign;
+mod chronicle;
 mod compare;
 mod crew;
 mod directory;
@@ -34,11 +36,12 @@ use policy::plan::PlanError;
 
 use crate::plugin::ModuleUrl;
 pub use campaign::{Campaign, Kept, Refused, Report, Standings};
+pub use chronicle::Chronicle;
 pub use compare::{Compared, Difference, compare};
 pub use drive::Progress;
 use job::Job;
 pub use job::{DryRun, How, Target, Trouble};
-pub use lease::Holder;
+pub use lease::{Held, Holder, Holding};
 pub use record::{Origin, Record};
 pub use revision::Revision;
 pub use standing::{Placed, Standing, State, Wanted, wanted};

@@ -7,7 +7,7 @@ mod run;
 mod tests;
 
 pub use collect::{CollectError, Collection, Loaded, World, case_files, inputs};
-pub use envoy::{LabOptions, LabRunError, on_envoy, plays};
+pub use envoy::{LabOptions, LabRunError, on_envoy};
 pub use run::{Failure, Job, Options, Tested, run};
 
 impl Collection {

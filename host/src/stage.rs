@@ -62,6 +62,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
     let clients: BTreeSet<Client> = clients.into_iter().collect();
     Blueprint {
         mesh: mesh.name().to_owned(),
+        root_namespace: mesh.root_namespace().to_string(),
         clusters: mesh
             .clusters()
             .map(|cluster| LabCluster {
@@ -80,6 +81,8 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
                 namespace: service.namespace.to_string(),
                 port: listing.port,
                 clusters: listing.clusters.iter().map(ToString::to_string).collect(),
+                strays: Vec::new(),
+                labels: listing.selector.clone(),
                 application: Application::Hello,
             })
             .collect(),
@@ -89,11 +92,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
 
 /// A client of the lab, by checked names.
 pub fn client(cluster: &ClusterName, namespace: &Namespace, account: &ServiceAccount) -> Client {
-    Client {
-        cluster: cluster.to_string(),
-        namespace: namespace.to_string(),
-        service_account: account.to_string(),
-    }
+    Client::new(cluster.as_str(), namespace.as_str(), account.as_str())
 }
 
 impl Stage {

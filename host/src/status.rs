@@ -5,6 +5,7 @@
 mod drift;
 mod json;
 mod look;
+mod rollout;
 mod text;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::rollout::{Placed, Standing, State};
 pub use drift::Edit;
 pub use json::json;
 pub use look::{Look, look};
+pub use rollout::{Rollout, Told};
 pub use text::text;
 
 /// The plans that the proxies of a cluster should run: of each place, for the proxies of one namespace or of all.
@@ -51,6 +53,8 @@ pub struct Found {
     pub istio: Vec<String>,
     /// When we last changed an object there.
     pub changed: Option<OffsetDateTime>,
+    /// What it tells of rollouts, or why it tells nothing.
+    pub told: Result<Told, String>,
 }
 
 /// A proxy, and what it runs.

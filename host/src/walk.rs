@@ -3,12 +3,14 @@
 //! Three engines walk it and must agree: [`pure`] asks [`policy::evaluate`], [`Offline`] runs the real module in
 //! wasmtime, [`envoy`] sends it through the lab's Envoys and reads what they logged.
 
+mod cast;
 mod compare;
 pub mod envoy;
 pub mod explain;
 mod offline;
 pub mod pure;
 
+pub use cast::blueprint;
 pub use compare::{Compared, Row, judge};
 pub use offline::{Ground, Offline, OfflineError};
 
@@ -39,6 +41,8 @@ pub struct Journey<'m> {
     pub source: &'m Cluster,
     /// Where it ends.
     pub destination: &'m Cluster,
+    /// Whether Istio goes by an order of clusters, so that it may end there only while others have failed.
+    pub fails_over: bool,
 }
 
 /// Why a case cannot be walked.
@@ -151,6 +155,8 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
         }
         destinations = BTreeSet::from([to.value.clone()]);
     }
+    let ordered = plans.get(&source.name).is_some_and(|own| own.locality.contains_key(&service));
+    let fails_over = ordered && hosts.len() > 1 && !call.misrouted;
     let journey = |name: &ClusterName| {
         Ok(Journey {
             call,
@@ -159,6 +165,7 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
             identity: call.identity(mesh),
             source,
             destination: mesh.cluster(name).ok_or(NoPath::Misfit)?,
+            fails_over,
         })
     };
     destinations.iter().map(journey).collect()

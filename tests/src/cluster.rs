@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-pub use faults::{Fault, Faulty};
+pub use faults::{Fault, Faulty, Somebody, Span};
 pub use pods::{Pod, Pods};
 use server::Programs;
 pub use server::Server;
@@ -85,6 +85,12 @@ impl Clusters {
         Some(clusters)
     }
 
+    /// Puts Istio's newest definitions into a cluster.
+    pub async fn install(&self, name: &str) {
+        let [_, newest] = ISTIO;
+        crds::install(&self.client(name).await, newest).await;
+    }
+
     /// A kubeconfig with a context for each cluster, by its name, as an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
@@ -136,7 +142,7 @@ impl Clusters {
 }
 
 /// An administrator's client of kube's own.
-async fn client(kubeconfig: &Path, context: &str) -> Client {
+pub async fn client(kubeconfig: &Path, context: &str) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
     let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a context");

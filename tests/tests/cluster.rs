@@ -7,6 +7,8 @@ mod apply;
 mod discovery;
 #[path = "cluster/doctor.rs"]
 mod doctor;
+#[path = "cluster/faults.rs"]
+mod faults;
 #[path = "cluster/fixture.rs"]
 mod fixture;
 #[path = "cluster/mesh.rs"]

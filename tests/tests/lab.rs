@@ -63,11 +63,7 @@ fn fetched(version: Version) -> PathBuf {
 }
 
 fn sleep() -> Client {
-    Client {
-        cluster: "cluster1".to_owned(),
-        namespace: "sample".to_owned(),
-        service_account: "sleep".to_owned(),
-    }
+    Client::new("cluster1", "sample", "sleep")
 }
 
 fn blueprint() -> Blueprint {
@@ -84,10 +80,13 @@ fn blueprint() -> Blueprint {
         namespace: "sample".to_owned(),
         port: 5000,
         clusters: clusters.iter().map(|c| (*c).to_owned()).collect(),
+        strays: Vec::new(),
+        labels: std::collections::BTreeMap::new(),
         application: Application::Hello,
     };
     Blueprint {
         mesh: "mesh1".to_owned(),
+        root_namespace: "istio-system".to_owned(),
         clusters: vec![cluster(1), cluster(2)],
         services: vec![service("helloworld", &["cluster1", "cluster2"]), service("ledger", &["cluster2"])],
         clients: vec![sleep()],

@@ -4,6 +4,8 @@
 
 #[path = "tidy/architecture.rs"]
 mod architecture;
+#[path = "tidy/commands.rs"]
+mod commands;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/paths.rs"]

@@ -120,7 +120,7 @@ impl ShowStatus {
             let mut statuses = status::look(mesh, plans, look).await?;
             statuses.retain(|status| self.is_asked_for(&status.cluster));
             let now = match output {
-                Output::Json => format!("{:#}", status::json(&statuses)),
+                Output::Json => format!("{:#}", status::json(&statuses, super::now())),
                 Output::Text | Output::Junit | Output::Short => {
                     status::text(&statuses, super::now(), self.all)
                 }

@@ -103,13 +103,6 @@ impl Test {
     fn in_lab(&self, jobs: &[Job<'_>], module: &Path, out: &mut Out) -> anyhow::Result<Vec<Option<Tested>>> {
         let workspace = Workspace::find(&std::env::current_dir()?)?;
         let envoy = Envoy::find(&workspace)?;
-        let left_out = jobs.iter().filter(|job| !runner::plays(&job.case.call)).count();
-        if left_out > 0 {
-            let cases = render::counted(left_out, "case");
-            out.say(&format!(
-                "{cases} not run: the lab plays neither `as` nor `via`, `outside` or `misrouted`"
-            ));
-        }
         out.say(&format!("starting {}", envoy.version()));
         let options = LabOptions {
             envoy: envoy.path(),

@@ -8,8 +8,8 @@ use base64ct::{Base64, Encoding as _};
 use kube::config::{KubeConfigOptions, Kubeconfig as File, KubeconfigError as FileError};
 use kube::{Client, Config};
 
-use super::call::chain;
 use super::kinds::Kinds;
+use super::send::chain;
 use super::{Cluster, ClusterError, Deed, MANAGER, Problem};
 
 /// Why there is no kubeconfig.

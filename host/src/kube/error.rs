@@ -214,6 +214,14 @@ impl Problem {
         Self::Invalid { wrong: vec![Wrong { field: field.to_owned(), message: message.to_owned() }] }
     }
 
+    /// The same, where a kind was asked about: one that is there no more has no path either.
+    pub(super) fn about(self, kind: &Kind) -> Self {
+        match self {
+            Self::NotFound { message } if message == NO_PATH => Self::NoSuchKind { kind: kind.clone() },
+            other => other,
+        }
+    }
+
     /// How long to wait before it is worth another try, where it ever is. What the server asks for is obeyed.
     pub(super) fn wait(&self, pause: Duration) -> Option<Duration> {
         match self {
@@ -235,6 +243,9 @@ impl Problem {
         }
     }
 }
+
+/// All that a server says of a path that it does not serve.
+const NO_PATH: &str = "404 page not found";
 
 fn list(items: &[impl fmt::Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")

@@ -1,8 +1,10 @@
 //! What a lab is made of: a plain value, from a mesh or from a test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The root namespace of the lab's Istio: its plugins reach every proxy, its gateways live there.
+use super::client::{Client, Heading, Shows};
+
+/// The root namespace of a lab's Istio, unless it says another: its plugins reach every proxy, its gateways live there.
 pub(super) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Ports that a proxy takes on its own address, as in Istio.
@@ -10,12 +12,16 @@ pub(super) const OUTBOUND_PORT: u16 = 15001;
 pub(super) const INBOUND_PORT: u16 = 15006;
 pub(super) const GATEWAY_PORT: u16 = 15443;
 pub(super) const ADMIN_PORT: u16 = 15000;
+/// Where an egress gateway takes requests from sidecars.
+pub(super) const EGRESS_PORT: u16 = 8443;
 
 /// The clusters, services and clients of a lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blueprint {
     /// The mesh id.
     pub mesh: String,
+    /// The root namespace of its Istio.
+    pub root_namespace: String,
     /// The clusters; the order gives their addresses.
     pub clusters: Vec<LabCluster>,
     /// The services; the order gives their addresses.
@@ -52,6 +58,10 @@ pub struct LabService {
     pub port: u16,
     /// The clusters that host it.
     pub clusters: Vec<String>,
+    /// Clusters that have a workload of it which is no endpoint: only who goes astray comes to it.
+    pub strays: Vec<String>,
+    /// Labels of its workloads, beside those that Istio adds.
+    pub labels: BTreeMap<String, String>,
     /// What its sidecars stand before.
     pub application: Application,
 }
@@ -79,25 +89,13 @@ impl LabService {
     pub fn sni(&self, subset: &str) -> String {
         format!("outbound_.{}_.{subset}_.{}", self.port, self.host())
     }
-}
 
-/// A workload that sends requests; by the name that Istio installs it under, a gateway at the edge of the mesh.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Client {
-    /// The cluster it runs in.
-    pub cluster: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its service account, also its name.
-    pub service_account: String,
-}
-
-impl Client {
-    /// What Istio labels it with, `istio: ingressgateway` or `istio: egressgateway`, if it is one of those.
-    pub(super) fn edge(&self) -> Option<&str> {
-        let edge = self.service_account.strip_prefix("istio-")?;
-        (self.namespace == ROOT_NAMESPACE && ["ingressgateway", "egressgateway"].contains(&edge))
-            .then_some(edge)
+    /// Where the application listens: not below 1024, where not everyone may.
+    pub(super) fn listening(&self) -> u16 {
+        match self.application {
+            Application::Hello if self.port < 1024 => self.port.saturating_add(10_000),
+            Application::Hello | Application::Grpc => self.port,
+        }
     }
 }
 
@@ -117,6 +115,14 @@ pub enum BlueprintError {
         user: String,
         /// The cluster it names.
         cluster: String,
+    },
+    /// A client leaves by a gateway that is not in the blueprint.
+    #[error("{user} leaves by {gateway}, which the lab does not have")]
+    NoSuchGateway {
+        /// The client.
+        user: String,
+        /// The gateway.
+        gateway: String,
     },
     /// There are more of a kind than a lab has addresses for.
     #[error("{count} {kind} are more than the {most} a lab has addresses for")]
@@ -145,17 +151,38 @@ impl Blueprint {
         at_most("clients", self.clients.len(), 150)?;
         unique(self.clusters.iter().map(|c| c.name.clone()))?;
         unique(self.services.iter().map(LabService::host))?;
-        unique(self.clients.iter().map(|c| format!("{}/{}.{}", c.cluster, c.service_account, c.namespace)))?;
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.clients.iter().find(|client| !seen.insert(*client)) {
+            return Err(BlueprintError::Twice { name: twice.to_string() });
+        }
         for service in &self.services {
             unique(service.clusters.iter().map(|c| format!("{} in {c}", service.name)))?;
             self.check_clusters(&service.name, &service.clusters)?;
+            self.check_clusters(&service.name, &service.strays)?;
             if [OUTBOUND_PORT, INBOUND_PORT, GATEWAY_PORT, ADMIN_PORT].contains(&service.port) {
                 return Err(BlueprintError::PortTaken { service: service.name.clone(), port: service.port });
             }
         }
-        self.clients
-            .iter()
-            .try_for_each(|c| self.check_clusters(&c.service_account, std::slice::from_ref(&c.cluster)))
+        self.clients.iter().try_for_each(|client| self.check_client(client))
+    }
+
+    fn check_client(&self, client: &Client) -> Result<(), BlueprintError> {
+        let heading = match &client.manner.heading {
+            Heading::Failover(to) | Heading::Astray(to) => Some(to),
+            Heading::Routed | Heading::Through(_) => None,
+        };
+        if let Some(gateway) = client.doors().find(|door| !self.clients.contains(door)) {
+            let (user, gateway) = (client.service_account.clone(), gateway.service_account.clone());
+            return Err(BlueprintError::NoSuchGateway { user, gateway });
+        }
+        std::iter::once(&client.cluster).chain(heading).try_for_each(|cluster| {
+            self.check_clusters(&client.service_account, std::slice::from_ref(cluster))
+        })
+    }
+
+    /// Whether sidecars must take peers that show no certificate.
+    pub(super) fn is_permissive(&self) -> bool {
+        self.clients.iter().any(|client| client.manner.shows == Shows::Nothing)
     }
 
     fn check_clusters(&self, user: &str, named: &[String]) -> Result<(), BlueprintError> {
@@ -201,19 +228,18 @@ pub(super) mod tests {
         };
         Blueprint {
             mesh: "mesh1".to_owned(),
+            root_namespace: ROOT_NAMESPACE.to_owned(),
             clusters: vec![cluster(1), cluster(2)],
             services: vec![LabService {
                 name: "helloworld".to_owned(),
                 namespace: "sample".to_owned(),
                 port: 5000,
                 clusters: vec!["cluster1".to_owned(), "cluster2".to_owned()],
+                strays: Vec::new(),
+                labels: BTreeMap::new(),
                 application: Application::Hello,
             }],
-            clients: vec![Client {
-                cluster: "cluster1".to_owned(),
-                namespace: "sample".to_owned(),
-                service_account: "sleep".to_owned(),
-            }],
+            clients: vec![Client::new("cluster1", "sample", "sleep")],
         }
     }
 

@@ -1,6 +1,7 @@
 //! What istiod would send each proxy over XDS: what stays as it is in one static file, the bootstrap, and what objects of
 //! the cluster change in files that Envoy watches.
 
+mod endpoints;
 mod gateway;
 mod inbound;
 mod outbound;
@@ -18,8 +19,8 @@ use super::site::Site;
 /// The whole bootstrap of one proxy; `token_key` is what its pod has of the cluster's key for tokens.
 pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, token_key: Option<&str>) -> Value {
     let (listeners, clusters) = match own.kind() {
-        ProxyKind::Client => (json!([outbound::listener(own)]), json!([])),
-        ProxyKind::Server => inbound::resources(own),
+        ProxyKind::Client => (outbound::listeners(own), json!([])),
+        ProxyKind::Server => inbound::resources(own, site.blueprint().is_permissive()),
         ProxyKind::Gateway => (json!([]), json!([])),
     };
     let dynamic = match own.kind() {
@@ -176,6 +177,18 @@ fn tls_context(own: &Workload<'_>, alpn: &[&str], validation: Value) -> Value {
     })
 }
 
+/// Takes connections by mutual TLS; without a certificate as well, where none is demanded.
+fn mutual_tls(own: &Workload<'_>, alpn: &[&str], demanded: bool) -> Value {
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": demanded,
+            "common_tls_context": tls_context(own, alpn, json!({})),
+        },
+    })
+}
+
 fn connection_manager(own: &Workload<'_>, name: &str, routes: (&str, Value), filters: &Value) -> Value {
     let (kind, routes) = routes;
     json!({
@@ -214,6 +227,8 @@ fn access_log(own: &Workload<'_>) -> Value {
                 "source_network_header": "%REQ(X-SOURCE-NETWORK)%",
                 "upstream_cluster": "%UPSTREAM_CLUSTER%",
                 "upstream_host": "%UPSTREAM_HOST%",
+                "destination_cluster_header": "%RESP(X-DESTINATION-CLUSTER)%",
+                "kind": "%ACCESS_LOG_TYPE%",
                 "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
                 "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
                 "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
@@ -263,7 +278,7 @@ fn spoken_to(application: Application) -> Value {
 fn is_of(server: &Workload<'_>, subset: Option<&Subset>) -> bool {
     let labels = server.labels();
     let mut wanted = subset.into_iter().flat_map(|subset| &subset.labels);
-    wanted.all(|(key, value)| labels.get(key.as_str()) == Some(value))
+    wanted.all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The endpoint of a service in a cluster, named as istiod names it.

@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::blueprint::ROOT_NAMESPACE;
 use super::bootstrap;
 use super::proxy::{ProxyKind, Workload};
 use super::site::Site;
@@ -102,7 +101,7 @@ impl Istiods {
             let name = &workload.cluster.control_plane;
             let istiod =
                 clusters.entry(name.clone()).or_insert_with(|| Istiod::new(name, site.plugins(name)));
-            istiod.proxies.push(Target::of(workload));
+            istiod.proxies.push(Target::of(workload, &site.blueprint().root_namespace));
         }
         Self { clusters: clusters.into_values().collect(), site }
     }
@@ -223,14 +222,16 @@ struct Target {
     name: String,
     kind: ProxyKind,
     namespace: String,
+    root: String,
     labels: Labels,
     ecds: PathBuf,
     discovery: PathBuf,
 }
 
 impl Target {
-    fn of(workload: &Workload<'_>) -> Self {
+    fn of(workload: &Workload<'_>, root: &str) -> Self {
         Self {
+            root: root.to_owned(),
             name: workload.name(),
             kind: workload.kind(),
             namespace: workload.namespace().to_owned(),
@@ -241,7 +242,7 @@ impl Target {
     }
 
     fn translate(&self, slot: usize, plugins: &[Plugin]) -> Result<Value, PluginError> {
-        let is_own = |plugin: &Plugin| plugin.namespace() != ROOT_NAMESPACE;
+        let is_own = |plugin: &Plugin| plugin.namespace() != self.root;
         let fills = |plugin: &&Plugin| self.kind.slots().len() == 1 || usize::from(is_own(plugin)) == slot;
         let mut reaching = plugins.iter().filter(|plugin| self.is_reached_by(plugin)).filter(fills);
         match (reaching.next(), reaching.next()) {
@@ -262,7 +263,7 @@ impl Target {
         };
         let namespace = plugin.namespace();
         plugin.kind() == kind
-            && (namespace == ROOT_NAMESPACE || namespace == self.namespace)
+            && (namespace == self.root || namespace == self.namespace)
             && plugin.has_direction(self.kind)
             && config::selects(plugin.selector(), &self.labels)
     }

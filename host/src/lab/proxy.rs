@@ -1,10 +1,11 @@
 //! The proxies of a lab: who they are, where they listen, where their files lie.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::blueprint::{ADMIN_PORT, Blueprint, Client, LabCluster, LabService, ROOT_NAMESPACE};
+use super::blueprint::{ADMIN_PORT, Blueprint, LabCluster, LabService};
+use super::client::{Client, Manner};
+use super::istiod::Labels;
 use super::site::Site;
 
 /// What a proxy of the lab is, as someone outside sees it.
@@ -52,6 +53,9 @@ impl ProxyKind {
 pub(super) struct Workload<'b> {
     pub(super) role: Role<'b>,
     pub(super) cluster: &'b LabCluster,
+    root: &'b str,
+    /// Sets apart what else would have one name: who is there in several manners.
+    mark: String,
     pub(super) address: Ipv4Addr,
     pub(super) dir: PathBuf,
 }
@@ -71,7 +75,7 @@ impl<'b> Workload<'b> {
             .zip(&blueprint.clients)
             .map(|(n, client)| (client.cluster.as_str(), Role::Client(client), Place::Client(n)));
         let servers = (0..).zip(&blueprint.services).flat_map(|(n, service)| {
-            (1..).zip(&service.clusters).map(move |(version, cluster)| {
+            (1..).zip(service.clusters.iter().chain(&service.strays)).map(move |(version, cluster)| {
                 (cluster.as_str(), Role::Server { service, version }, Place::Service(n))
             })
         });
@@ -96,9 +100,22 @@ impl<'b> Workload<'b> {
             Place::Service(n) => addresses.service(number, n),
             Place::Gateway => addresses.gateway(number),
         };
-        let mut workload = Self { role, cluster, address, dir: PathBuf::new() };
+        let mark = match (role, place) {
+            (Role::Client(client), Place::Client(n)) if client.manner != Manner::default() => format!("~{n}"),
+            _ => String::new(),
+        };
+        let mut workload =
+            Self { role, cluster, root: &blueprint.root_namespace, mark, address, dir: PathBuf::new() };
         workload.dir = site.dir().join("proxies").join(workload.name());
         Some(workload)
+    }
+
+    /// The client whose proxy it is, if it is one's.
+    pub(super) fn client(&self) -> Option<&'b Client> {
+        match self.role {
+            Role::Client(client) => Some(client),
+            Role::Server { .. } | Role::Gateway => None,
+        }
     }
 
     pub(super) fn kind(&self) -> ProxyKind {
@@ -110,14 +127,14 @@ impl<'b> Workload<'b> {
     }
 
     pub(super) fn name(&self) -> String {
-        format!("{}/{}.{}", self.cluster.name, self.workload_name(), self.namespace())
+        format!("{}/{}{}.{}", self.cluster.name, self.workload_name(), self.mark, self.namespace())
     }
 
     pub(super) fn namespace(&self) -> &'b str {
         match self.role {
             Role::Client(client) => &client.namespace,
             Role::Server { service, .. } => &service.namespace,
-            Role::Gateway => ROOT_NAMESPACE,
+            Role::Gateway => self.root,
         }
     }
 
@@ -138,30 +155,33 @@ impl<'b> Workload<'b> {
     }
 
     /// The labels of the pod, with those that istiod adds.
-    pub(super) fn labels(&self) -> BTreeMap<&'static str, String> {
+    pub(super) fn labels(&self) -> Labels {
         let app = match self.role {
             Role::Gateway => "istio-eastwestgateway",
             Role::Client(_) | Role::Server { .. } => self.service_account(),
         };
-        let mut labels = BTreeMap::from([
-            ("app", app.to_owned()),
-            ("service.istio.io/canonical-name", app.to_owned()),
-            ("topology.istio.io/cluster", self.cluster.name.clone()),
-            ("topology.istio.io/network", self.cluster.network.clone()),
-        ]);
+        let mut labels = Labels::new();
+        let mut add = |key: &str, value: &str| {
+            labels.insert(key.to_owned(), value.to_owned());
+        };
+        add("app", app);
+        add("service.istio.io/canonical-name", app);
+        add("topology.istio.io/cluster", &self.cluster.name);
+        add("topology.istio.io/network", &self.cluster.network);
         if let Some(region) = &self.cluster.region {
-            labels.insert("topology.kubernetes.io/region", region.clone());
+            add("topology.kubernetes.io/region", region);
         }
         match self.role {
             Role::Client(client) => {
-                labels.extend(client.edge().map(|edge| ("istio", edge.to_owned())));
+                if let Some(edge) = client.edge() {
+                    add("istio", edge);
+                }
             }
-            Role::Server { version, .. } => {
-                labels.insert("version", format!("v{version}"));
+            Role::Server { version, service } => {
+                add("version", &format!("v{version}"));
+                labels.extend(service.labels.clone());
             }
-            Role::Gateway => {
-                labels.insert("istio", "eastwestgateway".to_owned());
-            }
+            Role::Gateway => add("istio", "eastwestgateway"),
         }
         labels
     }
@@ -202,6 +222,7 @@ impl<'b> Workload<'b> {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Place {
     Client(usize),
     Service(usize),

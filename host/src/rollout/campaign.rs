@@ -12,19 +12,21 @@ use policy::Mesh;
 use policy::compile::Plans;
 use policy::name::ClusterName;
 
+use super::agree::Agreed;
 use super::crew::Crew;
 use super::drive::{Driver, Tell};
 use super::gate::Gate;
 use super::job::{DryRun, How, Job, Target, Trouble};
 use super::lease::Holder;
 use super::machine::{Event, Goal, OnFailure, State};
-use super::record::{Origin, Record, newest, timestamp};
+use super::record::{Origin, Record, timestamp};
 use super::rendered::{self, Rendered};
 use super::strategy::{Limits, Strategy};
 use super::{Options, Outcome, RolloutError, revision};
 use crate::digest::sha256;
 use crate::kube::{ClusterError, many};
-use keep::{before, catch_up, highest, is_same, keep, keep_found};
+use crate::text::plain;
+use keep::{before, catch_up, is_same, keep, keep_found, next_number};
 pub use tell::{Kept, Standings};
 
 /// What a rollout is done with, whatever it does.
@@ -68,7 +70,8 @@ pub enum Refused {
     Busy(Trouble),
     /// It was paused, and whoever did it had a reason.
     #[error(
-        "rollout {id} of revision {revision} is paused: go on with `isthmus rollout resume`, or take it back with `isthmus rollout undo`"
+        "rollout {} of revision {revision} is paused: go on with `isthmus rollout resume`, or take it back with `isthmus rollout undo`",
+        plain(id)
     )]
     Paused {
         /// Which.
@@ -81,13 +84,34 @@ pub enum Refused {
     NoRollout,
     /// There is nothing to go on with.
     #[error(
-        "rollout {id} of revision {revision} is over: `isthmus rollout rollback` brings an earlier revision back"
+        "rollout {} of revision {revision} is over: `isthmus rollout rollback` brings an earlier revision back",
+        plain(id)
     )]
     Over {
         /// Which.
         id: String,
         /// Its revision.
         revision: u64,
+    },
+    /// Nobody can say which copy of its record is right.
+    #[error(
+        "the ConfigMaps isthmus-rollout of clusters say different things of what rollout {} was to do, as many one thing as another: somebody has changed one; delete those that are not right, or all of them and roll out again",
+        plain(id)
+    )]
+    Torn {
+        /// Which.
+        id: String,
+    },
+    /// A number that no next one follows.
+    #[error(
+        "{}: revision {number} is kept here, after which there is none: no rollout made it; delete its ConfigMaps isthmus-revision-{number}, and isthmus-rollout if that names it",
+        names(clusters)
+    )]
+    LastNumber {
+        /// Where.
+        clusters: Vec<ClusterName>,
+        /// Which.
+        number: u64,
     },
     /// There is no revision to go back to.
     #[error("there is no revision before this one")]
@@ -138,8 +162,11 @@ impl Campaign<'_> {
         origin: Origin,
     ) -> Result<Report, Refused> {
         let mut crew = self.open(self.targets.keys().cloned().collect()).await?;
-        let record = newest(crew.members.values().map(|member| &member.copy));
-        let earlier = || record.as_ref()?.before.values().flatten().max().copied();
+        let agreed = crew.agreed();
+        if let Some(torn) = torn(&agreed) {
+            return refuse(crew, torn).await;
+        }
+        let earlier = || agreed.record.as_ref()?.before.values().flatten().max().copied();
         let Some(number) = number.or_else(earlier) else { return refuse(crew, Refused::NoEarlier).await };
         let mut order = Order { new: BTreeMap::new(), left: BTreeMap::new(), strategy, origin };
         order.origin.reason = format!("rollback to {number}");
@@ -177,13 +204,18 @@ impl Campaign<'_> {
 
     async fn go_on(self, first: Event) -> Result<Report, Refused> {
         let mut crew = self.open(self.targets.keys().cloned().collect()).await?;
-        let Some(record) = newest(crew.members.values().map(|member| &member.copy)) else {
+        let agreed = crew.agreed();
+        if let Some(torn) = torn(&agreed) {
+            return refuse(crew, torn).await;
+        }
+        let Agreed { record: Some(record), apart, .. } = agreed else {
             return refuse(crew, Refused::NoRollout).await;
         };
         let (id, revision) = (record.id.clone(), record.revision);
         if record.state.is_over() {
             return refuse(crew, Refused::Over { id, revision }).await;
         }
+        crew.leave_out(&apart, &record).await;
         for (name, member) in &crew.members {
             // What is not kept is told by the cluster's job.
             if let Ok(Some(rendered)) = revision::read(&member.shelf, revision).await {
@@ -216,7 +248,11 @@ impl Campaign<'_> {
 
     /// Begins a rollout, or goes on with the one that brings the very same.
     async fn begin(self, mut crew: Crew, order: Order) -> Result<Report, Refused> {
-        let last = newest(crew.members.values().map(|member| &member.copy));
+        let agreed = crew.agreed();
+        if let Some(torn) = torn(&agreed) {
+            return refuse(crew, torn).await;
+        }
+        let last = agreed.record;
         if let Some(record) = last.as_ref().filter(|record| record.state.is_paused()) {
             let (id, revision) = (record.id.clone(), record.revision);
             return refuse(crew, Refused::Paused { id, revision }).await;
@@ -233,19 +269,16 @@ impl Campaign<'_> {
             crew.release().await;
             return Ok(Report { outcomes, record: last });
         }
+        let next = match next_number(&crew, last.as_ref()) {
+            Ok(next) => next,
+            Err(refused) => return refuse(crew, refused).await,
+        };
         let fresh = State::new(waves(&order.strategy, &crew.new), order.strategy.on_failure);
-        let found = keep_found(&mut crew, &jobs, &order.origin).await;
+        let found = keep_found(&mut crew, &jobs, next, &order.origin).await;
         let mut record = match again {
-            Some(record) if !record.state.is_over() && record.state.is_of(&fresh) => record.clone(),
-            Some(record) => Record {
-                state: fresh,
-                id: self.id(&order.origin),
-                strategy: order.strategy.name.clone(),
-                gates: order.strategy.gates.clone(),
-                ..record.clone()
-            },
+            Some(record) => self.again(record, (&order.strategy, &order.origin), fresh),
             None => {
-                let number = highest(&crew, last.as_ref()) + 1;
+                let number = if found.is_empty() { next } else { next + 1 };
                 Record {
                     id: self.id(&order.origin),
                     revision: number,
@@ -270,6 +303,20 @@ impl Campaign<'_> {
         finish(crew, driven, self.history).await
     }
 
+    /// The record of a rollout that brings the very same as the last: it goes on, or begins anew.
+    fn again(&self, last: &Record, (strategy, origin): (&Strategy, &Origin), fresh: State) -> Record {
+        if !last.state.is_over() && last.state.is_of(&fresh) {
+            return last.clone();
+        }
+        Record {
+            state: fresh,
+            id: self.id(origin),
+            strategy: strategy.name.clone(),
+            gates: strategy.gates.clone(),
+            ..last.clone()
+        }
+    }
+
     /// What a rollout is called: nobody else's is.
     fn id(&self, origin: &Origin) -> String {
         let digest =
@@ -284,6 +331,16 @@ fn waves(strategy: &Strategy, new: &BTreeMap<ClusterName, Arc<Rendered>>) -> Vec
     waves.iter_mut().for_each(|wave| wave.clusters.retain(|name| new.contains_key(name)));
     waves.retain(|wave| !wave.clusters.is_empty());
     waves
+}
+
+/// Why nothing can be done, where nobody can say what was to be done.
+fn torn(agreed: &Agreed) -> Option<Refused> {
+    let record = agreed.record.as_ref().filter(|_| agreed.torn)?;
+    Some(Refused::Torn { id: record.id.clone() })
+}
+
+fn names(clusters: &[ClusterName]) -> String {
+    clusters.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 async fn refuse(crew: Crew, refused: Refused) -> Result<Report, Refused> {

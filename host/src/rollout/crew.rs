@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::name::ClusterName;
 
 use super::DryRun;
+use super::agree::{self, Agreed, Apart};
 use super::job::{How, Target, Task, Trouble, Wanted};
 use super::lease::{Guard, Hold};
 use super::machine::{Goal, State};
@@ -44,6 +45,23 @@ pub(super) struct Crew {
 }
 
 impl Crew {
+    /// What the copies of those that it holds come to.
+    pub(super) fn agreed(&self) -> Agreed {
+        agree::agreed(self.members.iter().map(|(name, member)| (name, &member.copy)))
+    }
+
+    /// Lets those go that a rollout that is gone on with is none of.
+    pub(super) async fn leave_out(&mut self, apart: &BTreeMap<ClusterName, Apart>, record: &Record) {
+        for (name, apart) in apart {
+            let keeps = |member: &Member| member.kept.contains_key(&record.revision);
+            let Some(why) = apart.why(record, self.members.get(name).is_some_and(keeps)) else { continue };
+            self.out.insert(name.clone(), format!("{name}: {why}"));
+            if let Some(member) = self.members.remove(name) {
+                member.hold.release().await;
+            }
+        }
+    }
+
     pub(super) fn is_dry(&self) -> bool {
         self.how.dry_run != DryRun::No
     }
@@ -104,7 +122,7 @@ impl Crew {
         let Some(record) = self.record.as_mut().filter(|_| self.how.dry_run == DryRun::No) else {
             return Ok(());
         };
-        record.generation += 1;
+        record.generation = record.generation.saturating_add(1);
         record.state = state.clone();
         let record = Arc::new(record.clone());
         let writing = self.members.iter().filter(|(_, member)| member.hold.guard().holds());

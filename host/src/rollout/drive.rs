@@ -258,10 +258,7 @@ impl<'d> Driver<'d> {
 
     fn tell_stage(&mut self) {
         let stage = self.state.stage();
-        let wave = match stage {
-            Stage::Routes(wave) | Stage::Filters(wave) | Stage::Bake(wave) => self.state.waves().get(wave),
-            Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo | Stage::Ended(_) => None,
-        };
+        let wave = self.state.wave();
         let progress = match stage {
             Stage::Ended(end) => Progress::Ends(end),
             Stage::Subsets

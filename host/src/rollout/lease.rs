@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use policy::name::ClusterName;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::record::timestamp;
 use super::{RolloutError, Target, Trouble};
@@ -50,6 +51,40 @@ pub(super) enum Claim {
     Unclear,
     /// Somebody has it who lives.
     Taken,
+}
+
+/// Who has the lease of a cluster, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who, as they call themselves.
+    pub by: String,
+    /// When they renewed it last, by their own clock.
+    pub renewed: Option<OffsetDateTime>,
+    /// For how long it holds from then on.
+    pub time: Duration,
+}
+
+/// Whether anybody has a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Holding {
+    /// A directory does not say, unless one locks it oneself.
+    #[default]
+    Unknown,
+    /// Nobody has it.
+    Nobody,
+    /// Somebody has it, dead or alive.
+    Somebody(Held),
+}
+
+/// Whether anybody has the lease of a cluster.
+pub(super) async fn holding(target: &Target, root: &str) -> Result<Holding, Trouble> {
+    let Target::Cluster(server) = target else { return Ok(Holding::Unknown) };
+    let Some(lease) = server.get(&id(root)).await? else { return Ok(Holding::Nobody) };
+    let text = |field: &str| lease.get("spec")?.get(field)?.as_str();
+    let Some(by) = text("holderIdentity").filter(|by| !by.is_empty()) else { return Ok(Holding::Nobody) };
+    let renewed = text("renewTime").and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+    let time = lease.pointer("/spec/leaseDurationSeconds").and_then(Value::as_u64).unwrap_or_default();
+    Ok(Holding::Somebody(Held { by: crate::text::plain(by), renewed, time: Duration::from_secs(time) }))
 }
 
 /// Watches a lease that somebody else has.

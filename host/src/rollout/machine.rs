@@ -53,6 +53,34 @@ pub enum End {
     Undone,
 }
 
+impl Stage {
+    /// In words, with the name of its wave.
+    pub fn told(self, wave: Option<&str>) -> String {
+        let wave = wave.unwrap_or_default();
+        match self {
+            Self::Subsets => "subsets come everywhere".to_owned(),
+            Self::Routes(_) => format!("wave {wave}: routes come"),
+            Self::Filters(_) => format!("wave {wave}: filters change"),
+            Self::Bake(_) => format!("wave {wave}: watched"),
+            Self::RoutesGo => "old routes go everywhere".to_owned(),
+            Self::SubsetsGo => "old subsets go everywhere".to_owned(),
+            Self::Ended(end) => end.as_str().to_owned(),
+        }
+    }
+}
+
+impl End {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
+        }
+    }
+}
+
 /// What clusters are brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -203,6 +231,14 @@ impl State {
         &self.waves
     }
 
+    /// The wave that its stage is of, if it is one's.
+    pub fn wave(&self) -> Option<&Wave> {
+        match self.stage {
+            Stage::Routes(wave) | Stage::Filters(wave) | Stage::Bake(wave) => self.waves.get(wave),
+            Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo | Stage::Ended(_) => None,
+        }
+    }
+
     /// What each cluster is about.
     pub fn clusters(&self) -> &BTreeMap<ClusterName, Standing> {
         &self.clusters
@@ -231,6 +267,22 @@ impl State {
     /// Whether it goes through the same clusters in the same waves as another.
     pub fn is_of(&self, other: &Self) -> bool {
         self.waves == other.waves && self.on_failure == other.on_failure && self.goal == other.goal
+    }
+
+    /// Whether both may be one rollout at different times: with the waves that it has until it goes back.
+    pub fn has_terms_of(&self, other: &Self) -> bool {
+        self.goal != other.goal || self.waves == other.waves && self.on_failure == other.on_failure
+    }
+
+    /// Believes no more of what was reached than the copy of each cluster says of itself: a cluster has passed if its
+    /// own copy says so, and a wave is over if all say so. What was begun is what any says.
+    pub fn believe(&mut self, own: &BTreeMap<&ClusterName, &Self>) {
+        let alike = || own.values().filter(|state| state.goal == self.goal);
+        let over = alike().map(|state| state.over).min().unwrap_or_default();
+        let begun = alike().map(|state| state.begun).max().unwrap_or_default();
+        (self.over, self.begun) = (self.over.min(over), self.begun.max(begun));
+        self.passed.retain(|name| own.get(name).is_none_or(|state| state.passed.contains(name)));
+        self.pruned |= own.values().any(|state| state.pruned);
     }
 
     /// Whether there is nothing to go on with.

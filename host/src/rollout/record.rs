@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::Trouble;
-use super::machine::State;
+use super::machine::{End, Stage, State};
 use super::shelf::Shelf;
 use super::strategy::Limits;
 
@@ -42,8 +42,16 @@ pub struct Record {
     pub state: State,
 }
 
+impl Record {
+    /// Whether another copy of it says the same of what it was to do: what none may change once it has begun.
+    pub(super) fn has_terms_of(&self, other: &Self) -> bool {
+        let terms = |record: &Self| (record.revision, record.origin.clone(), record.strategy.clone());
+        terms(self) == terms(other) && self.gates == other.gates && self.state.has_terms_of(&other.state)
+    }
+}
+
 /// Where a revision comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
     /// Who made it.
@@ -78,6 +86,12 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    /// What a cluster might say.
+    #[cfg(test)]
+    pub(super) fn said(record: Option<Record>, at: Option<u64>) -> Self {
+        Self { record, at, version: None }
+    }
+
     /// What a cluster has.
     pub(super) async fn read(shelf: &Shelf) -> Result<Self, Trouble> {
         let Some(object) = shelf.get(NAME).await? else { return Ok(Self::default()) };
@@ -94,6 +108,29 @@ impl Copy {
             at: annotation(AT).and_then(|at| at.parse().ok()),
             version: text("/metadata/resourceVersion").map(str::to_owned),
         })
+    }
+
+    /// The revision that a cluster goes back to from here: what it has, if that was ever complete there, by what is
+    /// known of the last rollout.
+    pub(super) fn good(&self, cluster: &ClusterName, last: Option<&Record>) -> Option<u64> {
+        let last = last.filter(|last| {
+            let is_good = match last.state.stage() {
+                Stage::Ended(End::Complete | End::Undone) => true,
+                Stage::Ended(End::Incomplete) => last.state.has_passed(cluster),
+                Stage::Ended(End::Failed)
+                | Stage::Subsets
+                | Stage::Routes(_)
+                | Stage::Filters(_)
+                | Stage::Bake(_)
+                | Stage::RoutesGo
+                | Stage::SubsetsGo => false,
+            };
+            !is_good && self.at == Some(last.revision)
+        });
+        match last {
+            Some(last) => last.before.get(cluster).copied().flatten(),
+            None => self.at,
+        }
     }
 
     /// Keeps a record in a cluster, unless somebody else has since it was read.
@@ -117,12 +154,6 @@ impl Copy {
         self.record = Some(record.clone());
         Ok(())
     }
-}
-
-/// The copy that holds, of all that could be read.
-pub(super) fn newest<'c>(copies: impl Iterator<Item = &'c Copy>) -> Option<Record> {
-    let records = copies.filter_map(|copy| copy.record.as_ref());
-    records.max_by_key(|record| (record.revision, record.generation)).cloned()
 }
 
 /// A time as Kubernetes writes it, to the microsecond.

@@ -84,6 +84,19 @@ pub fn wanted(mesh: &Mesh, plans: &Plans) -> Result<BTreeMap<ClusterName, Wanted
 }
 
 impl Wanted {
+    /// The namespace that the control plane reads everything for all in.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// What a rollout calls the plans of all these clusters together, by the digest of each in the order of their names.
+    pub fn together(digests: &[&str]) -> String {
+        match digests {
+            [alone] => (*alone).to_owned(),
+            several => sha256(several.concat()),
+        }
+    }
+
     /// Looks at what is there, for each cluster that it is for.
     pub async fn standing(&self, target: &Target) -> Result<BTreeMap<ClusterName, Standing>, Trouble> {
         let mut there = match target {

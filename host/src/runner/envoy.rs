@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use super::World;
 use super::run::{Failure, Job, Tested, chain};
-use crate::case::{Call, Level, Way};
 use crate::lab::{Lab, LabError, Site};
-use crate::stage::{self, Stage, StageError};
+use crate::stage::{Stage, StageError};
 use crate::walk::{self, Outcomes};
 
 /// What a lab is made of.
@@ -36,33 +36,19 @@ pub enum LabRunError {
     Stage(#[from] StageError),
 }
 
-/// Whether the lab can play a case: its Envoys show certificates and follow their routes, and none stands at the edge.
-pub fn plays(call: &Call) -> bool {
-    call.level == Level::Verified && call.way == Way::Sidecar && !call.misrouted
-}
-
-/// Runs cases through Envoys, one after the other. What the lab cannot play, or what comes after a failure, is `None`.
+/// Runs cases through Envoys, one after the other. What comes after a failure that ends the run is `None`.
 pub async fn on_envoy(jobs: &[Job<'_>], options: LabOptions<'_>) -> Result<Vec<Option<Tested>>, LabRunError> {
     let mut worlds: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (number, job) in jobs.iter().enumerate() {
-        if plays(&job.case.call) {
-            worlds.entry(job.suite.world).or_default().push(number);
-        }
+        worlds.entry(job.suite.world).or_default().push(number);
     }
     let mut tested: Vec<Option<Tested>> = jobs.iter().map(|_| None).collect();
-    for (world, numbers) in worlds {
+    for (number, jobs_of) in worlds {
         let chosen: Vec<(usize, Job<'_>)> =
-            numbers.into_iter().filter_map(|number| Some((number, *jobs.get(number)?))).collect();
+            jobs_of.into_iter().filter_map(|number| Some((number, *jobs.get(number)?))).collect();
         let Some((_, first)) = chosen.first() else { continue };
-        let clients = chosen.iter().map(|(_, job)| job.case.call.client());
-        let blueprint = stage::blueprint(&first.world.mesh, clients);
-        let site = Site::claim(blueprint, &options.dir.join(world.to_string()))?;
-        let stage = Stage::set(&first.world.mesh, &site, options.module)?;
-        stage.roll_out(&first.world.project.policies)?;
-        let lab = site.up(options.envoy, options.now).await?;
-        let came = walked(&lab, &stage, &chosen, options.fail_fast).await;
-        lab.down().await?;
-        let failed = fold(&mut tested, came?);
+        let came = in_lab(first.world, &chosen, &options.dir.join(number.to_string()), options).await?;
+        let failed = fold(&mut tested, came);
         if failed && options.fail_fast {
             break;
         }
@@ -79,6 +65,30 @@ fn fold(tested: &mut [Option<Tested>], came: Vec<(usize, Tested)>) -> bool {
         }
     }
     failed
+}
+
+/// All cases of a world, in a lab that has whoever they speak of.
+async fn in_lab(
+    world: &World,
+    jobs: &[(usize, Job<'_>)],
+    dir: &Path,
+    options: LabOptions<'_>,
+) -> Result<Vec<(usize, Tested)>, LabRunError> {
+    let mut journeys = Vec::new();
+    for (_, job) in jobs {
+        // A case that goes nowhere needs nobody: it is told of when its turn comes.
+        journeys.extend(walk::journeys(&world.mesh, &world.plans, &job.case.call).into_iter().flatten());
+    }
+    let site = Site::claim(walk::blueprint(&world.mesh, journeys.iter()), dir)?;
+    let stage = Stage::set(&world.mesh, &site, options.module)?;
+    stage.roll_out(&world.project.policies)?;
+    for (cluster, key) in &world.keys {
+        site.give_token_key(cluster.as_str(), None, key)?;
+    }
+    let lab = site.up(options.envoy, options.now).await?;
+    let came = walked(&lab, &stage, jobs, options.fail_fast).await;
+    lab.down().await?;
+    Ok(came?)
 }
 
 async fn walked(

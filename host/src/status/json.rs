@@ -3,24 +3,26 @@
 use serde_json::{Value, json as value};
 use time::OffsetDateTime;
 
-use super::{Drift, Found, Judged, Runs, Status};
+use super::{Drift, Found, Judged, Rollout, Runs, Status, Told};
 use crate::proxies::{Counts, Kind};
 use crate::rollout::State;
 
 /// Everything that is known of them.
-pub fn json(statuses: &[Status]) -> Value {
-    let items: Vec<Value> = statuses.iter().map(status).collect();
-    value!({"apiVersion": policy::API_VERSION, "kind": "Status", "items": items})
+pub fn json(statuses: &[Status], now: OffsetDateTime) -> Value {
+    let rollout = Rollout::of(statuses);
+    let items: Vec<Value> = statuses.iter().map(|each| status(each, rollout.as_ref())).collect();
+    let rollout = rollout.map(|rollout| rollout.json(now));
+    value!({"apiVersion": policy::API_VERSION, "kind": "Status", "rollout": rollout, "items": items})
 }
 
-fn status(status: &Status) -> Value {
+fn status(status: &Status, rollout: Option<&Rollout<'_>>) -> Value {
     let head = value!({
         "cluster": status.cluster.as_str(),
         "condition": status.condition().as_str(),
         "wanted": status.wanted,
     });
     let more = match &status.found {
-        Ok(found) => of(found, &status.wanted),
+        Ok(found) => of(found, &status.wanted, rollout),
         Err(why) => value!({"error": why}),
     };
     let mut fields = head.as_object().cloned().unwrap_or_default();
@@ -28,14 +30,15 @@ fn status(status: &Status) -> Value {
     fields.into()
 }
 
-fn of(found: &Found, wanted: &str) -> Value {
+fn of(found: &Found, wanted: &str, rollout: Option<&Rollout<'_>>) -> Value {
     let named = |state: State| {
         let objects = found.standing.objects.iter().filter(move |object| object.state == state);
         objects.map(|object| object.name.as_str()).collect::<Vec<_>>()
     };
     let (running, proxies, why) = match (&found.proxies, found.running()) {
         (Ok(proxies), Ok((running, all))) => {
-            (value!({"wanted": running, "all": all}), proxies.iter().map(proxy).collect(), Value::Null)
+            let proxies = proxies.iter().map(|judged| proxy(judged, found.told.as_ref().ok())).collect();
+            (value!({"wanted": running, "all": all}), proxies, Value::Null)
         }
         (Err(why), _) => (Value::Null, Value::Null, why.as_str().into()),
         (Ok(_), Err(why)) => (Value::Null, Value::Null, why.into()),
@@ -55,6 +58,18 @@ fn of(found: &Found, wanted: &str) -> Value {
         "kubernetes": found.kubernetes,
         "istio": found.istio,
         "changed": found.changed.map(OffsetDateTime::unix_timestamp),
+        "revision": found.told.as_ref().ok().map(|told| revision(told, rollout)),
+        "revisionError": found.told.as_ref().err(),
+    })
+}
+
+fn revision(told: &Told, rollout: Option<&Rollout<'_>>) -> Value {
+    value!({
+        "applied": told.applied,
+        "recorded": told.chronicle.at,
+        "wanted": told.wanted,
+        "rollout": rollout.and_then(|rollout| rollout.brings(&told.primary)),
+        "kept": told.chronicle.kept.iter().map(|kept| kept.number).collect::<Vec<_>>(),
     })
 }
 
@@ -64,7 +79,7 @@ fn drift(drift: &Drift) -> Value {
     value!({"object": drift.object, "edits": edits.collect::<Vec<_>>()})
 }
 
-fn proxy(Judged { proxy, runs }: &Judged) -> Value {
+fn proxy(Judged { proxy, runs }: &Judged, told: Option<&Told>) -> Value {
     let (word, why) = match runs {
         Runs::Wanted => ("Wanted", Value::Null),
         Runs::Other { applied: true, .. } => ("Applied", Value::Null),
@@ -72,6 +87,10 @@ fn proxy(Judged { proxy, runs }: &Judged) -> Value {
         Runs::Lacks(role) => ("Lacks", role.as_str().into()),
         Runs::Nothing => ("Nothing", Value::Null),
         Runs::Silent(why) => ("Silent", why.as_str().into()),
+    };
+    let revision = match runs {
+        Runs::Other { stamp, .. } => told.and_then(|told| told.running.get(stamp)),
+        Runs::Wanted | Runs::Lacks(_) | Runs::Nothing | Runs::Silent(_) => None,
     };
     let kind = match proxy.kind {
         Kind::Sidecar => "Sidecar",
@@ -92,6 +111,7 @@ fn proxy(Judged { proxy, runs }: &Judged) -> Value {
         "runs": word,
         "why": why,
         "plans": plans,
+        "revision": revision,
         "counts": reading.map(|reading| counts(&reading.counts)),
     })
 }

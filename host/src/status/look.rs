@@ -11,10 +11,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Found, Judged, Plans, Status, drift};
+use super::{Found, Judged, Plans, Runs, Status, Told, drift};
 use crate::kube::{Cluster, ClusterError, many};
 use crate::proxies::{self, Asking, Envoy, InPod, Proxy, Silence, Stamp};
-use crate::rollout::{self, RolloutError, Standing, Target, Wanted};
+use crate::rollout::{self, Chronicle, RolloutError, Standing, Target, Wanted};
 
 /// Why nobody knows what should be.
 #[derive(Debug, thiserror::Error)]
@@ -97,33 +97,78 @@ impl Place {
 }
 
 impl Visit {
-    async fn statuses(self, asking: Option<Asking>, parallel: usize) -> Vec<Status> {
-        let Self { primary, wanted, target, led } = self;
-        let standing = async {
-            match &target {
-                Ok(target) => wanted.standing(target).await.map_err(|trouble| trouble.to_string()),
-                Err(error) => Err(error.problem.to_string()),
-            }
-        };
+    async fn statuses(mut self, asking: Option<Asking>, parallel: usize) -> Vec<Status> {
+        let led = std::mem::take(&mut self.led);
         let names: Vec<ClusterName> = led.iter().map(|led| led.cluster.clone()).collect();
         let seeing = many::bounded(led.into_iter().map(|led| led.see(asking)), parallel);
-        let (mut standing, seen) = tokio::join!(standing, seeing);
+        let (mut standing, chronicle, seen) = tokio::join!(self.standing(), self.chronicle(), seeing);
+        let told = chronicle.map(|chronicle| self.told(chronicle, standing.as_ref().ok()));
         let mut statuses = Vec::new();
         for (cluster, (plans, seen)) in names.into_iter().zip(seen) {
             let found = match &mut standing {
                 Ok(all) => all.remove(&cluster).ok_or_else(|| "nothing is for it".to_owned()),
-                Err(why) if cluster == primary => Err(why.clone()),
-                Err(why) => Err(format!("{primary}, which has its objects: {why}")),
+                Err(why) if cluster == self.primary => Err(why.clone()),
+                Err(why) => Err(format!("{}, which has its objects: {why}", self.primary)),
             };
-            let wanted = wanted.digests.get(&cluster).cloned().unwrap_or_default();
-            statuses.push(Status {
-                cluster,
-                wanted,
-                found: found.map(|standing| seen.beside(standing, &plans)),
-            });
+            let wanted = self.wanted.digests.get(&cluster).cloned().unwrap_or_default();
+            let found = found.map(|standing| seen.beside(standing, &plans, told.clone()));
+            statuses.push(Status { cluster, wanted, found });
         }
+        self.name_revisions(&mut statuses).await;
         statuses
     }
+
+    async fn standing(&self) -> Result<BTreeMap<ClusterName, Standing>, String> {
+        match &self.target {
+            Ok(target) => self.wanted.standing(target).await.map_err(|trouble| trouble.to_string()),
+            Err(error) => Err(error.problem.to_string()),
+        }
+    }
+
+    async fn chronicle(&self) -> Result<Chronicle, String> {
+        match &self.target {
+            Ok(target) => {
+                Chronicle::read(target, self.wanted.root()).await.map_err(|trouble| trouble.to_string())
+            }
+            Err(error) => Err(error.problem.to_string()),
+        }
+    }
+
+    /// Which revision is there, and which should be.
+    fn told(&self, chronicle: Chronicle, standing: Option<&BTreeMap<ClusterName, Standing>>) -> Told {
+        let there = standing.into_iter().flat_map(BTreeMap::values);
+        let there: Vec<&str> = there.filter_map(|standing| standing.digest.as_deref()).collect();
+        let wanted: Vec<&str> = self.wanted.digests.values().map(String::as_str).collect();
+        Told {
+            primary: self.primary.clone(),
+            applied: chronicle.with_plans(&Wanted::together(&there)),
+            wanted: chronicle.with_plans(&Wanted::together(&wanted)),
+            chronicle: Arc::new(chronicle),
+            running: Arc::default(),
+        }
+    }
+
+    /// Finds out of which revisions those plans are that proxies run and should not.
+    async fn name_revisions(&self, statuses: &mut [Status]) {
+        let others: BTreeSet<Stamp> = statuses.iter().flat_map(others).collect();
+        let told = statuses.iter_mut().filter_map(|status| status.found.as_mut().ok()?.told.as_mut().ok());
+        let mut told: Vec<&mut Told> = told.collect();
+        let (Some(first), Ok(target), false) = (told.first(), &self.target, others.is_empty()) else {
+            return;
+        };
+        let running = Arc::new(first.chronicle.revisions_of(others, target, self.wanted.root()).await);
+        told.iter_mut().for_each(|told| told.running = Arc::clone(&running));
+    }
+}
+
+/// The plans that proxies of a cluster run and should not.
+fn others(status: &Status) -> Vec<Stamp> {
+    let proxies = status.found.as_ref().ok().and_then(|found| found.proxies.as_ref().ok());
+    let other = |judged: &Judged| match &judged.runs {
+        Runs::Other { stamp, .. } => Some(*stamp),
+        Runs::Wanted | Runs::Lacks(_) | Runs::Nothing | Runs::Silent(_) => None,
+    };
+    proxies.into_iter().flatten().filter_map(other).collect()
 }
 
 impl Led {
@@ -149,14 +194,14 @@ struct Seen {
 
 impl Seen {
     /// All that was found of a cluster.
-    fn beside(self, standing: Standing, plans: &Plans) -> Found {
+    fn beside(self, standing: Standing, plans: &Plans, told: Result<Told, String>) -> Found {
         let applied = stamps(&standing);
         let judged = |proxy: Proxy| Judged { runs: plans.judge(&proxy, &applied), proxy };
         let proxies = all_forbidden(self.proxies).map(|proxies| proxies.into_iter().map(judged).collect());
         let objects = standing.objects.iter().filter_map(|object| object.seen.as_ref());
         let changed = objects.filter_map(drift::changed).max();
         let changed = changed.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-        Found { standing, proxies, kubernetes: self.kubernetes, istio: self.istio, changed }
+        Found { standing, proxies, kubernetes: self.kubernetes, istio: self.istio, changed, told }
     }
 
     fn nobody(why: &str) -> Self {

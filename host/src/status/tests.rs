@@ -1,8 +1,13 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use policy::plan::Role;
 
 use super::*;
 use crate::proxies::{Kind, Proxy, Reading, Silence};
-use crate::rollout::{Placed, Standing, State};
+use crate::rollout::machine::{self, Event, OnFailure, Wave};
+use crate::rollout::strategy::Limits;
+use crate::rollout::{Chronicle, Held, Holding, Origin, Placed, Record, Revision, Standing, State};
 
 fn stamp(text: &str) -> Stamp {
     Stamp::of(&text.repeat(12)).expect("hex")
@@ -75,7 +80,13 @@ fn found(digest: &str, objects: Vec<Placed>, proxies: Result<Vec<Judged>, String
         kubernetes: Some("v1.34.2".to_owned()),
         istio: vec!["1.30.2".to_owned()],
         changed,
+        told: Ok(told(None)),
     }
+}
+
+fn told(applied: Option<u64>) -> Told {
+    let (primary, chronicle) = ("one".parse().expect("a name"), Arc::default());
+    Told { primary, chronicle, applied, wanted: None, running: Arc::default() }
 }
 
 fn judged(name: &str, runs: Runs) -> Judged {
@@ -108,13 +119,13 @@ fn the_table_says_of_each_cluster_what_it_comes_to_and_below_it_why() {
     let now = OffsetDateTime::from_unix_timestamp(1_000_000 + 7 * 3600 + 60).expect("a time");
     let text = text(&statuses, now, false);
     let wanted = "\
-CLUSTER   STATUS       WANTED        APPLIED       OBJECTS  RUNNING  DRIFT  ISTIO   KUBERNETES  AGE
-in-force  InForce      aaaaaaaaaaaa  aaaaaaaaaaaa  1/1      1/1      -      1.30.2  v1.34.2     7h1m
-behind    Behind       aaaaaaaaaaaa  aaaaaaaaaaaa  1/1      0/13     -      1.30.2  v1.34.2     7h1m
-unproven  Unproven     aaaaaaaaaaaa  aaaaaaaaaaaa  1/1      -        -      1.30.2  v1.34.2     7h1m
-outdated  Outdated     aaaaaaaaaaaa  bbbbbbbbbbbb  1/2      0/0      -      1.30.2  v1.34.2     7h1m
-silent    Behind       aaaaaaaaaaaa  aaaaaaaaaaaa  1/1      0/1      -      1.30.2  v1.34.2     7h1m
-down      Unreachable  aaaaaaaaaaaa  -             -        -        -      -       -           -
+CLUSTER   STATUS       WANTED        APPLIED       REVISION  OBJECTS  RUNNING  DRIFT  ISTIO   KUBERNETES  AGE
+in-force  InForce      aaaaaaaaaaaa  aaaaaaaaaaaa  -         1/1      1/1      -      1.30.2  v1.34.2     7h1m
+behind    Behind       aaaaaaaaaaaa  aaaaaaaaaaaa  -         1/1      0/13     -      1.30.2  v1.34.2     7h1m
+unproven  Unproven     aaaaaaaaaaaa  aaaaaaaaaaaa  -         1/1      -        -      1.30.2  v1.34.2     7h1m
+outdated  Outdated     aaaaaaaaaaaa  bbbbbbbbbbbb  -         1/2      0/0      -      1.30.2  v1.34.2     7h1m
+silent    Behind       aaaaaaaaaaaa  aaaaaaaaaaaa  -         1/1      0/1      -      1.30.2  v1.34.2     7h1m
+down      Unreachable  aaaaaaaaaaaa  -             -         -        -        -      -       -           -
 behind: sample/p0 does not run the filter
 ";
     assert!(text.starts_with(wanted), "{text}");
@@ -136,4 +147,156 @@ fn an_age_is_told_in_the_units_that_say_most() {
     let told = ages.map(|seconds| text::age(time::Duration::seconds(seconds)));
     assert_eq!(told, ["0s", "119s", "2m", "9m59s", "120m", "3h", "10h", "2d2h", "8d"]);
     assert_eq!(text::age(time::Duration::seconds(-5)), "0s", "clocks differ");
+}
+
+/// A rollout of revision 3 to `one` and then `two`, as far as these events bring it.
+fn record(events: &[Event]) -> Record {
+    let wave = |name: &str| Wave {
+        name: format!("{name}-first"),
+        clusters: BTreeSet::from([name.parse().expect("a name")]),
+        at_once: 1,
+        bake: 0,
+    };
+    let mut state = machine::State::new(vec![wave("one"), wave("two")], OnFailure::Stop);
+    for event in [Event::Begin].iter().chain(events) {
+        state.step(event.clone());
+    }
+    Record {
+        id: "id".to_owned(),
+        revision: 3,
+        generation: 1,
+        origin: Origin {
+            author: "me\u{1b}[2J".to_owned(),
+            time: "2026-08-01T10:00:00Z".to_owned(),
+            ..Origin::default()
+        },
+        strategy: "careful".to_owned(),
+        gates: Limits::default(),
+        before: ["one", "two"].map(|name| (name.parse().expect("a name"), Some(2))).into(),
+        state,
+    }
+}
+
+/// Two clusters of which the first has revision 3 and the second 2, and what they tell of a rollout.
+fn amid(record: Record, held: Holding) -> [Status; 2] {
+    let kept = |number| Revision {
+        number,
+        origin: Origin::default(),
+        plans: number.to_string(),
+        digest: String::new(),
+    };
+    let chronicle = Chronicle { record: Some(record), at: Some(2), kept: vec![kept(2), kept(3)], held };
+    let chronicle = Arc::new(chronicle);
+    [("one", 3), ("two", 2)].map(|(name, applied)| {
+        let primary = name.parse().expect("a name");
+        let running = Arc::new([(stamp("c"), 2)].into());
+        let told = Told { primary, chronicle: Arc::clone(&chronicle), running, ..told(Some(applied)) };
+        let proxies = [("p", "c"), ("q", "d")].map(|(name, plan)| {
+            judged(name, Runs::Other { role: Role::Inbound, stamp: stamp(plan), applied: false })
+        });
+        let found = found("a", vec![object("isthmus-inbound", State::AsWanted)], Ok(proxies.into()));
+        status(name, Ok(Found { told: Ok(told), ..found }))
+    })
+}
+
+const NOW: i64 = 1_000_000;
+
+fn held(silent: i64) -> Holding {
+    let renewed = OffsetDateTime::from_unix_timestamp(NOW - silent).ok();
+    Holding::Somebody(Held { by: "them (1)".to_owned(), renewed, time: std::time::Duration::from_secs(15) })
+}
+
+#[test]
+fn how_the_last_rollout_stands_is_told_with_its_wave_and_who_is_at_it() {
+    let cluster = |name: &str| name.parse::<ClusterName>().expect("a name");
+    let took = |name: &str| Event::Taken(cluster(name), true);
+    // Both have their subsets, the first its routes and its filters.
+    let amid_filters = || vec![took("one"), took("two"), took("one"), took("one")];
+    let amid_second = || [amid_filters(), vec![Event::Passed(cluster("one")), took("two")]].concat();
+    let all = || {
+        let rest = ["two", "one", "two", "one", "two"].map(took);
+        let mut events = [amid_second(), rest.to_vec()].concat();
+        events.insert(7, Event::Passed(cluster("two")));
+        events
+    };
+    let begun = "begun by me\\u{1b}[2J at 2026-08-01T10:00:00Z";
+    let both = "`isthmus rollout resume` goes on, `isthmus rollout undo` goes back";
+    let stage = "wave one-first: filters change";
+    let is = "the rollout of revision 3 is";
+    let refused = Event::Refused(cluster("one"), "denials".to_owned());
+    let back = vec![refused.clone(), Event::Undo];
+    for (events, held, wanted) in [
+        (amid_filters(), held(3), vec![format!("{is} under way: {stage}; {begun}; them (1) is at work")]),
+        (
+            amid_filters(),
+            held(90),
+            vec![format!(
+                "{is} under way: {stage}; {begun}; them (1), who was at work, said so last 90s ago by their own clock, and may have died: `isthmus rollout resume` goes on then, `isthmus rollout undo` goes back"
+            )],
+        ),
+        (
+            amid_filters(),
+            Holding::Nobody,
+            vec![format!(
+                "the rollout of revision 3 stands still: {stage}; {begun}; nobody is at work any more: {both}"
+            )],
+        ),
+        (
+            amid_filters(),
+            Holding::Unknown,
+            vec![format!("{is} not over: {stage}; {begun}: unless somebody is at work, {both}")],
+        ),
+        (
+            [amid_filters(), vec![Event::Pause]].concat(),
+            Holding::Nobody,
+            vec![format!("{is} paused: {stage}; {begun}: {both}")],
+        ),
+        (
+            [amid_filters(), vec![refused]].concat(),
+            Holding::Nobody,
+            vec![format!("{is} failed: {begun}: {both}"), "one: it failed here: denials".to_owned()],
+        ),
+        (
+            [amid_filters(), back].concat(),
+            Holding::Nobody,
+            vec![
+                format!(
+                    "the rollout of revision 3, which goes back, stands still: subsets come everywhere; {begun}; nobody is at work any more: `isthmus rollout resume` goes on"
+                ),
+                "one: it failed here: denials".to_owned(),
+            ],
+        ),
+        (all(), Holding::Nobody, Vec::new()),
+    ] {
+        let statuses = amid(record(&events), held);
+        let rollout = Rollout::of(&statuses).expect("a record");
+        let now = OffsetDateTime::from_unix_timestamp(NOW).expect("a time");
+        assert_eq!(rollout.lines(now), wanted, "{events:?}");
+    }
+
+    // One that is behind is told so itself, and each with the revision that it has.
+    let rest = vec![Event::Stuck(cluster("two"), "gone\u{7}".to_owned()), took("one")];
+    let statuses = amid(record(&[amid_second(), rest].concat()), Holding::Nobody);
+    let now = OffsetDateTime::from_unix_timestamp(NOW).expect("a time");
+    let text = text(&statuses, now, false);
+    let wanted = format!(
+        "\
+CLUSTER  STATUS  WANTED        APPLIED       REVISION  OBJECTS  RUNNING  DRIFT  ISTIO   KUBERNETES  AGE
+one      Behind  aaaaaaaaaaaa  aaaaaaaaaaaa  3         1/1      0/2      -      1.30.2  v1.34.2     0s
+two      Behind  aaaaaaaaaaaa  aaaaaaaaaaaa  2->3      1/1      0/2      -      1.30.2  v1.34.2     0s
+{is} incomplete: {begun}: {both}
+one: p runs cccccccccccc at inbound, of revision 2, which is neither wanted nor applied
+one: q runs dddddddddddd at inbound, which is neither wanted nor applied
+two: p runs cccccccccccc at inbound, of revision 2, which is neither wanted nor applied
+two: q runs dddddddddddd at inbound, which is neither wanted nor applied
+two: takes no more part in the rollout: gone\\u{{7}}"
+    );
+    assert_eq!(text, wanted);
+    let json = json(&statuses, now);
+    assert_eq!(json["rollout"]["state"], "incomplete");
+    assert_eq!(json["rollout"]["behind"][0]["cluster"], "two");
+    let revision =
+        serde_json::json!({"applied": 2, "recorded": 2, "wanted": null, "rollout": 3, "kept": [2, 3]});
+    assert_eq!(json["items"][1]["revision"], revision);
+    assert_eq!(json["items"][1]["proxies"][0]["revision"], 2);
 }

@@ -2,22 +2,37 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Condition, Drift, Found, Judged, Runs, Status};
+use super::rollout::revision;
+use super::{Condition, Drift, Found, Judged, Rollout, Runs, Status, Told};
 use crate::rollout::State;
 
 /// How many things of a sort are listed of a cluster, unless all are asked for.
 const LISTED: usize = 10;
 
-const HEAD: [&str; 10] =
-    ["CLUSTER", "STATUS", "WANTED", "APPLIED", "OBJECTS", "RUNNING", "DRIFT", "ISTIO", "KUBERNETES", "AGE"];
+const HEAD: [&str; 11] = [
+    "CLUSTER",
+    "STATUS",
+    "WANTED",
+    "APPLIED",
+    "REVISION",
+    "OBJECTS",
+    "RUNNING",
+    "DRIFT",
+    "ISTIO",
+    "KUBERNETES",
+    "AGE",
+];
 
 /// The table; of what is not as it should be, all or the first few of each sort.
 pub fn text(statuses: &[Status], now: OffsetDateTime, all: bool) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(statuses.iter().map(|status| row(status, now)));
+    let rollout = Rollout::of(statuses);
+    rows.extend(statuses.iter().map(|status| row(status, rollout.as_ref(), now)));
     let mut out = table(&rows);
+    out.extend(rollout.iter().flat_map(|rollout| rollout.lines(now)));
     for status in statuses {
-        let lines = details(status, all);
+        let mut lines = details(status, all);
+        lines.extend(rollout.as_ref().and_then(|rollout| rollout.line_of(status)));
         out.extend(lines.into_iter().map(|line| format!("{}: {line}", status.cluster)));
     }
     out.join("\n")
@@ -38,14 +53,14 @@ fn table(rows: &[[String; HEAD.len()]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn row(status: &Status, now: OffsetDateTime) -> [String; HEAD.len()] {
+fn row(status: &Status, rollout: Option<&Rollout<'_>>, now: OffsetDateTime) -> [String; HEAD.len()] {
     let dash = || "-".to_owned();
     let condition = status.condition().as_str().to_owned();
     let (name, wanted) = (status.cluster.to_string(), short(&status.wanted));
     let Ok(found) = &status.found else {
         let rest = std::array::from_fn(|_| dash());
-        let [.., a, b, c, d, e, f, g]: [String; 7] = rest;
-        return [name, condition, wanted, a, b, c, d, e, f, g];
+        let [a, b, c, d, e, f, g, h]: [String; 8] = rest;
+        return [name, condition, wanted, a, b, c, d, e, f, g, h];
     };
     let objects = &found.standing.objects;
     let as_wanted = objects.iter().filter(|object| object.state == State::AsWanted).count();
@@ -56,6 +71,7 @@ fn row(status: &Status, now: OffsetDateTime) -> [String; HEAD.len()] {
         condition,
         wanted,
         found.standing.digest.as_deref().map_or_else(dash, short),
+        revision(status, rollout),
         format!("{as_wanted}/{}", objects.len()),
         running,
         if drifts == 0 { dash() } else { drifts.to_string() },
@@ -80,7 +96,13 @@ fn details(status: &Status, all: bool) -> Vec<String> {
     match &found.proxies {
         Err(why) if status.condition() == Condition::Unproven => lines.push(format!("proxies: {why}")),
         Err(_) => {}
-        Ok(proxies) => lines.extend(few(proxies.iter().filter_map(proxy), limit, "proxy")),
+        Ok(proxies) => {
+            let told = found.told.as_ref().ok();
+            lines.extend(few(proxies.iter().filter_map(|judged| proxy(judged, told)), limit, "proxy"));
+        }
+    }
+    if let Err(why) = &found.told {
+        lines.push(format!("rollouts: {why}"));
     }
     lines
 }
@@ -116,12 +138,14 @@ fn objects(found: &Found) -> impl Iterator<Item = String> {
     })
 }
 
-fn proxy(judged: &Judged) -> Option<String> {
+fn proxy(judged: &Judged, told: Option<&Told>) -> Option<String> {
     let what = match &judged.runs {
         Runs::Wanted => return None,
         Runs::Other { role, stamp, applied } => {
             let known = if *applied { ", as applied" } else { ", which is neither wanted nor applied" };
-            format!("runs {stamp} at {}{known}", role.as_str())
+            let of = told.and_then(|told| told.running.get(stamp));
+            let of = of.map(|number| format!(", of revision {number}")).unwrap_or_default();
+            format!("runs {stamp} at {}{of}{known}", role.as_str())
         }
         Runs::Lacks(role) => format!("has no isthmus-{}", role.as_str()),
         Runs::Nothing => "does not run the filter".to_owned(),

@@ -1,16 +1,17 @@
 //! The walk through the lab's Envoys: what came of it is read from their own access logs.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use policy::name::Service;
 use serde_json::Value;
 
 use super::{Journey, Outcome, Stop, Tags};
-use crate::lab::{Get, Lab, LabError, Proxy, ProxyKind};
-use crate::stage;
+use crate::lab::{Answer, Get, Lab, LabError, Proxy, ProxyKind};
 
-/// How often a request is sent again because the load balancer chose another cluster.
-const TRIES: u32 = 20;
+/// How often a request is sent again because the load balancer, or a split, chose another cluster: more than a share of
+/// one in a hundred needs.
+const TRIES: u32 = 2_000;
 /// How long an access log may take to show a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked at.
@@ -42,51 +43,115 @@ pub enum EnvoyError {
 
 /// Walks one journey; `number` makes its request's id one of its own.
 pub async fn walk(lab: &Lab, journey: &Journey<'_>, number: usize) -> Result<Outcome, EnvoyError> {
-    let from = &journey.call.from;
-    let client = stage::client(&from.cluster.value, &from.namespace, &from.service_account);
-    let sidecar = format!("{}/{}.{}", client.cluster, client.service_account, client.namespace);
-    let request = &journey.call.request;
+    let client = journey.client();
+    let doors = client.doors().map(|door| lab.proxy_of(door)).collect::<Result<Vec<_>, _>>()?;
     for round in 0..TRIES {
-        let id = format!("walk-{number}-{round}");
-        let mut get = Get::new(&request.host.value, &request.path).header("x-request-id", &id);
-        get.method.clone_from(&request.method);
-        for (name, value) in &request.headers {
-            get = get.header(name, value);
-        }
-        let gates_before = closings(lab, journey)?.len();
-        let answer = lab.get(&client, &get).await?;
-        let sent = logged(lab, &sidecar, &id, |line| text(line, "request_id") == Some(&id)).await?;
-        let Some(reached) = text(&sent, "upstream_host").and_then(|host| proxy_at(lab, host)) else {
-            return Ok(outcome(&sent, Stop::Source, answer.status)); // nothing was chosen: it ended here
-        };
-        if reached.cluster != journey.destination.name.as_str() {
+        let id = format!("walk-{number}-{round}-");
+        let gates_before = closings(lab, journey, &doors)?.len();
+        let answer = lab.get(&client, &request(journey, &id)).await?;
+        if answered_by(&answer, journey).is_some_and(|cluster| cluster != journey.destination.name.as_str()) {
             continue;
         }
-        // 503 is what the client's sidecar makes of a gateway that closes.
-        if reached.kind == ProxyKind::Gateway && answer.status == 503 {
-            let line = closing(lab, journey, gates_before).await?;
-            let closed = outcome(&line, Stop::Gateway, answer.status);
-            return Ok(Outcome { shadow: dissent(&sent).or(closed.shadow.clone()), ..closed });
+        let left = match depart(lab, &doors, (&id, answer.status)).await? {
+            Departed::Refused(outcome) => return Ok(*outcome),
+            Departed::To(left) => left,
+        };
+        if left.reached.cluster != journey.destination.name.as_str() {
+            continue;
         }
-        let server = server(lab, journey)?;
-        let line = logged(lab, &server, &id, |line| text(line, "request_id") == Some(&id)).await?;
+        let mut shadow = left.shadow.clone();
+        if left.reached.kind == ProxyKind::Gateway {
+            // 503 is what the client's sidecar makes of a gateway that closes.
+            if answer.status == 503 {
+                let line = closing(lab, journey, (&doors, gates_before)).await?;
+                let closed = outcome(&line, Stop::Gateway, answer.status);
+                return Ok(Outcome { shadow: shadow.or(closed.shadow.clone()), ..closed });
+            }
+            shadow = shadow.or(passed(lab, &left).await?);
+        }
+        let line = logged(lab, &server(lab, journey)?, &id, |_| true).await?;
         let arrived = outcome(&line, Stop::Destination, answer.status);
-        // What a gateway in shadow would have closed it says in its log of connections, which name no request.
-        let shadow = dissent(&sent).or(arrived.shadow.clone());
         let header =
             |name: &str| answer.header(name).filter(|value| !matches!(*value, "" | "-")).map(str::to_owned);
         let tags =
             Tags { cluster: header("x-app-saw-source-cluster"), network: header("x-app-saw-source-network") };
         return Ok(Outcome {
-            shadow,
+            shadow: shadow.or(arrived.shadow.clone()),
             tags: (arrived.verdict == "allow").then_some(tags),
-            served_by: header("x-destination-cluster"),
-            breach: text(&sent, "breach").map(str::to_owned),
+            // An ingress gateway tells nobody outside.
+            served_by: text(&line, "destination_cluster_header").map(str::to_owned),
+            breach: left.breach,
             ..arrived
         });
     }
     let (service, cluster) = (journey.service.to_string(), journey.destination.name.to_string());
     Err(EnvoyError::Elsewhere { service, cluster })
+}
+
+/// The request, as the application sends it.
+fn request(journey: &Journey<'_>, id: &str) -> Get {
+    let request = &journey.call.request;
+    let mut get = Get::new(&request.host.value, &request.path).header("x-request-id", id);
+    get.method.clone_from(&request.method);
+    request.headers.iter().fold(get, |get, (name, value)| get.header(name, value))
+}
+
+/// The cluster that an answer is from, as far as it says so itself: then no log need be read.
+fn answered_by<'a>(answer: &'a Answer, journey: &Journey<'_>) -> Option<&'a str> {
+    answer.header("x-destination-cluster").or_else(|| {
+        let (_, version) =
+            answer.body.trim_end().split_once(&format!("instance: {}-v", journey.service.name))?;
+        version.split_once('-').map(|(_, cluster)| cluster)
+    })
+}
+
+/// How a request left the proxies of its source.
+enum Departed<'l> {
+    /// Not at all.
+    Refused(Box<Outcome>),
+    /// For another proxy.
+    To(Left<'l>),
+}
+
+/// Where a request went to, and what was seen of it up to there.
+struct Left<'l> {
+    reached: &'l Proxy,
+    /// The address that the connection there is from.
+    local: String,
+    shadow: Option<(String, String)>,
+    breach: Option<String>,
+}
+
+async fn depart<'l>(
+    lab: &'l Lab,
+    doors: &[&'l Proxy],
+    (id, status): (&str, u16),
+) -> Result<Departed<'l>, EnvoyError> {
+    let (mut shadow, mut breach, mut left) = (None, None, None);
+    for door in doors {
+        let sent = logged(lab, &door.name, id, |_| true).await?;
+        shadow = shadow.or(dissent(&sent));
+        breach = text(&sent, "breach").map(str::to_owned).or(breach);
+        let Some(reached) = text(&sent, "upstream_host").and_then(|host| proxy_at(lab, host)) else {
+            // Nothing was chosen: it ended here.
+            let refused = outcome(&sent, Stop::Source, status);
+            return Ok(Departed::Refused(Box::new(Outcome { shadow, ..refused })));
+        };
+        left = Some((reached, text(&sent, "upstream_local_address").unwrap_or_default().to_owned()));
+    }
+    let (reached, local) =
+        left.ok_or_else(|| LabError::Unknown { name: "proxy that it leaves by".to_owned() })?;
+    Ok(Departed::To(Left { reached, local, shadow, breach }))
+}
+
+/// What the policies in shadow would have done at the gateway that a request passed: it says so in the line of the
+/// connection, which is there as soon as that is passed on.
+async fn passed(lab: &Lab, left: &Left<'_>) -> Result<Option<(String, String)>, EnvoyError> {
+    let is_it = |line: &Value| {
+        text(line, "kind") == Some("TcpUpstreamConnected")
+            && text(line, "downstream_remote_address") == Some(&left.local)
+    };
+    Ok(dissent(&logged(lab, &left.reached.name, &left.local, is_it).await?))
 }
 
 fn text<'l>(line: &'l Value, key: &str) -> Option<&'l str> {
@@ -104,7 +169,7 @@ fn dissent(line: &Value) -> Option<(String, String)> {
 
 /// The proxy whose address an access log names.
 fn proxy_at<'l>(lab: &'l Lab, address: &str) -> Option<&'l Proxy> {
-    let address: std::net::SocketAddr = address.parse().ok()?;
+    let address: SocketAddr = address.parse().ok()?;
     lab.proxies().find(|proxy| proxy.admin.ip() == address.ip())
 }
 
@@ -124,23 +189,30 @@ fn gateway(lab: &Lab, journey: &Journey<'_>) -> Option<String> {
     lab.proxies().find(here).map(|proxy| proxy.name.clone())
 }
 
-/// What the gateway has logged of connections for the service that the filter closed.
-fn closings(lab: &Lab, journey: &Journey<'_>) -> Result<Vec<Value>, LabError> {
-    let Some(gateway) = gateway(lab, journey) else { return Ok(Vec::new()) };
-    let mut log = lab.access_log(&gateway)?;
+/// What the gateway has logged of connections for the service, from the last of these proxies, that the filter closed.
+fn closings(lab: &Lab, journey: &Journey<'_>, doors: &[&Proxy]) -> Result<Vec<Value>, LabError> {
+    let (Some(gateway), Some(door)) = (gateway(lab, journey), doors.last()) else { return Ok(Vec::new()) };
+    let mut log = lab.logged(&gateway, &journey.service.host())?;
     log.retain(|line| {
         let sni = text(line, "requested_server_name").and_then(|sni| Service::from_sni(sni).ok());
         let is_ours =
             sni.is_some_and(|(service, port)| service == journey.service && port.number() == journey.port);
-        is_ours && text(line, "verdict") == Some("deny")
+        let from = text(line, "downstream_remote_address").and_then(|from| from.parse::<SocketAddr>().ok());
+        is_ours
+            && from.is_some_and(|from| from.ip() == door.admin.ip())
+            && text(line, "verdict") == Some("deny")
     });
     Ok(log)
 }
 
-async fn closing(lab: &Lab, journey: &Journey<'_>, before: usize) -> Result<Value, EnvoyError> {
+async fn closing(
+    lab: &Lab,
+    journey: &Journey<'_>,
+    (doors, before): (&[&Proxy], usize),
+) -> Result<Value, EnvoyError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(line) = closings(lab, journey)?.into_iter().nth(before) {
+        if let Some(line) = closings(lab, journey, doors)?.into_iter().nth(before) {
             return Ok(line);
         }
         if Instant::now() > deadline {
@@ -154,7 +226,7 @@ async fn closing(lab: &Lab, journey: &Journey<'_>, before: usize) -> Result<Valu
     }
 }
 
-/// The line of a proxy's access log, once it is there.
+/// The line of a proxy's access log that has this text and is the one, once it is there.
 async fn logged(
     lab: &Lab,
     proxy: &str,
@@ -163,7 +235,7 @@ async fn logged(
 ) -> Result<Value, EnvoyError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(line) = lab.access_log(proxy)?.into_iter().find(|line| is(line)) {
+        if let Some(line) = lab.logged(proxy, what)?.into_iter().find(|line| is(line)) {
             return Ok(line);
         }
         if Instant::now() > deadline {

@@ -54,11 +54,7 @@ pub(super) fn policies(mesh: &Mesh, text: &str) -> Outcome<Vec<Policy>> {
 }
 
 fn client() -> Client {
-    Client {
-        cluster: "cluster1".to_owned(),
-        namespace: "sample".to_owned(),
-        service_account: "sleep".to_owned(),
-    }
+    Client::new("cluster1", "sample", "sleep")
 }
 
 impl Running {

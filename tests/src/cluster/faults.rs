@@ -1,6 +1,7 @@
 //! What stands between a client and an API server, and breaks what it is told to.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -28,6 +29,30 @@ pub enum Fault {
     Cut,
     /// The server gets the request, and the connection is cut before its answer arrives.
     CutAfter,
+    /// The server answers somebody else.
+    As(Somebody),
+}
+
+/// Whoever a client is to the server.
+#[derive(Clone)]
+pub struct Somebody(pub Client);
+
+impl fmt::Debug for Somebody {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A client has credentials.
+        out.write_str("Somebody")
+    }
+}
+
+/// To which requests a fault happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// To the first whose method and path contain a text.
+    Once,
+    /// To all of them.
+    Each,
+    /// To the first of them, and to whatever comes after it.
+    Onward,
 }
 
 /// A proxy over plain HTTP, which ends with this value. Requests take the faults in turn; when there are none left, the
@@ -42,7 +67,7 @@ pub struct Faulty {
 
 #[derive(Debug, Default)]
 struct State {
-    hang_at: Mutex<Option<String>>,
+    waiting: Mutex<Vec<(String, Span, Fault)>>,
     faults: Mutex<VecDeque<Fault>>,
     seen: Mutex<Vec<(Instant, String)>>,
 }
@@ -68,19 +93,44 @@ impl Faulty {
         self.state.faults.lock().expect("a queue").extend(faults);
     }
 
+    /// What happens to requests whose method and path contain this, before those that [`Self::next`] is about.
+    pub fn at(&self, what: &str, span: Span, fault: Fault) {
+        self.state.waiting.lock().expect("a list").push((what.to_owned(), span, fault));
+    }
+
     /// Nothing happens to requests any more.
     pub fn clear(&self) {
         self.state.faults.lock().expect("a queue").clear();
+        self.state.waiting.lock().expect("a list").clear();
     }
 
     /// The next request whose method and path contain this gets no answer.
     pub fn hang_at(&self, what: &str) {
-        *self.state.hang_at.lock().expect("a word") = Some(what.to_owned());
+        self.at(what, Span::Once, Fault::Hang);
     }
 
     /// When which methods and paths were asked for since this was asked last, whatever became of them.
     pub fn seen(&self) -> Vec<(Instant, String)> {
         std::mem::take(&mut self.state.seen.lock().expect("a list"))
+    }
+}
+
+impl State {
+    /// What happens to a request.
+    fn fault(&self, line: &str) -> Option<Fault> {
+        let mut waiting = self.waiting.lock().expect("a list");
+        let found = waiting.iter_mut().enumerate().find(|(_, (what, ..))| line.contains(&**what));
+        let Some((number, (what, span, fault))) = found else {
+            return self.faults.lock().expect("a queue").pop_front();
+        };
+        let fault = fault.clone();
+        match span {
+            Span::Once => drop(waiting.remove(number)),
+            Span::Each => {}
+            // Every line contains it.
+            Span::Onward => what.clear(),
+        }
+        Some(fault)
     }
 }
 
@@ -105,9 +155,8 @@ async fn answer(
     state: &State,
 ) -> Result<Response<Full<Bytes>>, &'static str> {
     let line = format!("{} {}", request.method(), request.uri());
-    let hang = state.hang_at.lock().expect("a word").take_if(|what| line.contains(&**what)).is_some();
+    let fault = state.fault(&line);
     state.seen.lock().expect("a list").push((Instant::now(), line));
-    let fault = if hang { Some(Fault::Hang) } else { state.faults.lock().expect("a queue").pop_front() };
     match fault {
         Some(Fault::Cut) => Err("cut"),
         Some(Fault::Hang) => std::future::pending().await,
@@ -119,6 +168,7 @@ async fn answer(
             };
             Ok(answer.body(Full::from(text)).expect("an answer"))
         }
+        Some(Fault::As(Somebody(other))) => Ok(forward(request, &other).await),
         Some(Fault::CutAfter) => {
             forward(request, &client).await;
             Err("cut")

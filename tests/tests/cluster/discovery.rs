@@ -343,11 +343,7 @@ fn files(directory: &Path) -> Vec<Value> {
 }
 
 async fn up(mesh: &Mesh, routing: &str, upstream_check: bool, rules: usize, dir: &Path) -> Lab {
-    let client = |cluster: &str| Client {
-        cluster: cluster.to_owned(),
-        namespace: "shop".to_owned(),
-        service_account: "sleep".to_owned(),
-    };
+    let client = |cluster: &str| Client::new(cluster, "shop", "sleep");
     let site = Site::claim(stage::blueprint(mesh, CLUSTERS.map(client)), dir).expect("a site");
     let stage = Stage::set(mesh, &site, &module()).expect("a stage");
     let policies = policies(stage.mesh(), routing, rules);

@@ -107,6 +107,51 @@ async fn a_kind_that_is_not_installed_is_told_with_what_to_install() {
 }
 
 #[tokio::test]
+async fn a_kind_that_goes_after_it_was_seen_is_told_as_one_that_is_not_installed() {
+    let Some(clusters) = Clusters::shared().await else { return };
+    let client = clusters.client("cluster1").await;
+    let cluster = cluster(&clusters.kubeconfig(), "cluster1", PATIENCE).await;
+    namespace(&client, "fleeting").await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let names = json!({"plural": "mayflies", "singular": "mayfly", "kind": "Mayfly"});
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "mayflies.fleeting.example"},
+        "spec": {
+            "group": "fleeting.example",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    });
+    post(&client, definitions, &definition).await;
+    let metadata = json!({"name": "one", "namespace": "fleeting"});
+    let object = json!({"apiVersion": "fleeting.example/v1", "kind": "Mayfly", "metadata": metadata});
+    // The server serves it, and serves it no more, some time after it was told to.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while let Err(error) = cluster.apply(&object, PLAIN).await {
+        assert!(std::time::Instant::now() < deadline, "{error}");
+    }
+    let path = format!("{definitions}/mayflies.fleeting.example");
+    ask(&client, hyper::Request::delete(path), &Value::Null).await;
+    let kind = Kind::new("fleeting.example/v1", "Mayfly");
+    let wanted = Problem::NoSuchKind { kind: kind.clone() };
+    loop {
+        let (problem, text) = match cluster.apply(&object, PLAIN).await {
+            Ok(_) => continue,
+            Err(error) => (*error.problem, error.context),
+        };
+        if problem == wanted {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{text}: {problem}");
+    }
+    assert_eq!(*cluster.list(&kind).await.expect_err("it is not there").problem, wanted);
+}
+
+#[tokio::test]
 async fn a_field_of_another_manager_is_left_to_it_unless_it_is_to_be_taken() {
     let Some(clusters) = Clusters::shared().await else { return };
     let client = clusters.client("cluster1").await;

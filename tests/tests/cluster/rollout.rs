@@ -60,7 +60,7 @@ impl Ground {
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).args(verb.split(' ')).arg("-f").arg(self.mesh.path());
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        if !verb.contains(' ') {
+        if ["rollout", "diff"].contains(&verb) {
             command.args(["--url", URL, "--no-resolve"]);
         }
         command.args(more);
@@ -158,7 +158,7 @@ async fn a_rollout_reaches_every_cluster_and_a_second_one_changes_nothing() {
 }
 
 /// Changes a plugin of a cluster as `kubectl patch` does.
-async fn patch(ground: &Ground, cluster: &str, change: &Value) {
+pub(super) async fn patch(ground: &Ground, cluster: &str, change: &Value) {
     let request = hyper::Request::patch(format!("{INBOUND}?fieldManager=kubectl"))
         .header("content-type", "application/merge-patch+json")
         .body(change.to_string().into_bytes())

@@ -179,6 +179,12 @@ async fn what_runs_is_told_by_each_proxy_itself_and_not_by_objects() {
         "{status:#?}"
     );
     assert!(matches!(runs(&status, "payments/ledger-v1"), Runs::Other { applied: false, .. }));
+    let text = isthmus::status::text(std::slice::from_ref(&status), time::OffsetDateTime::now_utc(), false);
+    let line =
+        text.lines().find(|line| line.starts_with("cluster1: payments/ledger-v1 runs ")).expect("a line");
+    assert!(line.ends_with(" at inbound, of revision 1, which is neither wanted nor applied"), "{text}");
+    let told = found(&status).told.as_ref().expect("it tells");
+    assert_eq!((told.applied, told.wanted), (Some(2), Some(2)));
     assert_eq!(*runs(&status, "sample/sleep"), Runs::Wanted, "what leaves is as before");
     // And by the policy of before, it is the objects that are wrong.
     assert_eq!(scene.look(&old).await.condition(), Condition::Outdated);
@@ -235,6 +241,8 @@ async fn who_may_not_ask_proxies_is_told_so_once() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(status.condition(), Condition::Unproven, "{status:#?}");
+    let untold = found(&status).told.as_ref().expect_err("nobody may read that");
+    assert!(untold.contains("system:serviceaccount:looks:looks may not "), "{untold}");
     let why = found(&status).proxies.as_ref().expect_err("nobody may ask");
     assert!(
         why.starts_with("system:serviceaccount:looks:looks may not get pods/proxy in namespace "),
@@ -380,18 +388,18 @@ async fn who_has_changed_what_is_told_and_a_cluster_that_is_down_is_a_row() {
     let [head, one, _] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!(head[..3], ["CLUSTER", "STATUS", "WANTED"]);
     assert_eq!(
-        (&one[..2], &one[2], &one[4..7]),
+        (&one[..2], &one[2], &one[4..8]),
         (
             ["cluster1".to_owned(), "InForce".to_owned()].as_slice(),
             &one[3],
-            ["5/5".to_owned(), "0/0".to_owned(), "-".to_owned()].as_slice()
+            ["1", "5/5", "0/0", "-"].map(str::to_owned).as_slice()
         )
     );
 
     // Where the module comes from is the rollout's to say, and not compared; who else writes it is told.
     ground.ask("PATCH", &json!({"spec": {"url": "oci://elsewhere.example/x", "priority": 7}})).await;
     let (code, lines) = ground.status().await;
-    assert_eq!((code, lines[1][1].as_str(), lines[1][6].as_str()), (Some(1), "Drifted", "1"));
+    assert_eq!((code, lines[1][1].as_str(), lines[1][7].as_str()), (Some(1), "Drifted", "1"));
     let told = lines[3].join(" ");
     assert!(told.starts_with("cluster1: WasmPlugin istio-system/isthmus-inbound: \"kubectl-edit\" wrote spec.priority, spec.url at 20"), "{told}");
     let output = ground.run(&["status", "-o", "json", "cluster1"]).await;
@@ -412,7 +420,7 @@ async fn who_has_changed_what_is_told_and_a_cluster_that_is_down_is_a_row() {
     assert!(lines[3].join(" ").ends_with("lacks what was rolled out: somebody has removed it"), "{lines:?}");
     ground.ask("DELETE", &Value::Null).await;
     let (code, lines) = ground.status().await;
-    assert_eq!((code, lines[1][1].as_str(), lines[1][4].as_str()), (Some(1), "Outdated", "4/5"));
+    assert_eq!((code, lines[1][1].as_str(), lines[1][5].as_str()), (Some(1), "Outdated", "4/5"));
     assert_eq!(lines[3].join(" "), "cluster1: WasmPlugin istio-system/isthmus-inbound is not there");
 
     ground.clusters.server_mut("cluster2").stop();

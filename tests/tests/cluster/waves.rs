@@ -12,11 +12,11 @@ use super::{PATIENCE, get, namespace, post};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/isthmus-rollout";
-const RECORD: &str = "/api/v1/namespaces/istio-system/configmaps/isthmus-rollout";
+pub(super) const RECORD: &str = "/api/v1/namespaces/istio-system/configmaps/isthmus-rollout";
 
 impl Ground {
     /// A strategy with the second cluster as canary, as arguments.
-    fn canary(&self, bake: &str, more: &str) -> Vec<String> {
+    pub(super) fn canary(&self, bake: &str, more: &str) -> Vec<String> {
         let path = self.mesh.path().join("strategy.yaml");
         let text = format!(
             "apiVersion: isthmus.dev/v1alpha1\nkind: RolloutStrategy\nmetadata: {{name: careful}}\nspec:\n  waves:\n  \
@@ -27,7 +27,7 @@ impl Ground {
     }
 
     /// What the plugins of both clusters and the subsets of one say, in short.
-    async fn says(&self) -> Vec<String> {
+    pub(super) async fn says(&self) -> Vec<String> {
         let mut specs = Vec::new();
         for (cluster, path) in [("cluster1", PLUGINS), ("cluster2", PLUGINS), ("cluster1", RULES)] {
             let short = |object: Value| {
@@ -39,13 +39,13 @@ impl Ground {
         specs
     }
 
-    async fn standing(&self) -> Value {
+    pub(super) async fn standing(&self) -> Value {
         let output = self.run("rollout status", &["-o", "json"]).await;
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// Begins something that will be stopped, and waits until a proxy is asked for what it will never give.
-    async fn hang(&self, verb: &str, more: &[String], proxy: &Faulty, what: &str) -> Child {
+    pub(super) async fn hang(&self, verb: &str, more: &[String], proxy: &Faulty, what: &str) -> Child {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         proxy.seen();
         proxy.hang_at(what);
@@ -64,7 +64,7 @@ impl Ground {
     }
 }
 
-fn kill(mut child: Child) {
+pub(super) fn kill(mut child: Child) {
     child.kill().expect("kill -9");
     child.wait().expect("reaped");
 }
@@ -79,7 +79,7 @@ async fn seize(ground: &Ground, cluster: &str, lease: &Value) {
 }
 
 /// Waits for a program to end by itself while the servers of this process go on.
-async fn ended(child: Child) -> Output {
+pub(super) async fn ended(child: Child) -> Output {
     tokio::task::spawn_blocking(move || child.wait_with_output().expect("it ends")).await.expect("it ends")
 }
 
@@ -177,7 +177,11 @@ async fn a_cluster_that_was_down_is_caught_up_and_an_earlier_revision_comes_back
     // It was not there to be told what it is to have: the same rollout tells it.
     let output = ground.run("rollout resume", &[]).await;
     assert_eq!(code(&output), Some(4));
-    assert!(stderr(&output).contains("cluster2: revision 2 is not kept here"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("and keeps no revision 2: the same rollout again tells it"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(code(&ground.roll(&[]).await), Some(0));
     let second = ground.says().await;
     assert_ne!(second, first);

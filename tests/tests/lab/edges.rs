@@ -7,11 +7,7 @@ use isthmus_tests::example::{Example, module};
 use super::start;
 
 pub(super) fn edge(cluster: &str, kind: &str) -> Client {
-    Client {
-        cluster: cluster.to_owned(),
-        namespace: "istio-system".to_owned(),
-        service_account: format!("istio-{kind}"),
-    }
+    Client::new(cluster, "istio-system", &format!("istio-{kind}"))
 }
 
 #[tokio::test]

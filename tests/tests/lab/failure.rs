@@ -119,11 +119,7 @@ async fn what_each_fail_strategy_does_after_a_trap() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mesh, findings) = Mesh::read("mesh.yaml", MESH);
     let mesh = mesh.unwrap_or_else(|| panic!("{findings:?}"));
-    let client = Client {
-        cluster: "cluster1".to_owned(),
-        namespace: "sample".to_owned(),
-        service_account: "sleep".to_owned(),
-    };
+    let client = Client::new("cluster1", "sample", "sleep");
     let site = Site::claim(stage::blueprint(&mesh, [client.clone()]), dir.path()).expect("a site");
     let url = stage::place_module(&trapping_module(), dir.path()).expect("a module");
     let mesh = mesh.with_own_ca();

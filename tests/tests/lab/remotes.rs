@@ -29,7 +29,7 @@ spec:
 const CLUSTERS: [&str; 4] = ["hub", "annex", "branch", "island"];
 
 fn client(cluster: &str) -> Client {
-    Client { cluster: cluster.to_owned(), namespace: "shop".to_owned(), service_account: "sleep".to_owned() }
+    Client::new(cluster, "shop", "sleep")
 }
 
 async fn up(dir: &Path) -> (Stage, Lab) {

@@ -68,7 +68,7 @@ fn policies(mesh: &Mesh) -> Vec<Policy> {
 }
 
 pub(super) fn client(cluster: &str, namespace: &str) -> Client {
-    Client { cluster: cluster.to_owned(), namespace: namespace.to_owned(), service_account: "app".to_owned() }
+    Client::new(cluster, namespace, "app")
 }
 
 /// The ground of a lab of this mesh, with what is rolled out to it.

@@ -31,11 +31,7 @@ pub(super) struct Acts<'a> {
 }
 
 fn sleep(cluster: &str) -> Client {
-    Client {
-        cluster: cluster.to_owned(),
-        namespace: "sample".to_owned(),
-        service_account: "sleep".to_owned(),
-    }
+    Client::new(cluster, "sample", "sleep")
 }
 
 impl Acts<'_> {

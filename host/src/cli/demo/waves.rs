@@ -10,7 +10,6 @@ use policy::name::ClusterName;
 
 use super::acts::Acts;
 use super::story::Story;
-use crate::cli::rollout::progress::stage_name;
 use crate::proxies::gate::{Sources, gates};
 use crate::proxies::{Asking, Envoy};
 use crate::rollout::machine::{End, Stage};
@@ -121,7 +120,7 @@ impl Acts<'_> {
         let record = report?.record.context("nothing was kept of the rollout")?;
         told.iter().for_each(|line| story.line(&format!("  {line}")));
         let Stage::Ended(end) = record.state.stage() else { anyhow::bail!("it has no end") };
-        story.line(&format!("  {}", stage_name(Stage::Ended(end), None)));
+        story.line(&format!("  {}", end.as_str()));
         Ok((end, traffic))
     }
 
@@ -172,7 +171,7 @@ const HOW: How = How { dry_run: DryRun::No, force: false, parallel: 4 };
 fn line(progress: &Progress) -> Option<String> {
     match progress {
         Progress::Begins(stage @ (Stage::Filters(_) | Stage::Bake(_)), wave) => {
-            Some(stage_name(*stage, wave.as_deref()))
+            Some(stage.told(wave.as_deref()))
         }
         Progress::Passed(cluster) => Some(format!("{cluster}: gates open")),
         Progress::Refused(cluster, why) => Some(format!("{cluster}: gate shut: {why}")),

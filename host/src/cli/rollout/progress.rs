@@ -7,7 +7,6 @@ use policy::name::ClusterName;
 use serde_json::{Value, json};
 
 use crate::cli::{Out, Output};
-use crate::rollout::machine::{End, Stage};
 use crate::rollout::{Phase, Progress};
 
 /// Tells of one rollout.
@@ -39,7 +38,7 @@ impl<'o> Printer<'o> {
         }
         let line = match progress {
             Progress::Begins(stage, wave) => {
-                self.stage = stage_name(*stage, wave.as_deref());
+                self.stage = stage.told(wave.as_deref());
                 self.done.clear();
                 self.waves.then(|| self.stage.clone())
             }
@@ -77,30 +76,6 @@ impl<'o> Printer<'o> {
     }
 }
 
-/// What a stage is called.
-pub(in crate::cli) fn stage_name(stage: Stage, wave: Option<&str>) -> String {
-    let wave = wave.unwrap_or_default();
-    match stage {
-        Stage::Subsets => "subsets come everywhere".to_owned(),
-        Stage::Routes(_) => format!("wave {wave}: routes come"),
-        Stage::Filters(_) => format!("wave {wave}: filters change"),
-        Stage::Bake(_) => format!("wave {wave}: watched"),
-        Stage::RoutesGo => "old routes go everywhere".to_owned(),
-        Stage::SubsetsGo => "old subsets go everywhere".to_owned(),
-        Stage::Ended(end) => end_name(end).to_owned(),
-    }
-}
-
-/// What an end is called.
-pub(super) fn end_name(end: End) -> &'static str {
-    match end {
-        End::Complete => "complete",
-        End::Incomplete => "incomplete",
-        End::Failed => "failed",
-        End::Undone => "undone",
-    }
-}
-
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::SubsetsCome => "subsetsCome",
@@ -127,6 +102,6 @@ fn json(progress: &Progress) -> Value {
         }
         Progress::TurnsBack => json!({"event": "turnsBack"}),
         Progress::Pauses => json!({"event": "pauses"}),
-        Progress::Ends(end) => json!({"event": "ends", "end": end_name(*end)}),
+        Progress::Ends(end) => json!({"event": "ends", "end": end.as_str()}),
     }
 }

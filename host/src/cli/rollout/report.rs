@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::progress::end_name;
 use crate::cli::{Exit, Out, Output};
 use crate::rollout::machine::{End, Stage, Wave};
 use crate::rollout::{Outcome, Record, Refused, Report};
@@ -52,7 +51,9 @@ fn refusal(refused: Refused, out: &mut Out) -> anyhow::Result<Exit> {
         | Refused::NoRollout
         | Refused::Over { .. }
         | Refused::NoEarlier
-        | Refused::NoRevision(_) => Exit::No,
+        | Refused::NoRevision(_)
+        | Refused::Torn { .. }
+        | Refused::LastNumber { .. } => Exit::No,
         Refused::Stopped(_) | Refused::Rollout(_) => return Err(refused.into()),
     };
     out.say(&format!("error: {refused}"));
@@ -103,7 +104,7 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
 pub(super) fn ended(record: &Record) -> &'static str {
     match record.state.stage() {
         _ if record.state.is_paused() => "paused",
-        Stage::Ended(end) => end_name(end),
+        Stage::Ended(end) => end.as_str(),
         Stage::Subsets
         | Stage::Routes(_)
         | Stage::Filters(_)

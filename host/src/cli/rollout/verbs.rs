@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::asked::Asked;
-use super::progress::{Printer, stage_name};
+use super::progress::Printer;
 use super::report::{self, Said, ended};
 use super::{Keeping, Reach, Targets, Way, directories};
 use crate::cli::lab::Standing;
@@ -209,7 +209,7 @@ fn reached(all: usize, failed: usize) -> Exit {
     }
 }
 
-fn status_text(Standings { record, clusters }: &Standings, out: &mut Out) {
+fn status_text(Standings { record, apart, clusters }: &Standings, out: &mut Out) {
     match record {
         None => out.print("no rollout is known"),
         Some(record) => {
@@ -223,16 +223,16 @@ fn status_text(Standings { record, clusters }: &Standings, out: &mut Out) {
                 plain(strategy)
             ));
             if !matches!(state.stage(), Stage::Ended(_)) {
-                let wave = match state.stage() {
-                    Stage::Routes(wave) | Stage::Filters(wave) | Stage::Bake(wave) => state.waves().get(wave),
-                    Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo | Stage::Ended(_) => None,
-                };
-                out.print(&stage_name(state.stage(), wave.map(|wave| plain(&wave.name)).as_deref()));
+                let wave = state.wave().map(|wave| plain(&wave.name));
+                out.print(&state.stage().told(wave.as_deref()));
             }
             if let Some(failure) = state.failure() {
                 out.print(&format!("{}: {}", failure.cluster, plain(&failure.why)));
             }
         }
+    }
+    for (name, why) in apart {
+        out.print(&format!("{name}: {}", plain(why)));
     }
     for (name, at) in clusters {
         let behind = record.as_ref().and_then(|record| match record.state.clusters().get(name)? {
@@ -247,12 +247,13 @@ fn status_text(Standings { record, clusters }: &Standings, out: &mut Out) {
     }
 }
 
-fn status_json(Standings { record, clusters }: &Standings) -> Value {
+fn status_json(Standings { record, apart, clusters }: &Standings) -> Value {
     let of = |(name, at): (&ClusterName, &Result<Option<u64>, crate::rollout::Trouble>)| {
         json!({
             "cluster": name.as_str(),
             "revision": at.as_ref().ok().copied().flatten(),
             "error": at.as_ref().err().map(ToString::to_string),
+            "apart": apart.get(name),
         })
     };
     json!({

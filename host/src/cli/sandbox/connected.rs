@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::script::Step;
-use super::told::body;
 use crate::sandbox::{Action, L4Outcome, L4Stream, Trapped};
 
 /// A connection as it went.
@@ -69,5 +68,12 @@ fn word(outcome: L4Outcome, otherwise: String) -> String {
         (true, _) => "closed by the module".to_owned(),
         (false, Action::Pause) => "held back".to_owned(),
         (false, Action::Continue) => otherwise,
+    }
+}
+
+/// What was sent, set apart from what is said of it.
+pub(super) fn body(body: &[u8], out: &mut String) {
+    for line in String::from_utf8_lossy(body).lines() {
+        let _infallible = writeln!(out, "  | {line}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::connected::Connected;
+use super::connected::{Connected, body};
 use crate::sandbox::{
     Callback, Ended, Headers, HttpOutcome, LocalReply, LogLine, Metric, Passed, Trapped, Vm,
 };
@@ -165,12 +165,6 @@ fn headers(headers: Option<&Headers>, out: &mut String) {
     for (name, value) in headers.iter().flat_map(|headers| headers.iter()) {
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
         let _infallible = writeln!(out, "  {name}: {value}");
-    }
-}
-
-pub(super) fn body(body: &[u8], out: &mut String) {
-    for line in String::from_utf8_lossy(body).lines() {
-        let _infallible = writeln!(out, "  | {line}");
     }
 }
 

@@ -68,6 +68,9 @@ fn chain(own: &Workload<'_>, sni: &str) -> Value {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
             "stat_prefix": sni,
             "cluster": sni,
+            // A line as soon as a connection is passed on: that of the listener comes when it ends.
+            "access_log": access_log(own),
+            "access_log_options": {"flush_access_log_on_connected": true},
         },
     }));
     json!({

@@ -3,23 +3,25 @@
 use serde_json::{Value, json};
 
 use super::{
-    address, connection_manager, router, slots, spoken_to, static_cluster, tls_context, tls_inspector,
+    address, connection_manager, mutual_tls, router, slots, spoken_to, static_cluster, tls_inspector,
 };
 use crate::lab::blueprint::{Application, INBOUND_PORT, LabService};
 use crate::lab::proxy::{Role, Workload};
 
-pub(super) fn resources(own: &Workload<'_>) -> (Value, Value) {
+/// The sidecar and its application; a permissive one takes peers that show no certificate, as well.
+pub(super) fn resources(own: &Workload<'_>, permissive: bool) -> (Value, Value) {
     let Role::Server { service, version } = own.role else {
         return (json!([]), json!([]));
     };
-    let endpoint = json!({"lb_endpoints": [{"endpoint": {"address": address(own.address, service.port)}}]});
+    let endpoint =
+        json!({"lb_endpoints": [{"endpoint": {"address": address(own.address, service.listening())}}]});
     let mut cluster = static_cluster(own, &cluster_name(service), &[endpoint]);
     if let Some(fields) = cluster.as_object_mut() {
         fields.insert("typed_extension_protocol_options".to_owned(), spoken_to(service.application));
     }
     let listeners = match service.application {
-        Application::Hello => json!([sidecar(own, service), application(own, service, version)]),
-        Application::Grpc => json!([sidecar(own, service)]),
+        Application::Hello => json!([sidecar(own, service, permissive), application(own, service, version)]),
+        Application::Grpc => json!([sidecar(own, service, permissive)]),
     };
     (listeners, json!([cluster]))
 }
@@ -28,7 +30,7 @@ fn cluster_name(service: &LabService) -> String {
     format!("inbound|{}||", service.port)
 }
 
-fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
+fn sidecar(own: &Workload<'_>, service: &LabService, permissive: bool) -> Value {
     let route =
         json!({"match": {"prefix": "/"}, "route": {"cluster": cluster_name(service), "timeout": "15s"}});
     let routes = json!({
@@ -49,23 +51,21 @@ fn sidecar(own: &Workload<'_>, service: &LabService) -> Value {
             json!({"subject": true, "dns": true, "uri": true}),
         );
     }
+    let filters = json!([{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]);
+    let mut chains = vec![json!({
+        "filter_chain_match": {"transport_protocol": "tls"},
+        "filters": filters,
+        "transport_socket": mutual_tls(own, alpn, !permissive),
+    })];
+    if permissive {
+        chains.push(json!({"filter_chain_match": {"transport_protocol": "raw_buffer"}, "filters": filters}));
+    }
     json!({
         "name": "virtualInbound",
         "address": address(own.address, INBOUND_PORT),
         "traffic_direction": "INBOUND",
         "listener_filters": [tls_inspector()],
-        "filter_chains": [{
-            "filter_chain_match": {"transport_protocol": "tls"},
-            "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
-            "transport_socket": {
-                "name": "envoy.transport_sockets.tls",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                    "require_client_certificate": true,
-                    "common_tls_context": tls_context(own, alpn, json!({})),
-                },
-            },
-        }],
+        "filter_chains": chains,
     })
 }
 
@@ -84,7 +84,7 @@ fn application(own: &Workload<'_>, service: &LabService, version: usize) -> Valu
     });
     json!({
         "name": "application",
-        "address": address(own.address, service.port),
+        "address": address(own.address, service.listening()),
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": {

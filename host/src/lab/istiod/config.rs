@@ -130,11 +130,11 @@ impl HttpMatch {
 }
 
 /// The labels of a workload, with those that istiod adds.
-pub(in crate::lab) type Labels = BTreeMap<&'static str, String>;
+pub(in crate::lab) type Labels = BTreeMap<String, String>;
 
 /// Whether a workload has every label of a selector.
 pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &Labels) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key.as_str()) == Some(value))
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// A value as it stands.

@@ -19,7 +19,8 @@ fn target(kind: ProxyKind) -> Target {
         name: "cluster1/x.sample".to_owned(),
         kind,
         namespace: "sample".to_owned(),
-        labels: BTreeMap::from([("istio", "eastwestgateway".to_owned())]),
+        root: "istio-system".to_owned(),
+        labels: BTreeMap::from([("istio".to_owned(), "eastwestgateway".to_owned())]),
         ecds: PathBuf::new(),
         discovery: PathBuf::new(),
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use policy::name::ClusterName;
 
+use super::Refused;
 use crate::kube::many;
-use crate::rollout::crew::Crew;
+use crate::rollout::crew::{Crew, Member};
 use crate::rollout::job::{Job, Trouble};
-use crate::rollout::machine::{End, Goal, Stage};
-use crate::rollout::record::{Origin, Record, newest};
+use crate::rollout::machine::Goal;
+use crate::rollout::record::{Origin, Record};
 use crate::rollout::rendered::Rendered;
 use crate::rollout::revision;
 
@@ -26,10 +27,23 @@ pub(super) fn is_same(crew: &Crew, last: &Record, origin: &Origin) -> bool {
         && compared.into_iter().all(|same| same)
 }
 
-/// The highest number that any revision has.
-pub(super) fn highest(crew: &Crew, last: Option<&Record>) -> u64 {
-    let kept = crew.members.values().filter_map(|member| member.kept.keys().max().copied());
-    kept.chain(last.map(|last| last.revision)).max().unwrap_or_default()
+/// No revision is of a higher number: two more than it are numbers too, that of what is found and of what is brought.
+const LAST_NUMBER: u64 = u64::MAX - 2;
+
+/// The number after the highest that any revision has.
+pub(super) fn next_number(crew: &Crew, last: Option<&Record>) -> Result<u64, Refused> {
+    let kept = |member: &Member| member.kept.keys().max().copied();
+    let highest = crew.members.values().filter_map(kept).chain(last.map(|last| last.revision));
+    let highest = highest.max().unwrap_or_default();
+    if highest < LAST_NUMBER {
+        return Ok(highest + 1);
+    }
+    let says = |member: &Member| {
+        kept(member) == Some(highest)
+            || member.copy.record.as_ref().is_some_and(|record| record.revision == highest)
+    };
+    let clusters = crew.members.iter().filter(|(_, member)| says(member));
+    Err(Refused::LastNumber { clusters: clusters.map(|(name, _)| name.clone()).collect(), number: highest })
 }
 
 /// What each cluster goes back to if this is undone: what it has, if that was ever complete there.
@@ -38,32 +52,12 @@ pub(super) fn before(
     last: Option<&Record>,
     found: &BTreeMap<ClusterName, u64>,
 ) -> BTreeMap<ClusterName, Option<u64>> {
-    let of = |name: &ClusterName| {
-        let at = crew.members.get(name).and_then(|member| member.copy.at);
-        let last = last.filter(|last| {
-            let is_good = match last.state.stage() {
-                Stage::Ended(End::Complete | End::Undone) => true,
-                Stage::Ended(End::Incomplete) => last.state.has_passed(name),
-                Stage::Ended(End::Failed)
-                | Stage::Subsets
-                | Stage::Routes(_)
-                | Stage::Filters(_)
-                | Stage::Bake(_)
-                | Stage::RoutesGo
-                | Stage::SubsetsGo => false,
-            };
-            !is_good && at == Some(last.revision)
-        });
-        match last {
-            Some(last) => last.before.get(name).copied().flatten(),
-            None => at.or_else(|| found.get(name).copied()),
-        }
+    let of = |name: &ClusterName, member: &Member| {
+        let copy = &member.copy;
+        if copy.at.is_none() { found.get(name).copied() } else { copy.good(name, last) }
     };
-    crew.new
-        .keys()
-        .filter(|name| crew.members.contains_key(*name))
-        .map(|name| (name.clone(), of(name)))
-        .collect()
+    let members = crew.members.iter().filter(|(name, _)| crew.new.contains_key(*name));
+    members.map(|(name, member)| (name.clone(), of(name, member))).collect()
 }
 
 /// What those clusters had that could not be asked when the rollout began, and can now.
@@ -75,14 +69,18 @@ pub(super) fn catch_up(crew: &Crew, record: &mut Record, found: &BTreeMap<Cluste
 }
 
 /// Keeps what was found in clusters of which no revision is kept, so that they can go back to it.
-pub(super) async fn keep_found(crew: &mut Crew, jobs: &[Job], origin: &Origin) -> BTreeMap<ClusterName, u64> {
+pub(super) async fn keep_found(
+    crew: &mut Crew,
+    jobs: &[Job],
+    number: u64,
+    origin: &Origin,
+) -> BTreeMap<ClusterName, u64> {
     let origin = Origin {
         reason: "found".to_owned(),
         message: String::new(),
         source: String::new(),
         ..origin.clone()
     };
-    let number = highest(crew, newest(crew.members.values().map(|member| &member.copy)).as_ref()) + 1;
     let found = jobs.iter().filter(|job| job.trouble.is_none()).filter_map(|job| {
         let member = crew.members.get(&job.change.cluster)?;
         let rendered = revision::found(&job.there);

@@ -6,8 +6,9 @@ use policy::name::ClusterName;
 
 use super::{Campaign, Refused, Trouble};
 use crate::kube::many;
+use crate::rollout::agree::{Agreed, agreed};
 use crate::rollout::lease;
-use crate::rollout::record::{Copy, Record, newest};
+use crate::rollout::record::{Copy, Record};
 use crate::rollout::revision::{self, Revision};
 use crate::rollout::shelf::Shelf;
 
@@ -16,6 +17,8 @@ use crate::rollout::shelf::Shelf;
 pub struct Standings {
     /// Its record, if any cluster knows one.
     pub record: Option<Record>,
+    /// What clusters say of it that the others do not, and why that is not believed.
+    pub apart: BTreeMap<ClusterName, String>,
     /// Which revision each cluster has, or why it cannot be known.
     pub clusters: BTreeMap<ClusterName, Result<Option<u64>, Trouble>>,
 }
@@ -46,9 +49,16 @@ impl Campaign<'_> {
             }
         });
         let read = many::bounded(reading.collect::<Vec<_>>(), self.how.parallel).await;
-        let record = newest(read.iter().filter_map(|(_, copy)| copy.as_ref().ok()));
+        let copies = read.iter().filter_map(|(name, copy)| Some((name, copy.as_ref().ok()?)));
+        let Agreed { record, apart, .. } = agreed(copies);
+        let apart = apart.into_iter().filter_map(|(name, apart)| {
+            // One that was not told has the revision that it has, which is told.
+            let why = apart.why(record.as_ref()?, true)?;
+            Some((name, why))
+        });
+        let apart = apart.collect();
         let clusters = read.into_iter().map(|(name, copy)| (name, copy.map(|copy| copy.at)));
-        Standings { record, clusters: clusters.collect() }
+        Standings { record, apart, clusters: clusters.collect() }
     }
 
     /// The revisions that are kept, the oldest first, and why some clusters could not be asked.
@@ -76,11 +86,10 @@ impl Campaign<'_> {
             };
             for revision in revisions {
                 let number = revision.number;
-                let kept: &mut Kept = history.entry(number).or_insert(Kept {
-                    revision,
-                    in_clusters: Vec::new(),
-                    at: Vec::new(),
-                });
+                // What one cluster says of a revision is not said of those of others.
+                let said = (number, revision.origin.clone());
+                let kept: &mut Kept =
+                    history.entry(said).or_insert(Kept { revision, in_clusters: Vec::new(), at: Vec::new() });
                 kept.in_clusters.push(name.clone());
                 if at == Some(number) {
                     kept.at.push(name.clone());

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -26,6 +27,8 @@ spec:
   services:
     ledger.payments: {port: 80, clusters: [east, west, north]}
 ";
+
+static NOW: AtomicU64 = AtomicU64::new(0);
 
 /// What sends requests to a cluster, or to each of two; without a cluster, what sends them nowhere.
 fn policy(clusters: &str) -> String {
@@ -104,7 +107,8 @@ async fn with<T, F: Future<Output = T>>(
     let holder = Holder {
         name: "test".to_owned(),
         time: Duration::from_secs(15),
-        clock: || OffsetDateTime::UNIX_EPOCH,
+        // No two rollouts begin at the same time.
+        clock: || OffsetDateTime::UNIX_EPOCH + Duration::from_micros(NOW.fetch_add(1, Ordering::Relaxed)),
     };
     let refuses = manner.refuses;
     let campaign = Campaign {
@@ -481,4 +485,104 @@ async fn what_a_cluster_had_that_could_not_be_asked_is_not_taken_for_nothing() {
     assert_eq!((record.revision, record.before[&north]), (2, Some(1)));
     assert_eq!(stage(&undone(dir, &PLAIN).await.unwrap()), Stage::Ended(End::Undone));
     assert_eq!(objects(dir), before);
+}
+
+/// What the copy of a cluster says is made something else.
+fn forge(dir: &Path, cluster: &str, forge: impl FnOnce(&mut Record)) {
+    let path = dir.join(cluster).join("isthmus-rollout.yaml");
+    let mut object: serde_json::Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let said = object.pointer_mut("/data/rollout.json").unwrap();
+    let mut record = serde_json::from_str(said.as_str().unwrap()).unwrap();
+    forge(&mut record);
+    *said = serde_json::to_string(&record).unwrap().into();
+    std::fs::write(&path, object.to_string()).unwrap();
+}
+
+/// Everything of all clusters but one.
+fn others(dir: &Path, cluster: &str) -> BTreeMap<String, String> {
+    let mut objects = objects(dir);
+    objects.retain(|name, _| !name.starts_with(cluster));
+    objects
+}
+
+#[tokio::test]
+async fn whoever_rules_one_cluster_brings_no_other_back_to_what_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    rolled(dir, "west", &[]).await;
+    rolled(dir, "east", &[]).await;
+    let rolled_out = others(dir, "west");
+    let stopped = Manner { refuses: Some("north"), ..PLAIN };
+    assert_eq!(stage(&reported(dir, "east west", &stopped).await.unwrap()), Stage::Ended(End::Failed));
+    assert_eq!(stage(&undone(dir, &PLAIN).await.unwrap()), Stage::Ended(End::Undone));
+    assert_eq!(others(dir, "west"), rolled_out);
+
+    // A rollout that nobody has begun, and that had all others at the first revision.
+    let first: BTreeMap<ClusterName, Option<u64>> =
+        CLUSTERS.map(|cluster| (cluster.parse().unwrap(), Some(1))).into();
+    forge(dir, "west", |record| {
+        (record.id, record.revision, record.before) = ("forged".to_owned(), 9, first.clone());
+        record.state = State::new(record.state.waves().to_vec(), OnFailure::Stop);
+        record.state.step(Event::Begin);
+        let taken = CLUSTERS.map(|cluster| Event::Taken(cluster.parse().unwrap(), false));
+        taken.into_iter().for_each(|event| drop(record.state.step(event)));
+    });
+    let report = undone(dir, &PLAIN).await.unwrap();
+    let told = |cluster: &str| {
+        let outcome = report.outcomes.iter().find(|outcome| outcome.change.cluster.as_str() == cluster);
+        outcome.and_then(|outcome| outcome.trouble.as_ref()).map(ToString::to_string).unwrap_or_default()
+    };
+    for cluster in ["east", "north"] {
+        assert!(told(cluster).contains("has not heard of rollout forged"), "{}", told(cluster));
+    }
+    assert_eq!(others(dir, "west"), rolled_out);
+    resumed(dir, &PLAIN).await.map(drop).unwrap_or_default();
+    assert_eq!(others(dir, "west"), rolled_out);
+
+    // The next rollout is one as ever, and so is taking it back.
+    assert_eq!(stage(&reported(dir, "east west", &stopped).await.unwrap()), Stage::Ended(End::Failed));
+    assert_eq!(stage(&undone(dir, &PLAIN).await.unwrap()), Stage::Ended(End::Undone));
+    assert_eq!(others(dir, "west"), rolled_out);
+}
+
+#[tokio::test]
+async fn whoever_rules_one_cluster_takes_no_gates_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    rolled(dir, "west", &[]).await;
+    let stopped = Manner { waves: &["east"], refuses: Some("east"), ..PLAIN };
+    assert_eq!(stage(&reported(dir, "east", &stopped).await.unwrap()), Stage::Ended(End::Failed));
+    let before = others(dir, "west");
+    forge(dir, "west", |record| {
+        record.generation += 1;
+        record.gates.traps = Some(99);
+    });
+    let (standings, _) = with(dir, &PLAIN, async |campaign, _| (campaign.standings().await, ())).await;
+    let west: ClusterName = "west".parse().unwrap();
+    assert!(standings.apart[&west].contains("somebody has changed it"), "{:?}", standings.apart);
+    assert_eq!(standings.record.unwrap().gates.traps, None);
+    let report = resumed(dir, &stopped).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Failed), "the gate of east is asked as before");
+    assert_eq!(others(dir, "west"), before);
+
+    // Where two say one thing and two another, nobody knows.
+    std::fs::remove_file(dir.join("north").join("isthmus-rollout.yaml")).unwrap();
+    forge(dir, "west", |record| record.gates.traps = Some(7));
+    let refused = resumed(dir, &stopped).await.unwrap_err();
+    assert!(matches!(refused, Refused::Torn { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_number_after_which_there_is_none_is_told_with_who_says_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    rolled(dir, "west", &[]).await;
+    forge(dir, "west", |record| {
+        (record.id, record.revision, record.generation) = ("forged".to_owned(), u64::MAX, u64::MAX);
+    });
+    let told = reported(dir, "east", &PLAIN).await.unwrap_err().to_string();
+    assert!(told.starts_with("west: revision 18446744073709551615 is kept here"), "{told}");
+    std::fs::remove_file(dir.join("west").join("isthmus-rollout.yaml")).unwrap();
+    assert_eq!(stage(&reported(dir, "east", &PLAIN).await.unwrap()), Stage::Ended(End::Complete));
 }

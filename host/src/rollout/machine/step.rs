@@ -140,7 +140,7 @@ impl State {
     /// What comes after a stage that everyone is done with; a bake is over when it is said to be.
     fn next(&self) -> Option<Stage> {
         Some(match self.stage {
-            Stage::Subsets => self.wave(0),
+            Stage::Subsets => self.begin_of(0),
             Stage::Routes(wave) => Stage::Filters(wave),
             Stage::Filters(wave) if wave >= self.over && self.has_to_bake(wave) => Stage::Bake(wave),
             Stage::Filters(wave) => self.after_wave(wave),
@@ -155,12 +155,12 @@ impl State {
         })
     }
 
-    fn wave(&self, wave: usize) -> Stage {
+    fn begin_of(&self, wave: usize) -> Stage {
         if wave < self.waves.len() { Stage::Routes(wave) } else { Stage::RoutesGo }
     }
 
     fn after_wave(&self, wave: usize) -> Stage {
-        self.wave(wave + 1)
+        self.begin_of(wave + 1)
     }
 
     fn has_to_bake(&self, wave: usize) -> bool {

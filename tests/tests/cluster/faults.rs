@@ -1,0 +1,324 @@
+//! What can go wrong in the middle of a rollout, one after the other, against two real API servers: what is told then, what
+//! stands in the clusters, and how it goes on.
+
+use std::time::Instant;
+
+use hyper::StatusCode;
+use isthmus_tests::cluster::{Fault, Somebody, Span};
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::rollout::{ALL, Ground, INBOUND, NAMES, SHORT, between, code, patch, stderr, stdout};
+use super::waves::kill;
+use super::{PATIENCE, account, ask, get, post};
+
+/// A fault of the cluster whose wave is the second, and what comes of it.
+struct Case {
+    name: &'static str,
+    /// From which request on.
+    at: &'static str,
+    span: Span,
+    fault: Fault,
+    /// The exit code of the rollout.
+    code: i32,
+    /// What the record says then.
+    end: &'static str,
+    /// What is told of it, by the rollout and by whoever asks later.
+    told: &'static str,
+}
+
+/// In the middle of a cluster's filters: one is written, and two are not.
+const FILTER: &str =
+    "PATCH /apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
+
+fn answer(code: StatusCode, text: &'static str) -> Fault {
+    Fault::Answer(code, None, text)
+}
+
+fn cases(nobody: Client, weak: Client) -> Vec<Case> {
+    let each = |name, fault, told| Case {
+        name,
+        at: FILTER,
+        span: Span::Each,
+        fault,
+        code: 4,
+        end: "incomplete",
+        told,
+    };
+    let onward = |name, fault, told| Case { span: Span::Onward, ..each(name, fault, told) };
+    vec![
+        onward("a server that goes", Fault::Cut, "the API server cannot be reached"),
+        onward("a server that says nothing any more", Fault::Hang, "no answer within 3s"),
+        each(
+            "an object that is changed by others all the time",
+            answer(StatusCode::CONFLICT, CHANGED),
+            "it has changed in the meantime (the object has been modified)",
+        ),
+        each(
+            "too much to do",
+            Fault::Answer(StatusCode::TOO_MANY_REQUESTS, Some(0), "later"),
+            "the API server has too much to do and asks to wait for 0ns",
+        ),
+        each(
+            "too much to do for long",
+            Fault::Answer(StatusCode::TOO_MANY_REQUESTS, Some(600), "later"),
+            "the API server has too much to do and asks to wait for 600s",
+        ),
+        each(
+            "a server that fails",
+            answer(StatusCode::INTERNAL_SERVER_ERROR, "etcd has lost its mind"),
+            "the API server failed with 500: etcd has lost its mind",
+        ),
+        each(
+            "an object that is too large",
+            answer(StatusCode::PAYLOAD_TOO_LARGE, "limit is 3145728"),
+            "which is too large (limit is 3145728)",
+        ),
+        onward(
+            "a token that has expired",
+            Fault::As(Somebody(nobody)),
+            "the API server does not accept the credentials (Unauthorized): log in again",
+        ),
+        onward(
+            "rights that were taken away",
+            Fault::As(Somebody(weak)),
+            "system:serviceaccount:weak:weak may not patch wasmplugins.extensions.istio.io in namespace istio-system: grant the verb with RBAC",
+        ),
+        each(
+            "a kind that is there no more",
+            answer(StatusCode::NOT_FOUND, "404 page not found\n"),
+            "the cluster knows no WasmPlugin of extensions.istio.io/v1alpha1: install Istio's definitions there",
+        ),
+        Case { code: 3, end: "under way", ..each("a record that somebody else writes", Fault::Pass, "") }
+            .about(
+                "PATCH /api/v1/namespaces/istio-system/configmaps/isthmus-rollout",
+                answer(StatusCode::CONFLICT, CHANGED),
+                "cluster1: somebody else has taken over here",
+            ),
+    ]
+}
+
+impl Case {
+    fn about(self, at: &'static str, fault: Fault, told: &'static str) -> Self {
+        Self { at, fault, told, ..self }
+    }
+}
+
+const CHANGED: &str =
+    r#"{"kind": "Status", "reason": "Conflict", "message": "the object has been modified", "code": 409}"#;
+
+/// What others have in a cluster, beside ours and in the same namespaces.
+const THEIRS: [&str; 2] = [
+    "/apis/networking.istio.io/v1/namespaces/sample/destinationrules",
+    "/api/v1/namespaces/istio-system/configmaps",
+];
+
+impl Ground {
+    /// What `isthmus status` tells, to programs.
+    async fn status(&self) -> Value {
+        let output = self.run("status", &["-o", "json", "--timeout", "3"]).await;
+        serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)))
+    }
+
+    async fn put_theirs(&self) {
+        for name in NAMES {
+            let client = self.clusters.client(name).await;
+            let metadata = json!({"name": "theirs"});
+            let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": metadata, "spec": {"host": "theirs"}});
+            post(&client, THEIRS[0], &rule).await;
+            post(&client, THEIRS[1], &json!({"metadata": metadata, "data": {"a": "b"}})).await;
+        }
+    }
+
+    async fn theirs(&self) -> Vec<Value> {
+        let mut found = Vec::new();
+        for name in NAMES {
+            let client = self.clusters.client(name).await;
+            for path in THEIRS {
+                found.push(get(&client, &format!("{path}/theirs")).await);
+            }
+        }
+        found
+    }
+}
+
+/// What a cluster says, among what both say.
+fn of<'s>(said: &'s [String], cluster: &str) -> Vec<&'s String> {
+    said.iter().filter(|line| line.starts_with(&format!("{cluster}/"))).collect()
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goes_on_to_its_end() {
+    let Some(mut ground) = Ground::start().await else { return };
+    let [one, nobody] = ["cluster1", "cluster1"].map(|name| ground.clusters.server(name).url());
+    let token = account(&ground.clusters.client("cluster1").await, "weak").await;
+    let somebody = async |url: &str, token: &str| {
+        let kubeconfig = ground.clusters.kubeconfig_of("cluster1", url, token);
+        isthmus_tests::cluster::client(&kubeconfig, "cluster1").await
+    };
+    let cases = cases(somebody(&nobody, "no-token-at-all").await, somebody(&one, &token).await);
+    let proxies = between(&mut ground).await;
+    ground.put_theirs().await;
+    let theirs = ground.theirs().await;
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    let first = ground.says().await;
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    std::fs::remove_file(ground.policy("cache.yaml")).expect("removed");
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    let second = ground.says().await;
+    let canary = ground.canary("0s", "");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).chain(["--timeout", "3"]).collect();
+    for Case { name, at, span, fault, code: wanted, end, told } in cases {
+        let back = ground.run("rollout rollback", &SHORT).await;
+        assert_eq!((code(&back), ground.says().await == first), (Some(0), true), "{name}: {}", stderr(&back));
+        proxies[0].at(at, span, fault);
+        let output = ground.roll(&canary).await;
+        assert_eq!(code(&output), Some(wanted), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains(told), "{name}: {}", stderr(&output));
+
+        // Of each object the one or the other, whole; and the wave before is where it should be.
+        let now = ground.says().await;
+        assert!(now.iter().all(|line| first.contains(line) || second.contains(line)), "{name}: {now:#?}");
+        if wanted == 4 {
+            assert_eq!(of(&now, "cluster2"), of(&second, "cluster2"), "{name}");
+            assert_ne!(of(&now, "cluster1"), of(&first, "cluster1"), "{name}: it is in the middle");
+            assert_ne!(of(&now, "cluster1"), of(&second, "cluster1"), "{name}: it is in the middle");
+        }
+        // Who asks later is told the same, while it lasts and after it.
+        for lasts in [true, false] {
+            if !lasts {
+                proxies[0].clear();
+            }
+            let standing = ground.standing().await;
+            let revision = standing["record"]["revision"].clone();
+            assert_eq!(standing["end"], end, "{name}: {standing:#}");
+            let behind = &standing["record"]["state"]["clusters"]["cluster1"]["behind"];
+            assert_eq!(
+                behind.as_str().is_some_and(|why| why.contains(told)),
+                wanted == 4,
+                "{name}: {behind}"
+            );
+            let status = ground.status().await;
+            let state = if wanted == 4 { end } else { "abandoned" };
+            assert_eq!(status["rollout"]["state"], state, "{name}: {status:#}");
+            if wanted == 4 {
+                let behind = &status["rollout"]["behind"][0];
+                assert_eq!(behind["cluster"], "cluster1", "{name}: {status:#}");
+                assert!(behind["why"].as_str().expect("text").contains(told), "{name}: {status:#}");
+                let [one, two] = [&status["items"][0], &status["items"][1]];
+                assert_eq!(
+                    (&two["condition"], &two["revision"]["applied"]),
+                    (&json!("InForce"), &revision),
+                    "{name}"
+                );
+                // It has objects of both revisions, wherever it can be asked.
+                let is_there = one["condition"] == "Outdated";
+                let wanted = if is_there { &revision } else { &Value::Null };
+                assert_eq!(
+                    (is_there || lasts, &one["revision"]["rollout"]),
+                    (true, wanted),
+                    "{name}: {one:#}"
+                );
+                assert_eq!(one["revision"]["applied"], Value::Null, "{name}: {one:#}");
+            }
+        }
+
+        let output = ground.run("rollout resume", &SHORT).await;
+        assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
+        assert_eq!(ground.says().await, second, "{name}: {}", stdout(&output));
+        assert_eq!(ground.standing().await["end"], "complete", "{name}");
+        assert_eq!(ground.theirs().await, theirs, "{name}: nothing of others is touched");
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_at_work_one_that_died_and_one_that_is_over_are_told_apart() {
+    let Some(mut ground) = Ground::start().await else { return };
+    let proxies = between(&mut ground).await;
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    let canary = [ground.canary("0s", ""), vec!["--author".to_owned(), "me".to_owned()]].concat();
+    let child = ground.hang("rollout", &canary, &proxies[0], FILTER).await;
+    let status = ground.status().await;
+    let rollout = &status["rollout"];
+    assert_eq!(
+        (&rollout["state"], &rollout["wave"], &rollout["stage"], &rollout["revision"]),
+        (&json!("underWay"), &json!("rest"), &json!("wave rest: filters change"), &json!(2)),
+        "{rollout:#}"
+    );
+    assert!(rollout["holder"]["name"].as_str().expect("a name").starts_with("me ("), "{rollout:#}");
+    assert_eq!(status["items"][1]["revision"]["applied"], 2);
+    kill(child);
+    // It let nothing go, so nobody knows before its time is over.
+    let deadline = Instant::now() + PATIENCE;
+    let silent = loop {
+        let status = ground.status().await;
+        if status["rollout"]["state"] != "underWay" {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "{status:#}");
+    };
+    assert_eq!(silent["rollout"]["state"], "silent");
+    let output = ground.run("rollout resume", &SHORT).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let status = ground.status().await;
+    assert_eq!(
+        (&status["rollout"]["state"], &status["rollout"]["holder"]),
+        (&json!("complete"), &Value::Null)
+    );
+    assert!(status["items"].as_array().expect("a list").iter().all(|item| item["revision"]["applied"] == 2));
+}
+
+#[tokio::test]
+async fn what_others_hold_in_the_second_wave_is_told_and_taken_only_when_that_is_said() {
+    let Some(ground) = Ground::start().await else { return };
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    patch(&ground, "cluster1", &json!({"spec": {"url": "oci://elsewhere.example/x"}})).await;
+    let canary = ground.canary("0s", "");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    let told =
+        "cluster1: cannot apply WasmPlugin istio-system/isthmus-inbound: .spec.url belongs to \"kubectl\"";
+    for (verb, more) in [("rollout", canary.as_slice()), ("rollout resume", &SHORT)] {
+        let output = ground.run(verb, more).await;
+        assert_eq!((code(&output), stderr(&output).contains(told)), (Some(4), true), "{}", stderr(&output));
+        let inbound = get(&ground.clusters.client("cluster1").await, INBOUND).await;
+        assert_eq!(inbound["spec"]["url"], "oci://elsewhere.example/x");
+        let status = ground.status().await;
+        assert_eq!(status["items"][0]["condition"], "Drifted");
+        assert!(status["rollout"]["behind"][0]["why"].as_str().expect("text").contains(told), "{status:#}");
+    }
+    let output = ground.run("rollout resume", &[&SHORT[..], &["--force-conflicts"]].concat()).await;
+    assert_eq!((code(&output), stderr(&output).contains("error")), (Some(0), false), "{}", stderr(&output));
+    let status = ground.status().await;
+    assert!(status["items"].as_array().expect("a list").iter().all(|item| item["condition"] == "InForce"));
+}
+
+#[tokio::test]
+async fn a_cluster_without_istios_definitions_is_behind_until_they_are_there() {
+    let Some(ground) = Ground::start().await else { return };
+    let client = ground.clusters.client("cluster1").await;
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wasmplugins.extensions.istio.io";
+    ask(&client, hyper::Request::delete(definition), &Value::Null).await;
+    let canary = ground.canary("0s", "");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    let told = "cluster1: cannot apply WasmPlugin istio-system/isthmus-gateway: the cluster knows no WasmPlugin of \
+                extensions.istio.io/v1alpha1: install Istio's definitions there";
+    // The server goes on serving it for a moment, and refuses what would be made.
+    let deadline = Instant::now() + PATIENCE;
+    let output = loop {
+        let output = ground.run("rollout", &canary).await;
+        if stderr(&output).contains(told) || Instant::now() > deadline {
+            break output;
+        }
+    };
+    assert_eq!((code(&output), stderr(&output).contains(told)), (Some(4), true), "{}", stderr(&output));
+    assert_eq!(ground.status().await["items"][0]["condition"], "NotApplied");
+    ground.clusters.install("cluster1").await;
+    let output = ground.run("rollout resume", &SHORT).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for cluster in NAMES {
+        assert_eq!(ground.names(cluster).await, ALL, "{cluster}");
+    }
+}
