@@ -6,7 +6,7 @@ use policy::Mesh;
 
 use super::objects::{CALLER, PORT, SERVICE};
 use super::{LOST, NAMESPACE, Outcome, expected};
-use crate::lab::{Application, Blueprint, Client, Get, Lab, LabError, LabService};
+use crate::lab::{Application, Blueprint, Client, Get, Lab, LabError, LabService, Manner};
 use crate::stage;
 
 /// The lab of a mesh in which every cluster runs the service and calls it, and nothing else runs.
@@ -18,6 +18,8 @@ pub fn blueprint(mesh: &Mesh) -> Blueprint {
         namespace: NAMESPACE.to_owned(),
         port: PORT,
         clusters,
+        strays: Vec::new(),
+        labels: BTreeMap::new(),
         application: Application::Hello,
     };
     Blueprint { services: vec![service], ..stage::blueprint(mesh, clients) }
@@ -28,6 +30,7 @@ fn client(cluster: &str) -> Client {
         cluster: cluster.to_owned(),
         namespace: NAMESPACE.to_owned(),
         service_account: CALLER.to_owned(),
+        manner: Manner::default(),
     }
 }
 
