@@ -44,20 +44,33 @@ fn answer(code: StatusCode, text: &'static str) -> cluster::Fault {
     cluster::Fault::Answer(code, None, text)
 }
 
-fn cases(nobody: Client, weak: Client) -> Vec<Case> {
-    let each = |name, fault, told| Case {
-        name,
-        at: FILTER,
-        span: Span::Each,
-        fault,
-        code: 4,
-        end: "incomplete",
-        told,
-    };
-    let onward = |name, fault, told| Case { span: Span::Onward, ..each(name, fault, told) };
+fn each(name: &'static str, fault: cluster::Fault, told: &'static str) -> Case {
+    Case { name, at: FILTER, span: Span::Each, fault, code: 4, end: "incomplete", told }
+}
+
+fn onward(name: &'static str, fault: cluster::Fault, told: &'static str) -> Case {
+    Case { span: Span::Onward, ..each(name, fault, told) }
+}
+
+fn ways(nobody: Client, weak: Client) -> Vec<Case> {
     vec![
         onward("a server that goes", cluster::Fault::Cut, "the API server cannot be reached"),
         onward("a server that says nothing any more", cluster::Fault::Hang, "no answer within 3s"),
+        onward(
+            "a token that has expired",
+            cluster::Fault::As(Somebody(nobody)),
+            "the API server does not accept the credentials (Unauthorized): log in again",
+        ),
+        onward(
+            "rights that were taken away",
+            cluster::Fault::As(Somebody(weak)),
+            "system:serviceaccount:weak:weak may not patch wasmplugins.extensions.istio.io in namespace istio-system: grant the verb with RBAC",
+        ),
+    ]
+}
+
+fn answers() -> Vec<Case> {
+    vec![
         each(
             "an object that is changed by others all the time",
             answer(StatusCode::CONFLICT, CHANGED),
@@ -83,37 +96,50 @@ fn cases(nobody: Client, weak: Client) -> Vec<Case> {
             answer(StatusCode::PAYLOAD_TOO_LARGE, "limit is 3145728"),
             "which is too large (limit is 3145728)",
         ),
-        onward(
-            "a token that has expired",
-            cluster::Fault::As(Somebody(nobody)),
-            "the API server does not accept the credentials (Unauthorized): log in again",
-        ),
-        onward(
-            "rights that were taken away",
-            cluster::Fault::As(Somebody(weak)),
-            "system:serviceaccount:weak:weak may not patch wasmplugins.extensions.istio.io in namespace istio-system: grant the verb with RBAC",
-        ),
         each(
             "a kind that is there no more",
             answer(StatusCode::NOT_FOUND, "404 page not found\n"),
             "the cluster knows no WasmPlugin of extensions.istio.io/v1alpha1: install Istio's definitions there",
         ),
         Case {
+            at: "PATCH /api/v1/namespaces/istio-system/configmaps/isthmus-rollout",
             code: 3,
             end: "under way",
-            ..each("a record that somebody else writes", cluster::Fault::Pass, "")
-        }
-        .about(
-            "PATCH /api/v1/namespaces/istio-system/configmaps/isthmus-rollout",
-            answer(StatusCode::CONFLICT, CHANGED),
-            "cluster1: somebody else has taken over here",
-        ),
+            ..each(
+                "a record that somebody else writes",
+                answer(StatusCode::CONFLICT, CHANGED),
+                "cluster1: somebody else has taken over here",
+            )
+        },
     ]
 }
 
 impl Case {
-    fn about(self, at: &'static str, fault: cluster::Fault, told: &'static str) -> Self {
-        Self { at, fault, told, ..self }
+    /// That who asks later is told the same, while it lasts and after it.
+    async fn is_told(&self, ground: &Ground, lasts: bool) {
+        let Self { name, told, end, .. } = self;
+        let (is_behind, standing) = (self.code == 4, ground.standing().await);
+        let revision = &standing["record"]["revision"];
+        assert_eq!(standing["end"], *end, "{name}: {standing:#}");
+        let behind = &standing["record"]["state"]["clusters"]["cluster1"]["behind"];
+        assert_eq!(behind.as_str().is_some_and(|why| why.contains(told)), is_behind, "{name}: {behind}");
+        let status = ground.status().await;
+        let state = if is_behind { end } else { "abandoned" };
+        assert_eq!(status["rollout"]["state"], state, "{name}: {status:#}");
+        if !is_behind {
+            return;
+        }
+        let behind = &status["rollout"]["behind"][0];
+        assert_eq!(behind["cluster"], "cluster1", "{name}: {status:#}");
+        assert!(behind["why"].as_str().expect("text").contains(told), "{name}: {status:#}");
+        let [one, two] = [&status["items"][0], &status["items"][1]];
+        // Its old subsets stay as long as the other may ask for them.
+        assert_eq!(two["revision"]["applied"], *revision, "{name}: {two:#}");
+        // It has objects of both revisions, wherever it can be asked.
+        let is_there = one["condition"] == "Outdated";
+        let wanted = if is_there { revision } else { &Value::Null };
+        assert_eq!((is_there || lasts, &one["revision"]["rollout"]), (true, wanted), "{name}: {one:#}");
+        assert_eq!(one["revision"]["applied"], Value::Null, "{name}: {one:#}");
     }
 }
 
@@ -169,7 +195,8 @@ async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goe
         let kubeconfig = ground.clusters.kubeconfig_of("cluster1", url, token);
         cluster::client(&kubeconfig, "cluster1").await
     };
-    let cases = cases(somebody(&nobody, "no-token-at-all").await, somebody(&one, &token).await);
+    let mut cases = ways(somebody(&nobody, "no-token-at-all").await, somebody(&one, &token).await);
+    cases.extend(answers());
     let proxies = between(&mut ground).await;
     ground.put_theirs().await;
     let theirs = ground.theirs().await;
@@ -181,13 +208,14 @@ async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goe
     let second = ground.says().await;
     let canary = ground.canary("0s", "");
     let canary: Vec<&str> = canary.iter().map(String::as_str).chain(["--timeout", "3"]).collect();
-    for Case { name, at, span, fault, code: wanted, end, told } in cases {
+    for case in cases {
+        let (name, wanted) = (case.name, case.code);
         let back = ground.run("rollout rollback", &SHORT).await;
         assert_eq!((code(&back), ground.says().await == first), (Some(0), true), "{name}: {}", stderr(&back));
-        proxies[0].at(at, span, fault);
+        proxies[0].at(case.at, case.span, case.fault.clone());
         let output = ground.roll(&canary).await;
         assert_eq!(code(&output), Some(wanted), "{name}: {}", stderr(&output));
-        assert!(stderr(&output).contains(told), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains(case.told), "{name}: {}", stderr(&output));
 
         // Of each object the one or the other, whole; and the wave before is where it should be.
         let now = ground.says().await;
@@ -197,41 +225,9 @@ async fn whatever_goes_wrong_in_the_middle_of_a_wave_is_told_and_the_rollout_goe
             assert_ne!(of(&now, "cluster1"), of(&first, "cluster1"), "{name}: it is in the middle");
             assert_ne!(of(&now, "cluster1"), of(&second, "cluster1"), "{name}: it is in the middle");
         }
-        // Who asks later is told the same, while it lasts and after it.
-        for lasts in [true, false] {
-            if !lasts {
-                proxies[0].clear();
-            }
-            let standing = ground.standing().await;
-            let revision = standing["record"]["revision"].clone();
-            assert_eq!(standing["end"], end, "{name}: {standing:#}");
-            let behind = &standing["record"]["state"]["clusters"]["cluster1"]["behind"];
-            assert_eq!(
-                behind.as_str().is_some_and(|why| why.contains(told)),
-                wanted == 4,
-                "{name}: {behind}"
-            );
-            let status = ground.status().await;
-            let state = if wanted == 4 { end } else { "abandoned" };
-            assert_eq!(status["rollout"]["state"], state, "{name}: {status:#}");
-            if wanted == 4 {
-                let behind = &status["rollout"]["behind"][0];
-                assert_eq!(behind["cluster"], "cluster1", "{name}: {status:#}");
-                assert!(behind["why"].as_str().expect("text").contains(told), "{name}: {status:#}");
-                let [one, two] = [&status["items"][0], &status["items"][1]];
-                // Its old subsets stay as long as the other may ask for them.
-                assert_eq!(two["revision"]["applied"], revision, "{name}: {two:#}");
-                // It has objects of both revisions, wherever it can be asked.
-                let is_there = one["condition"] == "Outdated";
-                let wanted = if is_there { &revision } else { &Value::Null };
-                assert_eq!(
-                    (is_there || lasts, &one["revision"]["rollout"]),
-                    (true, wanted),
-                    "{name}: {one:#}"
-                );
-                assert_eq!(one["revision"]["applied"], Value::Null, "{name}: {one:#}");
-            }
-        }
+        case.is_told(&ground, true).await;
+        proxies[0].clear();
+        case.is_told(&ground, false).await;
 
         let output = ground.run("rollout resume", &SHORT).await;
         assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
