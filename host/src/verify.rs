@@ -4,10 +4,11 @@
 //! What runs for it stands in a namespace of its own, which is there for nothing else and goes when the proof is over,
 //! whatever came of it.
 
+pub mod lab;
 mod objects;
 pub mod reach;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +115,8 @@ pub async fn verify(mesh: &Mesh, standing: &Standing, what: &What, keep: bool) -
         async move { serve(&name, &at, &what).await }
     });
     let served = serving.await;
-    let pods = Arc::new((mesh.clone(), addresses(standing, what.parallel).await));
+    let (addresses, mut lost) = addresses(mesh, standing, what).await;
+    let pods = Arc::new((mesh.clone(), addresses));
     let calling = standing.iter().map(|(name, at)| {
         let (name, at, what, pods) = (name.clone(), at.clone(), what.clone(), Arc::clone(&pods));
         async move {
@@ -132,6 +134,7 @@ pub async fn verify(mesh: &Mesh, standing: &Standing, what: &What, keep: bool) -
             (Ok(()), _, _) => (Ok(BTreeMap::new()), Ok(Vec::new())),
             (Err(why), _, reached) => (Err(why), reached.unwrap_or(Ok(Vec::new()))),
         };
+        let ways = lost.remove(name).filter(|_| answers.is_ok()).map_or(ways, Err);
         let left = match at {
             Ok(at) if !keep => take_away(at).await.err(),
             Ok(_) | Err(_) => None,
@@ -141,13 +144,26 @@ pub async fn verify(mesh: &Mesh, standing: &Standing, what: &What, keep: bool) -
     outcomes
 }
 
-/// The address of a pod in each cluster, as far as there is one.
-async fn addresses(standing: &Standing, parallel: usize) -> BTreeMap<ClusterName, IpAddr> {
-    let asking = standing.iter().filter_map(|(name, at)| {
-        let (name, at) = (name.clone(), at.clone().ok()?);
-        Some(async move { Some((name, reach::address(&at).await?)) })
+/// The address of a pod in each cluster whose pods others dial, and where none came up.
+async fn addresses(
+    mesh: &Mesh,
+    standing: &Standing,
+    what: &What,
+) -> (BTreeMap<ClusterName, IpAddr>, BTreeMap<ClusterName, VerifyError>) {
+    let dialled: BTreeSet<ClusterName> =
+        standing.keys().flat_map(|caller| reach::neighbours(mesh, caller)).collect();
+    let asking = standing.iter().filter(|(name, _)| dialled.contains(*name)).filter_map(|(name, at)| {
+        let (name, at, patience) = (name.clone(), at.clone().ok()?, what.patience);
+        Some(async move { (name, reach::address(&at, patience).await) })
     });
-    many::bounded(asking.collect::<Vec<_>>(), parallel).await.into_iter().flatten().collect()
+    let (mut found, mut lost) = (BTreeMap::new(), BTreeMap::new());
+    for (name, address) in many::bounded(asking.collect::<Vec<_>>(), what.parallel).await {
+        match address {
+            Ok(address) => drop(found.insert(name, address)),
+            Err(why) => drop(lost.insert(name, why)),
+        }
+    }
+    (found, lost)
 }
 
 async fn each<F>(

@@ -15,6 +15,8 @@ mod fixture;
 mod mesh;
 #[path = "cluster/objects.rs"]
 mod objects;
+#[path = "cluster/partly.rs"]
+mod partly;
 #[path = "cluster/problems.rs"]
 mod problems;
 #[path = "cluster/remote.rs"]

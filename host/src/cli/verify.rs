@@ -1,12 +1,19 @@
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use policy::Mesh;
 use serde_json::{Value, json};
 
 use super::clusters::{self, Clusters};
 use super::{Common, Exit, Out, Output};
+use crate::envoy::Envoy;
+use crate::lab::Site;
+use crate::read::Project;
+use crate::stage::Stage;
 use crate::verify::reach::CODE;
 use crate::verify::{self, Outcome, Standing, Way, What};
+use crate::workspace::Workspace;
 
 /// `isthmus verify`
 #[derive(Debug, Args)]
@@ -26,6 +33,12 @@ pub(super) struct Verify {
     /// Leave what ran, to be looked at
     #[arg(long)]
     keep: bool,
+    /// Prove it here, between real Envoys that play the clusters, with the filters of these policies in them
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = ".isthmus/verify", conflicts_with = "keep")]
+    lab: Option<PathBuf>,
+    /// The module for that; by default wasm/isthmus.wasm
+    #[arg(long, env = "ISTHMUS_MODULE", value_name = "FILE")]
+    module: Option<PathBuf>,
     #[command(flatten)]
     clusters: Clusters,
 }
@@ -34,6 +47,11 @@ impl Verify {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let Some(mesh) = &project.mesh else { return Ok(Exit::No) };
+        if let Some(directory) = &self.lab {
+            let outcomes = super::runtime()?.block_on(self.in_lab(&project, mesh, directory))?;
+            report(&outcomes, common.output, out);
+            return Ok(if outcomes.iter().all(Outcome::is_proven) { Exit::Yes } else { Exit::No });
+        }
         let what = What {
             service: self.service_image.clone(),
             caller: self.caller_image.clone(),
@@ -58,6 +76,22 @@ impl Verify {
             known if known < outcomes.len() => Exit::Partly,
             _ => Exit::No,
         })
+    }
+}
+
+impl Verify {
+    /// Brings a lab up, has its clusters call each other, and brings it down.
+    async fn in_lab(&self, project: &Project, mesh: &Mesh, directory: &Path) -> anyhow::Result<Vec<Outcome>> {
+        let envoy = Envoy::find(&Workspace::find(&std::env::current_dir()?)?)?;
+        let module = super::module(self.module.clone())?;
+        let site = Site::claim(verify::lab::blueprint(mesh), directory)?;
+        let stage = Stage::set(mesh, &site, &module)?;
+        stage.give_token_keys(&site, &project.file.with_file_name("certs").join("tokens"))?;
+        stage.roll_out(&project.policies)?;
+        let lab = site.up(envoy.path(), super::now()).await?;
+        let outcomes = verify::lab::verify(mesh, &lab, self.requests).await;
+        lab.down().await?;
+        Ok(outcomes?)
     }
 }
 

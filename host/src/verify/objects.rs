@@ -18,7 +18,7 @@ pub(super) const CALLER: &str = "caller";
 pub(super) const NEIGHBOUR: &str = "neighbour";
 
 /// The port that the service's pods listen on.
-const PORT: u16 = 5000;
+pub(super) const PORT: u16 = 5000;
 
 pub(super) fn id(version: &str, kind: &str, name: &str) -> Id {
     Id { kind: Kind::new(version, kind), namespace: Some(NAMESPACE.to_owned()), name: name.to_owned() }

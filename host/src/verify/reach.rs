@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use policy::Mesh;
 use policy::name::ClusterName;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
-use super::{NAMESPACE, VerifyError, What, expected, last_words, objects};
+use super::{NAMESPACE, TICK, VerifyError, What, expected, last_words, objects};
 use crate::doctor::Code;
 use crate::kube::{Apply, Cluster, Kind};
 
@@ -57,20 +59,32 @@ impl Way {
 }
 
 /// The clusters whose pods those of one dial: on its network, and known to its control plane.
-fn neighbours(mesh: &Mesh, caller: &ClusterName) -> Vec<ClusterName> {
+pub(super) fn neighbours(mesh: &Mesh, caller: &ClusterName) -> Vec<ClusterName> {
     let network = |name: &ClusterName| mesh.cluster(name).map(|cluster| &cluster.network);
     let is_near = |other: &ClusterName| other != caller && network(other) == network(caller);
     expected(mesh, caller).into_iter().filter(is_near).collect()
 }
 
-/// The address of a pod of the service.
-pub(super) async fn address(at: &Cluster) -> Option<IpAddr> {
-    let pods = at.survey(&Kind::new("v1", "Pod"), Some(NAMESPACE), None).await.ok()?;
+/// The address of a pod of the service, once there is one.
+pub(super) async fn address(at: &Cluster, patience: Duration) -> Result<IpAddr, VerifyError> {
     let serves = |pod: &&Value| {
         pod.pointer("/metadata/labels/app").and_then(Value::as_str) == Some(objects::SERVICE)
             && pod.pointer("/metadata/deletionTimestamp").is_none()
     };
-    pods.iter().filter(serves).find_map(|pod| pod.pointer("/status/podIP")?.as_str()?.parse().ok())
+    let deadline = Instant::now() + patience;
+    loop {
+        let pods = at.survey(&Kind::new("v1", "Pod"), Some(NAMESPACE), None).await?;
+        let mut addresses =
+            pods.iter().filter(serves).filter_map(|pod| pod.pointer("/status/podIP")?.as_str()?.parse().ok());
+        if let Some(address) = addresses.next() {
+            return Ok(address);
+        }
+        if Instant::now() >= deadline {
+            let (what, context) = ("no pod of the service has an address", at.context().to_owned());
+            return Err(VerifyError::TimedOut { what, after: patience, context });
+        }
+        sleep(TICK.min(patience)).await;
+    }
 }
 
 /// Tries the pods of a cluster's neighbours from a pod in it.

@@ -338,6 +338,14 @@ const FAULTS: &[Fault] = &[
     ),
     fault(
         "cluster2/gateway.yaml",
+        &[("[{ip: 192.0.2.12}]", "[]")],
+        &[
+            "cluster2 ISD051: Service istio-system/istio-eastwestgateway has no address: other clusters get the addresses of pods \
+           that they cannot reach",
+        ],
+    ),
+    fault(
+        "cluster2/gateway.yaml",
         &[("conditions: {ready: true}", "conditions: {ready: false}")],
         &["cluster2 ISD052: no pod behind Service istio-system/istio-eastwestgateway is ready"],
     ),
@@ -603,6 +611,42 @@ fn the_page_says_what_each_check_is() {
     for code in Code::ALL {
         let row = format!("| {code} | {} |", code.title());
         assert!(page.contains(&row), "docs/doctor.md has no row {row:?}");
+    }
+}
+
+/// The codes of the page's last table are found by a test each: in a broken world of files, or, where that says it by the
+/// code's own name, in one of those that try.
+#[test]
+fn each_failure_that_the_guides_tell_of_is_found_in_some_broken_world() {
+    let page = std::fs::read_to_string(repository().join("docs/doctor.md")).expect("a page");
+    let table = page.split("\n## What the guides tell of\n").nth(1).expect("the table");
+    let rows: Vec<&str> =
+        table.lines().filter(|line| line.starts_with("| ") && line.contains("ISD")).collect();
+    assert!(rows.len() > 20, "{rows:#?}");
+    let all: BTreeSet<String> = Code::ALL.iter().map(Code::to_string).collect();
+    let faults = FAULTS.iter().flat_map(|fault| fault.wrong);
+    let mut found: BTreeSet<String> = faults
+        .filter_map(|wrong| wrong.split([' ', ':']).nth(1))
+        .chain(super::imports::shown())
+        .map(str::to_owned)
+        .collect();
+    for file in ["cli/doctor.rs", "cluster/tries.rs", "cluster/verify.rs"] {
+        let text = std::fs::read_to_string(repository().join("tests/tests").join(file))
+            .expect("a test")
+            .replace(": passed", "");
+        // What is expected stands in quotes after the cluster, or in brackets.
+        let says = |code: &&String| {
+            ["cluster1", "cluster2"].iter().any(|cluster| text.contains(&format!("{cluster} {code}: ")))
+                || text.contains(&format!("[{code}]"))
+        };
+        found.extend(all.iter().filter(says).cloned());
+    }
+    for row in rows {
+        let codes = row.trim_end_matches(" |").rsplit("| ").next().expect("a cell").split(", ");
+        for code in codes {
+            assert!(all.contains(code), "there is no {code}: {row}");
+            assert!(found.contains(code), "no test breaks what {code} finds: {row}");
+        }
     }
 }
 

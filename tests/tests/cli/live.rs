@@ -85,3 +85,23 @@ fn watching_runs_again_after_each_change_until_it_is_ended() {
     assert_eq!(watching.wait().expect("it ends").signal(), Some(15));
     drop(bound);
 }
+
+#[test]
+fn the_proof_holds_between_real_envoys_and_leaves_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lab = dir.path().join("lab").display().to_string();
+    let proof =
+        run(&["verify", "--lab", &lab, "--requests", "8", "-o", "json", "-f", "examples/two-clusters"]);
+    let told: serde_json::Value =
+        serde_json::from_slice(&proof.stdout).unwrap_or_else(|_| panic!("{}", stderr(&proof)));
+    let items = told.get("items").and_then(serde_json::Value::as_array).expect("items");
+    for (item, cluster) in items.iter().zip(["cluster1", "cluster2"]) {
+        let count =
+            |name: &str| item.pointer(&format!("/answers/{name}")).and_then(serde_json::Value::as_u64);
+        let (one, two) = (count("cluster1").expect("a count"), count("cluster2").expect("a count"));
+        assert!(one > 0 && two > 0 && one + two == 8, "{item:#}");
+        assert_eq!(item.get("cluster").and_then(serde_json::Value::as_str), Some(cluster));
+    }
+    assert_eq!((items.len(), proof.status.code()), (2, Some(0)), "{told:#}");
+    assert_eq!(super::envoys_of(std::path::Path::new(&lab)), 0);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use isthmus_tests::repository;
@@ -59,7 +59,7 @@ impl Istio {
 }
 
 /// Every object that a cluster has and that is not of the server itself or of Kubernetes, as `kind namespace/name`.
-async fn objects(mesh: &Mesh, cluster: &str) -> BTreeMap<String, Value> {
+pub(super) async fn objects(mesh: &Mesh, cluster: &str) -> BTreeMap<String, Value> {
     let client = mesh.clusters.client(cluster).await;
     let mut found = BTreeMap::new();
     for path in KINDS {
@@ -127,7 +127,17 @@ fn exchange_roots(mesh: &Mesh, said: &Value) {
 }
 
 async fn verb(mesh: &Mesh, istio: &Istio, verb: &str, more: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = mesh.command(verb, more);
+    verb_by(mesh, istio, &mesh.clusters.kubeconfig(), (verb, more)).await
+}
+
+/// A verb of `isthmus mesh`, as those whom a kubeconfig makes one.
+pub(super) async fn verb_by(
+    mesh: &Mesh,
+    istio: &Istio,
+    kubeconfig: &Path,
+    (verb, more): (&str, &[&str]),
+) -> (Option<i32>, String, String) {
+    let mut command = mesh.command_by(kubeconfig, verb, more);
     command.arg("--istioctl").arg(istio.program("istioctl")).arg("--helm").arg(istio.program("helm"));
     command.args(["--wait", "120"]);
     told(&run(command).await)

@@ -74,9 +74,14 @@ impl Mesh {
 
     /// A verb of `isthmus mesh` for this mesh.
     pub(super) fn command(&self, verb: &str, more: &[&str]) -> Command {
+        self.command_by(&self.clusters.kubeconfig(), verb, more)
+    }
+
+    /// The same with another kubeconfig.
+    pub(super) fn command_by(&self, kubeconfig: &Path, verb: &str, more: &[&str]) -> Command {
         let mut command = isthmus();
         command.args(["mesh", verb, "-f"]).arg(self.directory());
-        command.arg("--kubeconfig").arg(self.clusters.kubeconfig()).args(more);
+        command.arg("--kubeconfig").arg(kubeconfig).args(more);
         command
     }
 
