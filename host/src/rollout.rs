@@ -37,7 +37,7 @@ use policy::plan::PlanError;
 
 use crate::plugin::ModuleUrl;
 pub use campaign::{Campaign, Kept, Refused, Report, Standings};
-pub use chronicle::Chronicle;
+pub use chronicle::{Chronicle, Last};
 pub use compare::{Compared, Difference, compare};
 pub use drive::Progress;
 use job::Job;

@@ -8,3 +8,8 @@ pub(crate) fn plain(text: &str) -> String {
     }
     out
 }
+
+/// A text of several lines, each without what moves a terminal's cursor.
+pub(crate) fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}

@@ -7,6 +7,7 @@ use similar::TextDiff;
 use super::rollout::Destination;
 use super::{Common, Exit, Out, Output};
 use crate::rollout::{self, Compared, Difference, DryRun};
+use crate::text::plain_lines;
 
 /// `isthmus diff`
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ fn report(compared: &[Compared], only: Option<Shown>, output: Output, out: &mut 
     let shown = compared.iter().filter(|_| only != Some(Shown::Meaning));
     for Compared { cluster, differences, .. } in shown {
         for difference in differences {
-            out.print(text(cluster.as_str(), difference)?.trim_end());
+            out.print(&plain_lines(text(cluster.as_str(), difference)?.trim_end()));
         }
     }
     for trouble in compared.iter().filter_map(|compared| compared.trouble.as_ref()) {
@@ -123,4 +124,22 @@ fn meant(cluster: &ClusterName, meaning: &Meaning) -> Value {
         "changes": meaning.changes.iter().map(change).collect::<Vec<_>>(),
         "notCompared": meaning.untold,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_an_object_moves_no_cursor() {
+        let said = "one\u{1b}[2J\ntwo\u{9b}1A\r\u{7}";
+        let difference = Difference {
+            name: "WasmPlugin x\u{1b}[1A/y".to_owned(),
+            before: Some(json!({"spec": {"a": said, "b\u{7}": 1}})),
+            after: None,
+        };
+        let shown = plain_lines(&text("cluster1", &difference).unwrap());
+        assert!(shown.contains("WasmPlugin x\\u{1b}[1A/y") && shown.contains("two"), "{shown}");
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    }
 }

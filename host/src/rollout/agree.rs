@@ -58,7 +58,7 @@ impl Apart {
 /// holds, as far as they may differ.
 pub(super) fn agreed<'c>(copies: impl Iterator<Item = (&'c ClusterName, &'c Copy)>) -> Agreed {
     let copies: BTreeMap<&ClusterName, &Copy> = copies.collect();
-    let of = |name: &ClusterName| copies.get(name)?.record.as_ref();
+    let of = |name: &ClusterName| copies.get(name)?.record.as_deref();
     let all = copies.keys().filter_map(|name| of(name));
     let Some(last) = all.max_by_key(|record| (record.revision, record.generation)) else {
         return Agreed::default();
@@ -78,7 +78,7 @@ pub(super) fn agreed<'c>(copies: impl Iterator<Item = (&'c ClusterName, &'c Copy
     record.state.believe(&own);
     let mut apart = BTreeMap::new();
     for (name, copy) in &copies {
-        let told = copy.record.as_ref();
+        let told = copy.record.as_deref();
         if let Some(own) = told.filter(|_| with.contains(name)) {
             record.before.remove(*name);
             record.before.extend(own.before.get(*name).map(|before| ((*name).clone(), *before)));

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use policy::name::ClusterName;
 use serde_json::Value;
 
+use super::agree::{Agreed, agreed};
 use super::lease::{self, Holding};
 use super::record::{Copy, Record};
 use super::revision::{self, Revision};
@@ -14,30 +16,66 @@ use crate::proxies::Stamp;
 /// What one cluster tells.
 #[derive(Debug, Clone, Default)]
 pub struct Chronicle {
-    /// Its copy of the record of the last rollout.
-    pub record: Option<Record>,
-    /// The revision that the copy says the cluster has.
-    pub at: Option<u64>,
+    /// Its copy of the record of the last rollout, and the revision that it has by that.
+    copy: Copy,
     /// The revisions that it keeps, the oldest first.
     pub kept: Vec<Revision>,
     /// Whether anybody holds it.
     pub held: Holding,
 }
 
+/// What the clusters say of the last rollout, together.
+#[derive(Debug, Clone, Default)]
+pub struct Last {
+    /// The record that holds.
+    pub record: Option<Record>,
+    /// What clusters say of it that the others do not, and why that is not believed.
+    pub apart: BTreeMap<ClusterName, String>,
+}
+
+impl Last {
+    /// By what each cluster tells.
+    pub fn of<'c>(told: impl Iterator<Item = (&'c ClusterName, &'c Chronicle)>) -> Self {
+        Self::by(told.map(|(name, chronicle)| (name, &chronicle.copy)))
+    }
+
+    /// By the copy of each cluster.
+    pub(super) fn by<'c>(copies: impl Iterator<Item = (&'c ClusterName, &'c Copy)>) -> Self {
+        let Agreed { record, apart, .. } = agreed(copies);
+        let apart = apart.into_iter().filter_map(|(name, apart)| {
+            // One that was not told has the revision that it has, which is told.
+            Some((name, apart.why(record.as_ref()?, true)?))
+        });
+        let apart = apart.collect();
+        Self { record, apart }
+    }
+}
+
 impl Chronicle {
+    /// What a cluster would tell.
+    #[cfg(test)]
+    pub(crate) fn of(record: Record, at: u64, kept: Vec<Revision>, held: Holding) -> Self {
+        Self { copy: Copy::said(Some(record), Some(at)), kept, held }
+    }
+
+    /// The revision that the cluster says it has.
+    pub fn at(&self) -> Option<u64> {
+        self.copy.at
+    }
+
     /// Reads what a cluster tells; `root` is Istio's namespace.
     pub async fn read(target: &Target, root: &str) -> Result<Self, Trouble> {
         let shelf = Shelf::new(target.clone(), root);
         let (copy, list, held) =
             tokio::try_join!(Copy::read(&shelf), shelf.list(), lease::holding(target, root))?;
         let kept = revision::listed(&list).into_iter().map(|(revision, _)| revision).collect();
-        Ok(Self { record: copy.record, at: copy.at, kept, held })
+        Ok(Self { copy, kept, held })
     }
 
     /// The revision whose plans have this digest: the one that the cluster says it has, if it is one of them, or the last.
     pub fn with_plans(&self, digest: &str) -> Option<u64> {
         let same = || self.kept.iter().filter(|revision| revision.plans == digest);
-        let said = same().find(|revision| Some(revision.number) == self.at);
+        let said = same().find(|revision| Some(revision.number) == self.copy.at);
         said.or_else(|| same().next_back()).map(|revision| revision.number)
     }
 

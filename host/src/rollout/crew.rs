@@ -10,7 +10,7 @@ use super::agree::{self, Agreed, Apart};
 use super::job::{How, Target, Task, Trouble, Wanted};
 use super::lease::{Guard, Hold};
 use super::machine::{Goal, State};
-use super::record::{Copy, Record};
+use super::record::{Copy, Record, Said};
 use super::rendered::Rendered;
 use super::shelf::Shelf;
 use crate::kube::{Problem, many};
@@ -124,7 +124,7 @@ impl Crew {
         };
         record.generation = record.generation.saturating_add(1);
         record.state = state.clone();
-        let record = Arc::new(record.clone());
+        let record = Arc::new(Said::of(record.clone())?);
         let writing = self.members.iter().filter(|(_, member)| member.hold.guard().holds());
         let writing = writing.map(|(name, member)| {
             let (name, shelf, mut copy) = (name.clone(), member.shelf.clone(), member.copy.clone());
@@ -172,12 +172,12 @@ impl Crew {
     }
 }
 
-async fn write(name: &ClusterName, shelf: &Shelf, copy: &mut Copy, record: &Record) -> Result<(), Trouble> {
+async fn write(name: &ClusterName, shelf: &Shelf, copy: &mut Copy, record: &Said) -> Result<(), Trouble> {
     match copy.write(shelf, record).await {
         Err(Trouble::Cluster(error)) if matches!(*error.problem, Problem::Changed { .. }) => {
             // It may be that we have, and did not hear of it.
             let there = Copy::read(shelf).await?;
-            if there.record.as_ref() != Some(record) {
+            if there.record.as_ref() != Some(&record.record) {
                 return Err(Trouble::Lost { cluster: name.clone() });
             }
             *copy = there;

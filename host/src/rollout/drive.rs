@@ -219,10 +219,12 @@ impl<'d> Driver<'d> {
         let job = self.jobs.get(cluster).filter(|_| !self.crew.is_dry())?;
         let applied: Arc<dyn Gate> =
             Arc::new(watch::Applied { looker: job.looker()?, patience: self.applied });
+        // The gate of objects has its own: a copy for each of very many clusters is much.
+        let asked = job.wanted.parts.iter().filter(|_| !self.gates.is_empty());
         let wanted = gate::Wanted {
             cluster: cluster.clone(),
             digest: job.wanted.digest.clone(),
-            objects: job.wanted.parts.iter().map(|part| part.object.clone()).collect(),
+            objects: asked.map(|part| part.object.clone()).collect(),
             since: Instant::now(),
         };
         Some(([vec![applied], self.gates.clone()].concat(), wanted))

@@ -1,6 +1,7 @@
 //! The record of a rollout: what it is to do, how far it has come, and who said so. Every cluster has a copy.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use policy::name::ClusterName;
 use serde::{Deserialize, Serialize};
@@ -75,10 +76,27 @@ impl Origin {
     }
 }
 
+/// A record as it is written, to very many clusters.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) record: Arc<Record>,
+    text: String,
+}
+
+impl Said {
+    /// Makes it once for all.
+    pub(super) fn of(record: Record) -> Result<Self, Trouble> {
+        let text = serde_json::to_string(&record)
+            .map_err(|error| Trouble::Record { place: NAME.to_owned(), why: error.to_string() })?;
+        Ok(Self { record: Arc::new(record), text })
+    }
+}
+
 /// What a cluster says of rollouts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Copy {
-    pub(super) record: Option<Record>,
+    /// What was written to many clusters at once is one thing here.
+    pub(super) record: Option<Arc<Record>>,
     /// The revision that the cluster has.
     pub(super) at: Option<u64>,
     /// The version of the object, by which it is replaced.
@@ -89,7 +107,7 @@ impl Copy {
     /// What a cluster might say.
     #[cfg(test)]
     pub(super) fn said(record: Option<Record>, at: Option<u64>) -> Self {
-        Self { record, at, version: None }
+        Self { record: record.map(Arc::new), at, version: None }
     }
 
     /// What a cluster has.
@@ -104,7 +122,7 @@ impl Copy {
         let record = serde_json::from_str(said)
             .map_err(|error| Trouble::Record { place: shelf.place(NAME), why: error.to_string() })?;
         Ok(Self {
-            record: Some(record),
+            record: Some(Arc::new(record)),
             at: annotation(AT).and_then(|at| at.parse().ok()),
             version: text("/metadata/resourceVersion").map(str::to_owned),
         })
@@ -134,16 +152,15 @@ impl Copy {
     }
 
     /// Keeps a record in a cluster, unless somebody else has since it was read.
-    pub(super) async fn write(&mut self, shelf: &Shelf, record: &Record) -> Result<(), Trouble> {
+    pub(super) async fn write(&mut self, shelf: &Shelf, record: &Said) -> Result<(), Trouble> {
+        let Said { record, text } = record;
         let mut annotations = json!({GENERATION: record.generation.to_string()});
         if let (Some(at), Some(fields)) = (self.at, annotations.as_object_mut()) {
             fields.insert(AT.to_owned(), at.to_string().into());
         }
         let mut object = shelf.object(NAME, &annotations);
-        let said = serde_json::to_string(record)
-            .map_err(|error| Trouble::Record { place: shelf.place(NAME), why: error.to_string() })?;
         if let Some(fields) = object.as_object_mut() {
-            fields.insert("data".to_owned(), json!({FILE: said}));
+            fields.insert("data".to_owned(), json!({FILE: text}));
         }
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         if let (Some(version), Some(metadata)) = (&self.version, metadata) {
@@ -151,7 +168,7 @@ impl Copy {
         }
         let kept = shelf.put(NAME, &object).await?;
         self.version = kept.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
-        self.record = Some(record.clone());
+        self.record = Some(Arc::clone(record));
         Ok(())
     }
 }

@@ -61,13 +61,13 @@ struct Snapshot {
     objects: Vec<Kept>,
 }
 
-/// The `ConfigMap`s of a revision, by their names.
+/// The `ConfigMap`s of a revision, by their names, and what tells it apart from others of the cluster.
 pub(super) fn objects(
     shelf: &Shelf,
     number: u64,
     rendered: &Rendered,
     origin: &Origin,
-) -> Result<Vec<(String, Value)>, Trouble> {
+) -> Result<(Vec<(String, Value)>, String), Trouble> {
     let name = name(number, 0);
     let fail = |why: String| Trouble::Record { place: shelf.place(&name), why };
     let packed = pack(rendered).map_err(|error| fail(error.to_string()))?;
@@ -91,7 +91,8 @@ pub(super) fn objects(
         }
         (name, object)
     };
-    Ok(pieces.iter().enumerate().map(object).collect())
+    let objects = pieces.iter().enumerate().map(object).collect();
+    Ok((objects, digest))
 }
 
 /// What tells the snapshots of one cluster apart.

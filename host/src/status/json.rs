@@ -15,7 +15,7 @@ pub fn json(statuses: &[Status], now: OffsetDateTime) -> Value {
     value!({"apiVersion": policy::API_VERSION, "kind": "Status", "rollout": rollout, "items": items})
 }
 
-fn status(status: &Status, rollout: Option<&Rollout<'_>>) -> Value {
+fn status(status: &Status, rollout: Option<&Rollout>) -> Value {
     let head = value!({
         "cluster": status.cluster.as_str(),
         "condition": status.condition().as_str(),
@@ -30,7 +30,7 @@ fn status(status: &Status, rollout: Option<&Rollout<'_>>) -> Value {
     fields.into()
 }
 
-fn of(found: &Found, wanted: &str, rollout: Option<&Rollout<'_>>) -> Value {
+fn of(found: &Found, wanted: &str, rollout: Option<&Rollout>) -> Value {
     let named = |state: State| {
         let objects = found.standing.objects.iter().filter(move |object| object.state == state);
         objects.map(|object| object.name.as_str()).collect::<Vec<_>>()
@@ -63,10 +63,10 @@ fn of(found: &Found, wanted: &str, rollout: Option<&Rollout<'_>>) -> Value {
     })
 }
 
-fn revision(told: &Told, rollout: Option<&Rollout<'_>>) -> Value {
+fn revision(told: &Told, rollout: Option<&Rollout>) -> Value {
     value!({
         "applied": told.applied,
-        "recorded": told.chronicle.at,
+        "recorded": told.chronicle.at(),
         "wanted": told.wanted,
         "rollout": rollout.and_then(|rollout| rollout.brings(&told.primary)),
         "kept": told.chronicle.kept.iter().map(|kept| kept.number).collect::<Vec<_>>(),

@@ -11,7 +11,7 @@ use super::Status;
 use super::text::age;
 use crate::proxies::Stamp;
 use crate::rollout::machine::{End, Goal, Stage, Standing as At};
-use crate::rollout::{Chronicle, Held, Holding, Record};
+use crate::rollout::{Chronicle, Held, Holding, Last, Record};
 use crate::text::plain;
 
 /// What a cluster tells of rollouts.
@@ -31,8 +31,10 @@ pub struct Told {
 
 /// The last rollout.
 #[derive(Debug)]
-pub struct Rollout<'s> {
-    record: &'s Record,
+pub struct Rollout {
+    record: Record,
+    /// Clusters that say something else of it, and why that is not believed.
+    apart: BTreeMap<ClusterName, String>,
     held: Holding,
 }
 
@@ -51,19 +53,19 @@ enum Work<'r> {
     Unknown,
 }
 
-impl<'s> Rollout<'s> {
-    /// The rollout that the newest of all copies tells of.
-    pub fn of(statuses: &'s [Status]) -> Option<Self> {
+impl Rollout {
+    /// The rollout that all copies tell of together.
+    pub fn of(statuses: &[Status]) -> Option<Self> {
         let told = || statuses.iter().filter_map(|status| told(status));
-        let records = told().filter_map(|told| told.chronicle.record.as_ref());
-        let record = records.max_by_key(|record| (record.revision, record.generation))?;
+        let Last { record, apart } = Last::of(told().map(|told| (&told.primary, &*told.chronicle)));
+        let record = record?;
         let holding = told().map(|told| &told.chronicle.held);
         let held = holding.max_by_key(|held| match held {
             Holding::Unknown => (0, None),
             Holding::Nobody => (1, None),
             Holding::Somebody(held) => (2, held.renewed),
         });
-        Some(Self { record, held: held.cloned().unwrap_or_default() })
+        Some(Self { record, apart, held: held.cloned().unwrap_or_default() })
     }
 
     fn work(&self, now: OffsetDateTime) -> Work<'_> {
@@ -94,7 +96,7 @@ impl<'s> Rollout<'s> {
     }
 
     /// Why a cluster takes no more part in it.
-    fn behind(&self, cluster: &ClusterName) -> Option<&'s str> {
+    fn behind(&self, cluster: &ClusterName) -> Option<&str> {
         match self.record.state.clusters().get(cluster)? {
             At::Behind(why) => Some(why),
             At::Due | At::Taking | At::AtGate | At::Ready => None,
@@ -103,7 +105,7 @@ impl<'s> Rollout<'s> {
 
     /// What is to be said of it; nothing of one that is complete.
     pub(super) fn lines(&self, now: OffsetDateTime) -> Vec<String> {
-        let Record { revision, origin, state, .. } = self.record;
+        let Record { revision, origin, state, .. } = &self.record;
         let begun = format!("begun by {} at {}", plain(&origin.author), plain(&origin.time));
         let wave = state.wave().map(|wave| plain(&wave.name));
         let stage = state.stage().told(wave.as_deref());
@@ -141,6 +143,9 @@ impl<'s> Rollout<'s> {
     /// What is to be said of it for one cluster.
     pub(super) fn line_of(&self, status: &Status) -> Option<String> {
         let told = told(status)?;
+        if let Some(why) = self.apart.get(&told.primary) {
+            return Some(plain(why));
+        }
         let failed = self.record.state.failure().is_some_and(|failure| failure.cluster == status.cluster);
         let why = self.behind(&told.primary).filter(|_| !failed)?;
         Some(format!("takes no more part in the rollout: {}", plain(why)))
@@ -148,7 +153,7 @@ impl<'s> Rollout<'s> {
 
     /// The same for programs.
     pub(super) fn json(&self, now: OffsetDateTime) -> Value {
-        let Record { revision, id, origin, strategy, state, .. } = self.record;
+        let Record { revision, id, origin, strategy, state, .. } = &self.record;
         let (word, held) = match self.work(now) {
             Work::Over if state.is_paused() => ("paused", None),
             Work::Over => (self.ended(), None),
@@ -177,6 +182,7 @@ impl<'s> Rollout<'s> {
             })),
             "failure": state.failure(),
             "behind": behind.collect::<Vec<_>>(),
+            "apart": self.apart.iter().map(|(name, why)| (name.to_string(), why.as_str().into())).collect::<serde_json::Map<_, Value>>(),
         })
     }
 
@@ -199,7 +205,7 @@ pub(super) fn told(status: &Status) -> Option<&Told> {
 }
 
 /// The revision of a cluster as a table has it: what it is at, and what the rollout brings it to, where that is another.
-pub(super) fn revision(status: &Status, rollout: Option<&Rollout<'_>>) -> String {
+pub(super) fn revision(status: &Status, rollout: Option<&Rollout>) -> String {
     let Some(told) = told(status) else { return "-".to_owned() };
     let has_some = status.found.as_ref().is_ok_and(|found| found.standing.digest.is_some());
     let unknown = if has_some && !told.chronicle.kept.is_empty() { "?" } else { "-" };

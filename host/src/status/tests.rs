@@ -185,8 +185,7 @@ fn amid(record: Record, held: Holding) -> [Status; 2] {
         plans: number.to_string(),
         digest: String::new(),
     };
-    let chronicle = Chronicle { record: Some(record), at: Some(2), kept: vec![kept(2), kept(3)], held };
-    let chronicle = Arc::new(chronicle);
+    let chronicle = Arc::new(Chronicle::of(record, 2, vec![kept(2), kept(3)], held));
     [("one", 3), ("two", 2)].map(|(name, applied)| {
         let primary = name.parse().expect("a name");
         let running = Arc::new([(stamp("c"), 2)].into());
@@ -208,93 +207,104 @@ fn held(silent: i64) -> Holding {
     Holding::Somebody(Held { by: "them (1)".to_owned(), renewed, time, seen: std::time::Instant::now() })
 }
 
+const BEGUN: &str = "begun by me\\u{1b}[2J at 2026-08-01T10:00:00Z";
+const BOTH: &str = "`isthmus rollout resume` goes on, `isthmus rollout undo` goes back";
+
+fn cluster(name: &str) -> ClusterName {
+    name.parse().expect("a name")
+}
+
+fn took(name: &str) -> Event {
+    Event::Taken(cluster(name), true)
+}
+
+/// Both have their subsets, the first its routes and its filters.
+fn amid_filters() -> Vec<Event> {
+    ["one", "two", "one", "one"].map(took).into()
+}
+
+/// The second has its routes.
+fn amid_second() -> Vec<Event> {
+    [amid_filters(), vec![Event::Passed(cluster("one")), took("two")]].concat()
+}
+
+fn all() -> Vec<Event> {
+    let rest = vec![took("two"), Event::Passed(cluster("two"))];
+    [amid_second(), rest, ["one", "two", "one", "two"].map(took).into()].concat()
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(NOW).expect("a time")
+}
+
+/// What is said of a rollout.
+fn told_of(events: &[Event], held: Holding) -> Vec<String> {
+    Rollout::of(&amid(record(events), held)).expect("a record").lines(now())
+}
+
 #[test]
-fn how_the_last_rollout_stands_is_told_with_its_wave_and_who_is_at_it() {
-    let cluster = |name: &str| name.parse::<ClusterName>().expect("a name");
-    let took = |name: &str| Event::Taken(cluster(name), true);
-    // Both have their subsets, the first its routes and its filters.
-    let amid_filters = || vec![took("one"), took("two"), took("one"), took("one")];
-    let amid_second = || [amid_filters(), vec![Event::Passed(cluster("one")), took("two")]].concat();
-    let all = || {
-        let rest = ["two", "one", "two", "one", "two"].map(took);
-        let mut events = [amid_second(), rest.to_vec()].concat();
-        events.insert(7, Event::Passed(cluster("two")));
-        events
-    };
-    let begun = "begun by me\\u{1b}[2J at 2026-08-01T10:00:00Z";
-    let both = "`isthmus rollout resume` goes on, `isthmus rollout undo` goes back";
+fn a_rollout_that_is_not_over_is_told_with_its_wave_and_who_is_at_it() {
     let stage = "wave one-first: filters change";
-    let is = "the rollout of revision 3 is";
-    let refused = Event::Refused(cluster("one"), "denials".to_owned());
-    let back = vec![refused.clone(), Event::Undo];
-    for (events, held, wanted) in [
-        (amid_filters(), held(3), vec![format!("{is} under way: {stage}; {begun}; them (1) is at work")]),
+    let is = "the rollout of revision 3";
+    for (held, wanted) in [
+        (held(3), format!("{is} is under way: {stage}; {BEGUN}; them (1) is at work")),
         (
-            amid_filters(),
             held(90),
-            vec![format!(
-                "{is} under way: {stage}; {begun}; them (1), who was at work, said so last 89s ago by their own clock, and may have died: `isthmus rollout resume` goes on then, `isthmus rollout undo` goes back"
-            )],
+            format!(
+                "{is} is under way: {stage}; {BEGUN}; them (1), who was at work, said so last 89s ago by their own clock, and may have died: `isthmus rollout resume` goes on then, `isthmus rollout undo` goes back"
+            ),
         ),
+        (Holding::Nobody, format!("{is} stands still: {stage}; {BEGUN}; nobody is at work any more: {BOTH}")),
+        (Holding::Unknown, format!("{is} is not over: {stage}; {BEGUN}: unless somebody is at work, {BOTH}")),
+    ] {
+        assert_eq!(told_of(&amid_filters(), held), [wanted]);
+    }
+}
+
+#[test]
+fn how_a_rollout_ended_is_told_and_where_it_failed() {
+    let failed = || "one: it failed here: denials".to_owned();
+    let is = "the rollout of revision 3";
+    let refused = Event::Refused(cluster("one"), "denials".to_owned());
+    for (more, wanted) in [
         (
-            amid_filters(),
-            Holding::Nobody,
-            vec![format!(
-                "the rollout of revision 3 stands still: {stage}; {begun}; nobody is at work any more: {both}"
-            )],
+            vec![Event::Pause],
+            vec![format!("{is} is paused: wave one-first: filters change; {BEGUN}: {BOTH}")],
         ),
+        (vec![refused.clone()], vec![format!("{is} is failed: {BEGUN}: {BOTH}"), failed()]),
         (
-            amid_filters(),
-            Holding::Unknown,
-            vec![format!("{is} not over: {stage}; {begun}: unless somebody is at work, {both}")],
-        ),
-        (
-            [amid_filters(), vec![Event::Pause]].concat(),
-            Holding::Nobody,
-            vec![format!("{is} paused: {stage}; {begun}: {both}")],
-        ),
-        (
-            [amid_filters(), vec![refused]].concat(),
-            Holding::Nobody,
-            vec![format!("{is} failed: {begun}: {both}"), "one: it failed here: denials".to_owned()],
-        ),
-        (
-            [amid_filters(), back].concat(),
-            Holding::Nobody,
+            vec![refused, Event::Undo],
             vec![
                 format!(
-                    "the rollout of revision 3, which goes back, stands still: subsets come everywhere; {begun}; nobody is at work any more: `isthmus rollout resume` goes on"
+                    "{is}, which goes back, stands still: subsets come everywhere; {BEGUN}; nobody is at work any more: `isthmus rollout resume` goes on"
                 ),
-                "one: it failed here: denials".to_owned(),
+                failed(),
             ],
         ),
-        (all(), Holding::Nobody, Vec::new()),
     ] {
-        let statuses = amid(record(&events), held);
-        let rollout = Rollout::of(&statuses).expect("a record");
-        let now = OffsetDateTime::from_unix_timestamp(NOW).expect("a time");
-        assert_eq!(rollout.lines(now), wanted, "{events:?}");
+        assert_eq!(told_of(&[amid_filters(), more].concat(), Holding::Nobody), wanted);
     }
+    assert_eq!(told_of(&all(), Holding::Nobody), [""; 0], "of one that is complete there is nothing to say");
+}
 
-    // One that is behind is told so itself, and each with the revision that it has.
+#[test]
+fn a_cluster_that_is_behind_says_so_itself_and_each_which_revision_it_has() {
     let rest = vec![Event::Stuck(cluster("two"), "gone\u{7}".to_owned()), took("one")];
     let statuses = amid(record(&[amid_second(), rest].concat()), Holding::Nobody);
-    let now = OffsetDateTime::from_unix_timestamp(NOW).expect("a time");
-    let text = text(&statuses, now, false);
     let wanted = format!(
         "\
 CLUSTER  STATUS  WANTED        APPLIED       REVISION  OBJECTS  RUNNING  DRIFT  ISTIO   KUBERNETES  AGE
 one      Behind  aaaaaaaaaaaa  aaaaaaaaaaaa  3         1/1      0/2      -      1.30.2  v1.34.2     0s
 two      Behind  aaaaaaaaaaaa  aaaaaaaaaaaa  2->3      1/1      0/2      -      1.30.2  v1.34.2     0s
-{is} incomplete: {begun}: {both}
+the rollout of revision 3 is incomplete: {BEGUN}: {BOTH}
 one: p runs cccccccccccc at inbound, of revision 2, which is neither wanted nor applied
 one: q runs dddddddddddd at inbound, which is neither wanted nor applied
 two: p runs cccccccccccc at inbound, of revision 2, which is neither wanted nor applied
 two: q runs dddddddddddd at inbound, which is neither wanted nor applied
 two: takes no more part in the rollout: gone\\u{{7}}"
     );
-    assert_eq!(text, wanted);
-    let json = json(&statuses, now);
+    assert_eq!(text(&statuses, now(), false), wanted);
+    let json = json(&statuses, now());
     assert_eq!(json["rollout"]["state"], "incomplete");
     assert_eq!(json["rollout"]["behind"][0]["cluster"], "two");
     let revision =

@@ -53,7 +53,7 @@ fn table(rows: &[[String; HEAD.len()]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn row(status: &Status, rollout: Option<&Rollout<'_>>, now: OffsetDateTime) -> [String; HEAD.len()] {
+fn row(status: &Status, rollout: Option<&Rollout>, now: OffsetDateTime) -> [String; HEAD.len()] {
     let dash = || "-".to_owned();
     let condition = status.condition().as_str().to_owned();
     let (name, wanted) = (status.cluster.to_string(), short(&status.wanted));

@@ -10,6 +10,7 @@
 )]
 
 mod certificates;
+mod change;
 mod clusters;
 mod compile;
 mod evaluate;
@@ -37,7 +38,7 @@ use ground::Missing;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 type Group = fn(&mut Report) -> Outcome<()>;
 
-const GROUPS: [(&str, Group); 11] = [
+const GROUPS: [(&str, Group); 12] = [
     ("compile", compile::plans),
     ("evaluate", evaluate::verdicts),
     ("sandbox", sandbox::requests),
@@ -49,6 +50,7 @@ const GROUPS: [(&str, Group); 11] = [
     ("reload", reload::changes),
     ("clusters.looked_at", clusters::looked_at),
     ("clusters.rolled_out_to", clusters::rolled_out_to),
+    ("clusters.changed", change::in_force),
 ];
 
 fn main() -> Outcome<()> {

@@ -390,7 +390,7 @@ async fn a_registry_that_is_gone_or_lies_is_told_before_anything_is_written() {
         (&tagged, "", Fault::Cut, "no answer"),
         (&tagged, "", Fault::Hang, "no answer within 3s"),
         (&tagged, "/manifests/", answer_of_registry(404), "isthmus:v1 is not there"),
-        (&pinned, "/manifests/", Fault::Lie, "and not sha256:"),
+        (&pinned, "/manifests/", Fault::Lie, "was asked for: the registry is broken"),
         (&pinned, "/manifests/", answer_of_registry(404), "is not there: `isthmus push`"),
         (&other, "nothing", Fault::Cut, "is not there: `isthmus push`"),
     ] {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Out, Output};
 use crate::rollout::{Phase, Progress};
+use crate::text::plain;
 
 /// Tells of one rollout.
 pub(super) struct Printer<'o> {
@@ -56,11 +57,12 @@ impl<'o> Printer<'o> {
         };
         if let Some(line) = line {
             self.clear();
-            self.out.say(&line);
+            // Waves are named by a record, and clusters and proxies say why.
+            self.out.say(&plain(&line));
         }
         if self.terminal {
             let done: Vec<&str> = self.done.iter().map(ClusterName::as_str).collect();
-            self.out.status(&format!("{}: {} done: {}", self.stage, done.len(), done.join(" ")));
+            self.out.status(&format!("{}: {} done: {}", plain(&self.stage), done.len(), done.join(" ")));
         }
     }
 

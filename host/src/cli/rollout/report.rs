@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::{Exit, Out, Output};
 use crate::rollout::machine::{End, Stage, Wave};
 use crate::rollout::{Outcome, Record, Refused, Report};
+use crate::text::plain;
 
 /// What was asked for.
 pub(super) struct Said {
@@ -112,7 +113,7 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
     if let Some(record) = &report.record {
         out.print(&format!("revision {}: {}", record.revision, ended(record)));
         if let Some(failure) = record.state.failure() {
-            out.say(&format!("error: {}: {}", failure.cluster, failure.why));
+            out.say(&format!("error: {}: {}", failure.cluster, plain(&failure.why)));
         }
     }
     for trouble in report.outcomes.iter().filter_map(|outcome| outcome.trouble.as_ref()) {

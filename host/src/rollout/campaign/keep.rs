@@ -118,10 +118,11 @@ async fn keep_revision(
         let (name, rendered, origin) = (name.clone(), Arc::clone(rendered), origin.clone());
         Some(async move {
             let kept = async {
-                for (file, object) in revision::objects(&shelf, number, &rendered, &origin)? {
+                let (objects, digest) = revision::objects(&shelf, number, &rendered, &origin)?;
+                for (file, object) in objects {
                     shelf.put(&file, &object).await?;
                 }
-                revision::digest(&rendered).map_err(|why| Trouble::Record { place: shelf.place(""), why })
+                Ok::<_, Trouble>(digest)
             };
             (name, kept.await)
         })

@@ -6,7 +6,7 @@ use policy::name::ClusterName;
 
 use super::{Campaign, Refused, Trouble};
 use crate::kube::many;
-use crate::rollout::agree::{Agreed, agreed};
+use crate::rollout::chronicle::Last;
 use crate::rollout::lease;
 use crate::rollout::record::{Copy, Record};
 use crate::rollout::revision::{self, Revision};
@@ -50,13 +50,7 @@ impl Campaign<'_> {
         });
         let read = many::bounded(reading.collect::<Vec<_>>(), self.how.parallel).await;
         let copies = read.iter().filter_map(|(name, copy)| Some((name, copy.as_ref().ok()?)));
-        let Agreed { record, apart, .. } = agreed(copies);
-        let apart = apart.into_iter().filter_map(|(name, apart)| {
-            // One that was not told has the revision that it has, which is told.
-            let why = apart.why(record.as_ref()?, true)?;
-            Some((name, why))
-        });
-        let apart = apart.collect();
+        let Last { record, apart } = Last::by(copies);
         let clusters = read.into_iter().map(|(name, copy)| (name, copy.map(|copy| copy.at)));
         Standings { record, apart, clusters: clusters.collect() }
     }

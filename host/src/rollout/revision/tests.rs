@@ -43,7 +43,7 @@ fn noise(bytes: usize) -> String {
 
 async fn kept(shelf: &Shelf, number: u64, rendered: &Rendered) -> usize {
     let origin = Origin { author: "a\u{1b}b".to_owned(), ..Origin::default() };
-    let objects = objects(shelf, number, rendered, &origin).unwrap();
+    let objects = objects(shelf, number, rendered, &origin).unwrap().0;
     for (name, object) in &objects {
         shelf.put(name, object).await.unwrap();
     }
