@@ -18,17 +18,15 @@ pub fn blueprint(mesh: &Mesh) -> Blueprint {
         namespace: NAMESPACE.to_owned(),
         port: PORT,
         clusters,
+        strays: Vec::new(),
+        labels: BTreeMap::new(),
         application: Application::Hello,
     };
     Blueprint { services: vec![service], ..stage::blueprint(mesh, clients) }
 }
 
 fn client(cluster: &str) -> Client {
-    Client {
-        cluster: cluster.to_owned(),
-        namespace: NAMESPACE.to_owned(),
-        service_account: CALLER.to_owned(),
-    }
+    Client::new(cluster, NAMESPACE, CALLER)
 }
 
 /// Calls the service from each cluster, and counts who answers.
