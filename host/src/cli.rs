@@ -108,7 +108,7 @@ enum Verb {
     Push(push::Push),
     /// Prove that the mesh is one: run a service in every cluster, call it from each, and count which clusters answer
     Verify(verify::Verify),
-    /// Show what a rollout would change in each cluster, as YAML; exit code 1 if it is anything
+    /// Show what a rollout would change in each cluster, in meaning and as YAML; exit code 1 if it is anything
     Diff(diff::Diff),
     /// Bring the plans to every cluster, in waves
     Rollout(rollout::Rollout),

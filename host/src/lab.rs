@@ -11,6 +11,7 @@ mod addresses;
 mod blueprint;
 mod bootstrap;
 mod client;
+mod files;
 mod http;
 mod istiod;
 mod process;
@@ -35,8 +36,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cert::{CertError, Hierarchy, KeyKind, Options, Validity};
-use blueprint::OUTBOUND_PORT;
+use crate::cert::CertError;
 use istiod::Istiods;
 use proxy::Workload;
 
@@ -46,10 +46,6 @@ const START: Duration = Duration::from_secs(180);
 const TICK: Duration = Duration::from_millis(20);
 /// How often the clusters' plugins are looked at.
 const POLL: Duration = Duration::from_millis(50);
-/// What the CA is called that is no cluster's: no cluster can be.
-const NO_CLUSTER: &str = "no cluster";
-/// How long the certificates of a lab hold.
-const LIFETIME: time::Duration = time::Duration::days(30);
 
 /// Why a lab did not come up, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +154,7 @@ impl Lab {
     pub(crate) async fn start(site: Site, envoy: &Path, now: time::OffsetDateTime) -> Result<Self, LabError> {
         let site = Arc::new(site);
         let workloads = Workload::all(&site);
-        write_files(&site, &workloads, now)?;
+        files::write(&site, &workloads, now)?;
         let mut istiods = Istiods::new(Arc::clone(&site));
         istiods.settle().map_err(|source| LabError::Plugin { source })?;
         let running = workloads
@@ -184,14 +180,13 @@ impl Lab {
     #[must_use]
     pub fn client(&self, client: &Client) -> Option<SocketAddr> {
         let workloads = Workload::all(&self.site);
-        let own = workloads.iter().find(|workload| workload.client() == Some(client));
-        own.map(|own| SocketAddr::from((own.address, OUTBOUND_PORT)))
+        workloads.iter().find_map(|own| own.side(client)).map(|side| side.listener())
     }
 
     /// The proxy of this client.
     pub fn proxy_of(&self, client: &Client) -> Result<&Proxy, LabError> {
         let workloads = Workload::all(&self.site);
-        let own = workloads.iter().find(|workload| workload.client() == Some(client));
+        let own = workloads.iter().find(|own| own.side(client).is_some());
         let unknown = || LabError::Unknown { name: format!("client {client}") };
         self.proxy(&own.ok_or_else(unknown)?.name())
     }
@@ -351,57 +346,6 @@ async fn watch_plugins(mut istiods: Istiods, tell: watch::Sender<Option<String>>
             last.clone_from(&refused);
             changed
         });
-    }
-}
-
-/// Certificates and bootstrap of every proxy.
-fn write_files(site: &Site, workloads: &[Workload<'_>], now: time::OffsetDateTime) -> Result<(), LabError> {
-    let hierarchy = Hierarchy::at(site.dir().join("ca"));
-    let names: Vec<&str> = site.blueprint().clusters.iter().map(|c| c.name.as_str()).collect();
-    let options = Options { key: KeyKind::P256, root_lifetime: LIFETIME, intermediate_lifetime: LIFETIME };
-    let certificates = |source| LabError::Certificates { source };
-    hierarchy.ensure(&names, options, now).map_err(certificates)?;
-    let root = hierarchy.root().map_err(certificates)?;
-    let validity = Validity::from(now, LIFETIME);
-    let unmarked = root.intermediate(NO_CLUSTER, KeyKind::P256, validity).map_err(certificates)?;
-    for own in workloads {
-        let shows = own.client().map_or(Shows::Certificate, |client| client.manner.shows);
-        let leaf = if shows.is_marked() {
-            hierarchy.intermediate(&own.cluster.signer).and_then(|ca| ca.leaf(&own.spiffe_id(), validity))
-        } else {
-            unmarked.leaf(&own.spiffe_id(), validity)
-        };
-        let leaf = leaf.map_err(certificates)?;
-        let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
-            .map_err(|source| LabError::Plugin { source })?
-            .filter(|_| shows.signs());
-        let bootstrap = bootstrap::bootstrap(site, own, token_key.as_deref()).to_string();
-        std::fs::create_dir_all(&own.dir)
-            .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
-        let files = [
-            ("root-cert.pem", root.certificate()),
-            ("cert-chain.pem", &leaf.chain),
-            ("key.pem", &leaf.key),
-            ("bootstrap.json", &bootstrap),
-        ];
-        for (name, content) in files {
-            replace_private(&own.dir.join(name), content)?;
-        }
-    }
-    Ok(())
-}
-
-/// Replaces a file that only its owner may read: one of them is a key.
-fn replace_private(path: &Path, content: &str) -> Result<(), LabError> {
-    let write = || {
-        use std::io::Write as _;
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or_else(|| Path::new(".")))?;
-        file.write_all(content.as_bytes())?;
-        file.persist(path).map_err(|e| e.error)
-    };
-    match write() {
-        Ok(_) => Ok(()),
-        Err(source) => Err(LabError::File { path: path.to_owned(), source }),
     }
 }
 

@@ -17,6 +17,7 @@ mod job;
 mod lease;
 mod live;
 pub mod machine;
+mod meaning;
 mod record;
 mod rendered;
 mod revision;

@@ -56,6 +56,7 @@ pub mod guard;
 pub mod key;
 mod kind;
 pub mod map;
+pub mod meaning;
 pub mod mesh;
 pub mod name;
 pub mod path;

@@ -66,6 +66,8 @@ pub struct Cluster {
     pub network: NetworkName,
     /// Where it runs.
     pub region: Option<RegionName>,
+    /// What else it is called by, for those who choose clusters: the waves of a rollout.
+    pub labels: BTreeMap<String, String>,
     /// How its objects reach it.
     pub target: Option<Target>,
     /// Where its API server answers the other clusters.

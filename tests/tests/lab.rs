@@ -12,6 +12,8 @@ mod failure;
 mod forgery;
 #[path = "lab/grpc.rs"]
 mod grpc;
+#[path = "lab/kinds.rs"]
+mod kinds;
 #[path = "lab/listeners.rs"]
 mod listeners;
 #[path = "lab/older.rs"]

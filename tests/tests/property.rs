@@ -10,6 +10,8 @@
 
 #[path = "property/issuer.rs"]
 mod issuer;
+#[path = "property/meaning.rs"]
+mod meaning;
 #[path = "property/noise.rs"]
 mod noise;
 #[path = "property/oracle.rs"]

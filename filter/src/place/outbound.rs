@@ -88,7 +88,7 @@ fn shows_certificate(host: &impl Host) -> bool {
 
 pub(super) fn answer(settings: &Settings, out: &Outward, awaited: &Awaited, host: &impl Host) {
     if let Awaited::From { service, sent } = awaited
-        && let Some(cluster) = served_by(&out.plan, host)
+        && let Some(cluster) = served_by(&out.plan, service, host)
     {
         look(settings, out, (service, sent), cluster, host);
     }
@@ -127,19 +127,32 @@ fn look(
     });
 }
 
-/// The cluster of the endpoint that was chosen, as istiod describes it; else the one that the answer names.
-fn served_by<'p>(plan: &'p OutboundPlan, host: &impl Host) -> Option<&'p ClusterName> {
-    chosen(plan, host)
-        .or_else(|| plan.cluster(host.header(Headers::Response, DESTINATION_CLUSTER).and_then(text)?))
+/// The cluster of the endpoint that was chosen, as istiod describes it; else the one that the answer names. Pods of another
+/// namespace than the service's are none of its own: such an endpoint is an egress gateway, and another answers behind it.
+fn served_by<'p>(plan: &'p OutboundPlan, service: &Service, host: &impl Host) -> Option<&'p ClusterName> {
+    let is_own = |workload: &&str| {
+        let namespace = workload.split(';').nth(1).unwrap_or_default();
+        namespace.is_empty() || namespace == service.namespace.as_str()
+    };
+    let chosen = workload(host).filter(is_own).and_then(|workload| cluster_of(plan, workload));
+    chosen.or_else(|| plan.cluster(host.header(Headers::Response, DESTINATION_CLUSTER).and_then(text)?))
 }
 
-/// The cluster of the endpoint that was chosen: the last part of what istiod calls its workload,
-/// `NAME;NAMESPACE;SERVICE;VERSION;CLUSTER`.
+/// The cluster of the endpoint that was chosen, if istiod says it.
 pub(super) fn chosen<'p>(plan: &'p OutboundPlan, host: &impl Host) -> Option<&'p ClusterName> {
+    cluster_of(plan, workload(host)?)
+}
+
+/// What istiod calls the workload of the endpoint that was chosen: `NAME;NAMESPACE;SERVICE;VERSION;CLUSTER`, or the
+/// cluster alone behind semicolons for one that lies behind an east-west gateway.
+fn workload(host: &impl Host) -> Option<&str> {
     const WORKLOAD: [&str; 2] = [
         "xds\0upstream_host_metadata\0filter_metadata\0istio\0workload",
         "upstream_host_metadata\0filter_metadata\0istio\0workload",
     ];
-    let workload = WORKLOAD.into_iter().find_map(|path| host.property(path)).and_then(text)?;
+    WORKLOAD.into_iter().find_map(|path| host.property(path)).and_then(text)
+}
+
+fn cluster_of<'p>(plan: &'p OutboundPlan, workload: &str) -> Option<&'p ClusterName> {
     plan.cluster(workload.rsplit(';').next()?)
 }

@@ -1,4 +1,6 @@
-use clap::Args;
+use clap::{Args, ValueEnum};
+use policy::meaning::{Change, Meaning};
+use policy::name::ClusterName;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
@@ -11,6 +13,21 @@ use crate::rollout::{self, Compared, Difference, DryRun};
 pub(super) struct Diff {
     #[command(flatten)]
     destination: Destination,
+    /// Show only what changes in meaning, or only the objects that change, as YAML; by default one after the other
+    #[arg(long, env = "ISTHMUS_ONLY", value_name = "WHAT")]
+    only: Option<Shown>,
+    /// Look at this cluster alone; may be repeated. By default at all that have objects
+    #[arg(long = "cluster", env = "ISTHMUS_CLUSTER", value_name = "CLUSTER", value_delimiter = ',')]
+    clusters: Vec<ClusterName>,
+}
+
+/// A way to show what changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shown {
+    /// What is decided otherwise
+    Meaning,
+    /// Unified diffs of the objects
+    Yaml,
 }
 
 impl Diff {
@@ -22,12 +39,16 @@ impl Diff {
             anyhow::bail!("--url is missing: where would proxies get the module from?");
         };
         let compared = super::runtime()?.block_on(async {
-            let targets = self.destination.targets(places).await?;
+            let mut targets = self.destination.targets(places).await?;
+            if let Some(other) = self.clusters.iter().find(|cluster| !targets.contains_key(cluster)) {
+                anyhow::bail!("--cluster {other}: no rollout brings objects there: name one of mesh.yaml that has a control plane");
+            }
+            targets.retain(|cluster, _| self.clusters.is_empty() || self.clusters.contains(cluster));
             let how = self.destination.how(DryRun::Server);
             let options = self.destination.options(&url, true);
             Ok::<_, anyhow::Error>(rollout::compare(mesh, plans, targets, (options, how)).await?)
         })?;
-        report(&compared, common.output, out)?;
+        report(&compared, self.only, common.output, out)?;
         let failed = compared.iter().filter(|compared| compared.trouble.is_some()).count();
         Ok(match failed {
             0 if compared.iter().all(|compared| compared.differences.is_empty()) => Exit::Yes,
@@ -38,13 +59,18 @@ impl Diff {
     }
 }
 
-fn report(compared: &[Compared], output: Output, out: &mut Out) -> anyhow::Result<()> {
+fn report(compared: &[Compared], only: Option<Shown>, output: Output, out: &mut Out) -> anyhow::Result<()> {
     if output == Output::Json {
         let items: Vec<Value> = compared.iter().map(json).collect();
         out.json(&json!({"apiVersion": policy::API_VERSION, "kind": "Differences", "items": items}));
         return Ok(());
     }
-    for Compared { cluster, differences, .. } in compared {
+    if only != Some(Shown::Yaml) {
+        let lines = compared.iter().flat_map(|compared| &compared.meaning);
+        lines.flat_map(|(cluster, meaning)| lines_of(cluster, meaning)).for_each(|line| out.print(&line));
+    }
+    let shown = compared.iter().filter(|_| only != Some(Shown::Meaning));
+    for Compared { cluster, differences, .. } in shown {
         for difference in differences {
             out.print(text(cluster.as_str(), difference)?.trim_end());
         }
@@ -53,6 +79,12 @@ fn report(compared: &[Compared], output: Output, out: &mut Out) -> anyhow::Resul
         out.say(&format!("error: {trouble}"));
     }
     Ok(())
+}
+
+/// What changes in meaning in a cluster, a line each.
+fn lines_of(cluster: &ClusterName, meaning: &Meaning) -> impl Iterator<Item = String> {
+    let changes = meaning.changes.iter().map(move |change| format!("{cluster}: {change}"));
+    changes.chain(meaning.untold.iter().map(move |what| format!("{cluster}: not compared: {what}")))
 }
 
 /// A unified diff of both as YAML.
@@ -68,11 +100,27 @@ fn text(cluster: &str, difference: &Difference) -> anyhow::Result<String> {
     Ok(TextDiff::from_lines(&before, &after).unified_diff().header(&old, &new).to_string())
 }
 
-fn json(Compared { cluster, differences, trouble }: &Compared) -> Value {
+fn json(Compared { cluster, differences, meaning, trouble }: &Compared) -> Value {
     let of = |difference: &Difference| json!({"name": difference.name, "before": difference.before, "after": difference.after});
     json!({
         "cluster": cluster.as_str(),
+        "meaning": meaning.iter().map(|(cluster, meaning)| meant(cluster, meaning)).collect::<Vec<_>>(),
         "differences": differences.iter().map(of).collect::<Vec<_>>(),
         "error": trouble.as_ref().map(ToString::to_string),
+    })
+}
+
+fn meant(cluster: &ClusterName, meaning: &Meaning) -> Value {
+    let change = |change: &Change| {
+        let mut fields = serde_json::to_value(change).unwrap_or_default();
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("text".to_owned(), change.to_string().into());
+        }
+        fields
+    };
+    json!({
+        "cluster": cluster.as_str(),
+        "changes": meaning.changes.iter().map(change).collect::<Vec<_>>(),
+        "notCompared": meaning.untold,
     })
 }

@@ -9,7 +9,7 @@ use super::Out;
 use crate::plugin::ModuleUrl;
 use crate::push::credentials::{CredentialsError, Keychain};
 use crate::push::registry::Reach;
-use crate::push::resolve::resolve;
+use crate::push::resolve::{confirm, resolve};
 
 /// How registries are reached.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) struct Registries {
 #[derive(Debug, Args)]
 pub(super) struct Resolving {
     /// Write the --url as it is: otherwise its registry or web server is asked for the digest of what is there now, so
-    /// that every proxy gets the same
+    /// that every proxy gets the same, or whether it has what the --url says
     #[arg(long, env = "ISTHMUS_NO_RESOLVE")]
     no_resolve: bool,
     /// The Secret, in the namespace of each plugin, with which proxies fetch the image
@@ -66,13 +66,21 @@ impl Resolving {
             return Ok(named);
         }
         let known = named.clone();
-        let asked =
-            async { Ok::<_, anyhow::Error>(resolve(named, &self.registries.reach(), &keychain()?).await?) };
-        let resolved = super::runtime()?.block_on(asked).map_err(|error| {
+        let reach = self.registries.reach();
+        let asked = async {
+            let keychain = keychain()?;
+            let resolved = resolve(named, &reach, &keychain).await?;
+            // What had a digest was not asked for, and may be gone, or another thing.
+            let doubt = if resolved == known { confirm(&resolved, &reach, &keychain).await? } else { None };
+            Ok::<_, anyhow::Error>((resolved, doubt))
+        };
+        let (resolved, doubt) = super::runtime()?.block_on(asked).map_err(|error| {
             error.context(format!("cannot tell which module {url} is; --no-resolve writes it as it is"))
         })?;
-        if resolved != known {
-            out.say(&format!("{url} is {resolved}"));
+        match doubt {
+            Some(why) => out.say(&format!("{url} is written unseen: {why}")),
+            None if resolved != known => out.say(&format!("{url} is {resolved}")),
+            None => {}
         }
         Ok(resolved)
     }

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use policy::Mesh;
 use policy::compile::Plans;
+use policy::meaning::Meaning;
 use policy::mesh;
 use policy::name::ClusterName;
 use tokio::runtime::Runtime;
@@ -28,7 +29,7 @@ use crate::read::{Project, ReadError};
 use crate::render;
 use crate::rollout::gate::Gate;
 use crate::rollout::strategy::{Limits, Strategy};
-use crate::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
+use crate::rollout::{self, Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
 use crate::stage;
 use asked::Asked;
 use progress::Printer;
@@ -185,8 +186,17 @@ impl Start {
         };
         let how = self.destination.how(dry_run);
         let options = self.destination.options(url, dry_run != DryRun::No);
-        let said =
-            Said { dry_run: dry_run != DryRun::No, undone_is_well: false, waves: strategy.waves.clone() };
+        let said = Said {
+            dry_run: dry_run != DryRun::No,
+            undone_is_well: false,
+            waves: strategy.waves.clone(),
+            meaning: match dry_run {
+                DryRun::No => BTreeMap::new(),
+                DryRun::Client | DryRun::Server => {
+                    runtime.block_on(meant((mesh, plans), &targets, (options, how)))?
+                }
+            },
+        };
         let origin = self.way.origin("rollout");
         let mut printer = Printer::new(common.output, said.waves.len(), said.dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
@@ -217,6 +227,18 @@ impl Start {
             .unwrap_or(Path::new("."));
         Ok(stage::place_module(&module, beside)?)
     }
+}
+
+/// What would be decided otherwise in the clusters that can be had.
+async fn meant(
+    (mesh, plans): (&Mesh, &Plans),
+    targets: &Targets,
+    how: (Options<'_>, How),
+) -> anyhow::Result<BTreeMap<ClusterName, Meaning>> {
+    let targets =
+        targets.iter().filter_map(|(name, target)| Some((name.clone(), Ok(target.as_ref().ok()?.clone()))));
+    let compared = rollout::compare(mesh, plans, targets.collect(), how).await?;
+    Ok(compared.into_iter().flat_map(|compared| compared.meaning).collect())
 }
 
 impl Way {

@@ -216,10 +216,8 @@ impl Problem {
 
     /// The same, where a kind was asked about: one that is there no more has no path either.
     pub(super) fn about(self, kind: &Kind) -> Self {
-        match self {
-            Self::NotFound { message } if message == NO_PATH => Self::NoSuchKind { kind: kind.clone() },
-            other => other,
-        }
+        let is_gone = matches!(&self, Self::NotFound { message } if message == NO_PATH);
+        if is_gone { Self::NoSuchKind { kind: kind.clone() } } else { self }
     }
 
     /// How long to wait before it is worth another try, where it ever is. What the server asks for is obeyed.

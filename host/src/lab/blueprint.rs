@@ -148,7 +148,7 @@ impl Blueprint {
     pub(super) fn check(&self) -> Result<(), BlueprintError> {
         at_most("clusters", self.clusters.len(), 250)?;
         at_most("services", self.services.len(), 80)?;
-        at_most("clients", self.clients.len(), 150)?;
+        at_most("clients", self.pods().len(), 150)?;
         unique(self.clusters.iter().map(|c| c.name.clone()))?;
         unique(self.services.iter().map(LabService::host))?;
         let mut seen = BTreeSet::new();
@@ -178,6 +178,26 @@ impl Blueprint {
         std::iter::once(&client.cluster).chain(heading).try_for_each(|cluster| {
             self.check_clusters(&client.service_account, std::slice::from_ref(cluster))
         })
+    }
+
+    /// How many Envoys it takes.
+    #[must_use]
+    pub fn proxies(&self) -> usize {
+        let servers = self.services.iter().map(|service| service.clusters.len() + service.strays.len());
+        self.pods().len() + servers.sum::<usize>() + self.clusters.len()
+    }
+
+    /// The clients pod by pod, each with the manners that it is there in.
+    pub(super) fn pods(&self) -> Vec<Vec<&Client>> {
+        let mut pods: Vec<Vec<&Client>> = Vec::new();
+        for client in &self.clients {
+            let own = pods.iter_mut().find(|pod| pod.first().is_some_and(|first| first.is_in_pod_of(client)));
+            match own {
+                Some(pod) => pod.push(client),
+                None => pods.push(vec![client]),
+            }
+        }
+        pods
     }
 
     /// Whether sidecars must take peers that show no certificate.
@@ -271,5 +291,29 @@ pub(super) mod tests {
         let mut blueprint = two_clusters();
         blueprint.services[0].port = 15006;
         assert!(matches!(blueprint.check(), Err(BlueprintError::PortTaken { port: 15006, .. })));
+    }
+    #[test]
+    fn who_leaves_by_a_gateway_that_is_not_there_is_refused() {
+        let mut blueprint = two_clusters();
+        let gateway = Client::new("cluster1", ROOT_NAMESPACE, "egress");
+        blueprint.clients[0].manner.heading = Heading::Through(Box::new(gateway.clone()));
+        let error = blueprint.check().expect_err("refused").to_string();
+        assert_eq!(error, "sleep leaves by egress, which the lab does not have");
+        blueprint.clients.push(gateway);
+        assert_eq!(blueprint.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_manners_of_a_client_share_an_envoy_but_for_its_key_for_tokens() {
+        let mut blueprint = two_clusters();
+        let before = blueprint.proxies();
+        for shows in [Shows::Token, Shows::Tag, Shows::Nothing] {
+            let mut client = blueprint.clients[0].clone();
+            client.manner.shows = shows;
+            blueprint.clients.push(client);
+        }
+        assert_eq!((blueprint.check(), blueprint.proxies()), (Ok(()), before + 1));
+        let pods: Vec<usize> = blueprint.pods().iter().map(Vec::len).collect();
+        assert_eq!(pods, [2, 2]);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::blueprint::{ADMIN_PORT, Application, INBOUND_PORT};
 use super::istiod::{Config, Subset};
-use super::proxy::{ProxyKind, Workload};
+use super::proxy::{ProxyKind, Side, Workload};
 use super::site::Site;
 
 /// The whole bootstrap of one proxy; `token_key` is what its pod has of the cluster's key for tokens.
@@ -46,7 +46,6 @@ pub(super) fn bootstrap(site: &Site, own: &Workload<'_>, token_key: Option<&str>
 
 /// The files in which a proxy finds what comes and goes.
 const CLUSTERS: &str = "clusters.json";
-const ROUTES: &str = "routes.json";
 const LISTENERS: &str = "listeners.json";
 
 /// What a proxy finds in its files, each before the one that refers to it.
@@ -55,7 +54,7 @@ pub(super) fn discovered(
     own: &Workload<'_>,
     all: &[Workload<'_>],
     config: &Config,
-) -> Vec<(&'static str, Value)> {
+) -> Vec<(String, Value)> {
     let typed = |kind: &str, resources: Vec<Value>| -> Value {
         let typed = resources.into_iter().map(|mut resource| {
             if let Some(fields) = resource.as_object_mut() {
@@ -65,16 +64,21 @@ pub(super) fn discovered(
         });
         typed.collect()
     };
-    let clusters = |clusters| (CLUSTERS, typed("cluster.v3.Cluster", clusters));
+    let clusters = |clusters| (CLUSTERS.to_owned(), typed("cluster.v3.Cluster", clusters));
     match own.kind() {
-        ProxyKind::Client => vec![
-            clusters(outbound::clusters(site, own, all, config)),
-            (ROUTES, typed("route.v3.RouteConfiguration", vec![outbound::routes(site, own, config)])),
-        ],
+        ProxyKind::Client => {
+            let routes = |side: Side<'_>| {
+                let routes = outbound::routes(site, side, config);
+                (outbound::routes_file(side), typed("route.v3.RouteConfiguration", vec![routes]))
+            };
+            let of = |side| outbound::clusters(site, side, all, config);
+            let clusters = clusters(own.sides().flat_map(of).collect());
+            std::iter::once(clusters).chain(own.sides().map(routes)).collect()
+        }
         ProxyKind::Server => Vec::new(),
         ProxyKind::Gateway => vec![
             clusters(gateway::clusters(site, own, all, config)),
-            (LISTENERS, typed("listener.v3.Listener", gateway::listeners(site, own, config))),
+            (LISTENERS.to_owned(), typed("listener.v3.Listener", gateway::listeners(site, own, config))),
         ],
     }
 }
@@ -169,10 +173,7 @@ fn tls_context(own: &Workload<'_>, alpn: &[&str], validation: Value) -> Value {
     json!({
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "alpn_protocols": alpn,
-        "tls_certificates": [{
-            "certificate_chain": {"filename": own.dir.join("cert-chain.pem")},
-            "private_key": {"filename": own.dir.join("key.pem")},
-        }],
+        "tls_certificates": certificate(own, "cert-chain.pem", "key.pem"),
         "validation_context": validation,
     })
 }
@@ -187,6 +188,13 @@ fn mutual_tls(own: &Workload<'_>, alpn: &[&str], demanded: bool) -> Value {
             "common_tls_context": tls_context(own, alpn, json!({})),
         },
     })
+}
+
+fn certificate(own: &Workload<'_>, chain: &str, key: &str) -> Value {
+    json!([{
+        "certificate_chain": {"filename": own.dir.join(chain)},
+        "private_key": {"filename": own.dir.join(key)},
+    }])
 }
 
 fn connection_manager(own: &Workload<'_>, name: &str, routes: (&str, Value), filters: &Value) -> Value {

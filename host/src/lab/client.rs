@@ -18,7 +18,7 @@ pub struct Client {
 }
 
 /// What sets the proxy of a client apart: nothing, unless it is said. One workload may be there in several manners, each
-/// with a proxy of its own.
+/// with a listener of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Manner {
     /// What kind of proxy it is.
@@ -89,6 +89,18 @@ impl Client {
             Heading::Through(gateway) => Some(&**gateway),
             Heading::Routed | Heading::Failover(_) | Heading::Astray(_) => None,
         })
+    }
+
+    /// Whether one pod can be both: they differ in nothing that is fixed when its proxy starts.
+    pub(super) fn is_in_pod_of(&self, other: &Self) -> bool {
+        let fixed = |client: &Self| (client.manner.door, client.manner.shows.signs());
+        (&self.cluster, &self.namespace, &self.service_account, fixed(self))
+            == (&other.cluster, &other.namespace, &other.service_account, fixed(other))
+    }
+
+    /// Whether its pod is as that of any workload.
+    pub(super) fn is_in_plain_pod(&self) -> bool {
+        self.manner.door == Door::Sidecar && self.manner.shows.signs()
     }
 
     /// What Istio labels it with, `istio: ingressgateway` or `istio: egressgateway`, if it is one of those.

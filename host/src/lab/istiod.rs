@@ -130,7 +130,7 @@ impl Istiods {
 }
 
 /// What each proxy fetches beside its filters, by the name of the proxy: files, in the order in which they are written.
-type Discovered = BTreeMap<String, Vec<(&'static str, Value)>>;
+type Discovered = BTreeMap<String, Vec<(String, Value)>>;
 
 /// The proxies of the clusters that it leads, and the directory that plays the API server of its own.
 #[derive(Debug)]

@@ -76,7 +76,9 @@ impl Process {
     /// The end of its log, for an error that tells why it ended.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        // Where in itself Envoy was helps nobody here, and hides what it says of that.
+        let tells = |line: &&str| !line.contains("[backtrace]") && !line.contains(" UNKNOWN [0x");
+        let lines: Vec<&str> = text.lines().filter(tells).collect();
         lines.iter().skip(lines.len().saturating_sub(12)).copied().collect::<Vec<_>>().join("\n")
     }
 

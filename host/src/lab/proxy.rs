@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::blueprint::{ADMIN_PORT, Blueprint, LabCluster, LabService};
-use super::client::{Client, Manner};
+use super::blueprint::{ADMIN_PORT, Blueprint, LabCluster, LabService, OUTBOUND_PORT};
+use super::client::{Client, Door};
 use super::istiod::Labels;
 use super::site::Site;
 
@@ -54,6 +54,8 @@ pub(super) struct Workload<'b> {
     pub(super) role: Role<'b>,
     pub(super) cluster: &'b LabCluster,
     root: &'b str,
+    /// A client in all its manners, each with a listener of its own.
+    manners: Vec<&'b Client>,
     /// Sets apart what else would have one name: who is there in several manners.
     mark: String,
     pub(super) address: Ipv4Addr,
@@ -71,28 +73,25 @@ impl<'b> Workload<'b> {
     /// Everyone in the lab, in the order of the blueprint.
     pub(super) fn all(site: &'b Site) -> Vec<Self> {
         let blueprint = site.blueprint();
-        let clients = (0..)
-            .zip(&blueprint.clients)
-            .map(|(n, client)| (client.cluster.as_str(), Role::Client(client), Place::Client(n)));
+        let clients = (0..).zip(blueprint.pods()).filter_map(|(n, manners)| {
+            let first = *manners.first()?;
+            let workload = Self::new(site, &first.cluster, (Role::Client(first), Place::Client(n)))?;
+            Some(Self { manners, ..workload })
+        });
         let servers = (0..).zip(&blueprint.services).flat_map(|(n, service)| {
             (1..).zip(service.clusters.iter().chain(&service.strays)).map(move |(version, cluster)| {
                 (cluster.as_str(), Role::Server { service, version }, Place::Service(n))
             })
         });
         let gateways = blueprint.clusters.iter().map(|c| (c.name.as_str(), Role::Gateway, Place::Gateway));
-        clients
-            .chain(servers)
+        let others = servers
             .chain(gateways)
-            .filter_map(|(cluster, role, place)| Self::new(site, blueprint, cluster, (role, place)))
-            .collect()
+            .filter_map(|(cluster, role, place)| Self::new(site, cluster, (role, place)));
+        clients.chain(others).collect()
     }
 
-    fn new(
-        site: &Site,
-        blueprint: &'b Blueprint,
-        cluster: &str,
-        (role, place): (Role<'b>, Place),
-    ) -> Option<Self> {
+    fn new(site: &'b Site, cluster: &str, (role, place): (Role<'b>, Place)) -> Option<Self> {
+        let blueprint: &Blueprint = site.blueprint();
         let (number, cluster) = (0..).zip(&blueprint.clusters).find(|(_, c)| c.name == cluster)?;
         let addresses = site.addresses();
         let address = match place {
@@ -101,21 +100,23 @@ impl<'b> Workload<'b> {
             Place::Gateway => addresses.gateway(number),
         };
         let mark = match (role, place) {
-            (Role::Client(client), Place::Client(n)) if client.manner != Manner::default() => format!("~{n}"),
+            (Role::Client(client), Place::Client(n)) if !client.is_in_plain_pod() => format!("~{n}"),
             _ => String::new(),
         };
-        let mut workload =
-            Self { role, cluster, root: &blueprint.root_namespace, mark, address, dir: PathBuf::new() };
+        let (root, manners, dir) = (blueprint.root_namespace.as_str(), Vec::new(), PathBuf::new());
+        let mut workload = Self { role, cluster, root, manners, mark, address, dir };
         workload.dir = site.dir().join("proxies").join(workload.name());
         Some(workload)
     }
 
-    /// The client whose proxy it is, if it is one's.
-    pub(super) fn client(&self) -> Option<&'b Client> {
-        match self.role {
-            Role::Client(client) => Some(client),
-            Role::Server { .. } | Role::Gateway => None,
-        }
+    /// The manners of a client, each with its listener; none of what is no client.
+    pub(super) fn sides(&self) -> impl Iterator<Item = Side<'_>> {
+        (0..).zip(&self.manners).map(|(number, client)| Side { own: self, client, number })
+    }
+
+    /// The side that is this client.
+    pub(super) fn side(&self, wanted: &Client) -> Option<Side<'_>> {
+        self.sides().find(|side| side.client == wanted)
     }
 
     pub(super) fn kind(&self) -> ProxyKind {
@@ -219,6 +220,36 @@ impl<'b> Workload<'b> {
             access_log: self.dir.join("access.log"),
             dir: self.dir.clone(),
         }
+    }
+}
+
+/// A client in one of its manners.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side<'w> {
+    pub(super) own: &'w Workload<'w>,
+    pub(super) client: &'w Client,
+    number: u16,
+}
+
+impl Side<'_> {
+    /// Sets its clusters, routes and listeners apart from those of the first one.
+    pub(super) fn mark(&self) -> String {
+        if self.number == 0 { String::new() } else { format!("~{}", self.number) }
+    }
+
+    /// Its port, beginning from that of the first one.
+    pub(super) fn port(&self, first: u16) -> u16 {
+        first.saturating_add(self.number)
+    }
+
+    /// Where applications send their requests.
+    pub(super) fn listener(&self) -> SocketAddr {
+        SocketAddr::from((self.own.address, self.port(OUTBOUND_PORT)))
+    }
+
+    /// Whether it is an egress gateway that sidecars send to.
+    pub(super) fn is_egress(&self) -> bool {
+        self.client.manner.door == Door::Egress
     }
 }
 

@@ -75,7 +75,7 @@ impl Site {
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"key": key.secret()},
         });
         let file = format!("{TOKEN_KEY}@{}.yaml", namespace.unwrap_or_default());
-        super::replace_private(&self.plugins(cluster).join(file), &secret.to_string())
+        super::files::replace_private(&self.plugins(cluster).join(file), &secret.to_string())
     }
 
     /// What the lab is made of.

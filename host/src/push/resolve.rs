@@ -64,6 +64,28 @@ pub enum ResolveError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is there has another digest than the URL says.
+    #[error("{url}: what is there is {got}, and not {wanted}")]
+    Another {
+        /// The URL.
+        url: String,
+        /// The digest that it says.
+        wanted: String,
+        /// That of what is there.
+        got: String,
+    },
+}
+
+impl ResolveError {
+    /// Whether it says something of what is there, and not of the way to it.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::NoImage(_) | Self::Image { .. } | Self::NoModule { .. } | Self::Another { .. } => true,
+            Self::Registry(error) => matches!(*error.problem, Problem::Mismatch { .. }),
+            Self::Fetch { why, .. } => matches!(why, Problem::NotFound { .. }),
+            Self::Credentials(_) | Self::Connect(_) | Self::Trust(_) => false,
+        }
+    }
 }
 
 /// The URL with the digest of what is there now. One that has a digest, and a file, stay as they are, and nobody is asked.
@@ -79,6 +101,45 @@ pub async fn resolve(url: ModuleUrl, reach: &Reach, keychain: &Keychain) -> Resu
     }
 }
 
+/// Whether what has a digest is there under it, as far as anybody answers: an error if it is not, and why nobody can say
+/// otherwise. A file is in each proxy, and not to be seen from here.
+pub async fn confirm(
+    url: &ModuleUrl,
+    reach: &Reach,
+    keychain: &Keychain,
+) -> Result<Option<String>, ResolveError> {
+    let confirmed = match url {
+        ModuleUrl::Oci(module) => pinned_image(module, reach, keychain).await,
+        ModuleUrl::Http(module) => pinned_file(module, reach).await,
+        ModuleUrl::File(_) => Ok(()),
+    };
+    match confirmed {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_final() => Err(error),
+        Err(error) => Ok(Some(error.to_string())),
+    }
+}
+
+async fn pinned_image(module: &OciModule, reach: &Reach, keychain: &Keychain) -> Result<(), ResolveError> {
+    let image = module.image();
+    let Some(digest) = image.digest() else { return Ok(()) };
+    let registry = Registry::connect(image, reach, Access::Pull, keychain.find(image.host())?).await?;
+    match registry.manifest(&digest.to_string()).await? {
+        Some(_) => Ok(()),
+        None => Err(ResolveError::NoImage(format!("oci://{image}"))),
+    }
+}
+
+async fn pinned_file(module: &HttpModule, reach: &Reach) -> Result<(), ResolveError> {
+    let Some(wanted) = module.digest() else { return Ok(()) };
+    let got = fetched(module, reach).await?;
+    if got == *wanted {
+        return Ok(());
+    }
+    let (wanted, got) = (wanted.to_string(), got.to_string());
+    Err(ResolveError::Another { url: module.url().to_owned(), wanted, got })
+}
+
 async fn oci(module: OciModule, reach: &Reach, keychain: &Keychain) -> Result<OciModule, ResolveError> {
     let image = module.image();
     let registry = Registry::connect(image, reach, Access::Pull, keychain.find(image.host())?).await?;
@@ -91,12 +152,18 @@ async fn oci(module: OciModule, reach: &Reach, keychain: &Keychain) -> Result<Oc
 }
 
 async fn http(module: HttpModule, reach: &Reach) -> Result<HttpModule, ResolveError> {
+    let digest = fetched(&module, reach).await?;
+    Ok(module.with_digest(digest))
+}
+
+/// What a web server has, unpacked.
+async fn fetched(module: &HttpModule, reach: &Reach) -> Result<ModuleDigest, ResolveError> {
     let http = Http::new(reach.ca_file.as_deref())?;
     let got = again(reach.timeout, async || fetch(&http, module.url()).await).await;
     let bytes = got.map_err(|why| ResolveError::Fetch { url: module.url().to_owned(), why })?;
     let unpacked = unpack(bytes.to_vec());
     let unpacked = unpacked.map_err(|why| ResolveError::NoModule { url: module.url().to_owned(), why })?;
-    Ok(module.with_digest(ModuleDigest::of(&unpacked)))
+    Ok(ModuleDigest::of(&unpacked))
 }
 
 async fn fetch(http: &Http, url: &str) -> Result<Bytes, Problem> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use policy::Mesh;
 use policy::compile::Plans;
+use policy::meaning::Meaning;
 use policy::name::ClusterName;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use super::job::{Job, Task, Wanted};
 use super::lease::Guard;
 use super::rendered;
 use super::steps::Step;
-use super::{How, Options, RolloutError, Target, Trouble};
+use super::{DryRun, How, Options, RolloutError, Target, Trouble, meaning};
 use crate::kube::{Apply, ClusterError, many};
 
 /// What a server adds to an object, which nobody said.
@@ -25,6 +26,9 @@ pub struct Compared {
     pub cluster: ClusterName,
     /// What is otherwise, as far as it could be found out.
     pub differences: Vec<Difference>,
+    /// What becomes otherwise by that, for the proxies of each cluster of its control plane; nothing where `trouble` kept
+    /// it from being found out.
+    pub meaning: BTreeMap<ClusterName, Meaning>,
     /// What kept the rest from being found out.
     pub trouble: Option<Trouble>,
 }
@@ -40,8 +44,8 @@ pub struct Difference {
     pub after: Option<Value>,
 }
 
-/// Compares what is there in every cluster with what a rollout would make of it. API servers are asked what that is, so
-/// what others said of an object is no difference.
+/// Compares what is there in every cluster with what a rollout would make of it. With [`DryRun::Server`] API servers are asked
+/// what that is, so what others said of an object is no difference.
 pub async fn compare(
     mesh: &Mesh,
     plans: &Plans,
@@ -71,18 +75,26 @@ impl Job {
             let before = self.there.get(&file).map(bare);
             match self.result(&step).await {
                 Ok(after) if after == before => {}
-                Ok(after) => differences.push(Difference { name: self.name(&step), before, after }),
+                Ok(after) => differences.push((file, Difference { name: self.name(&step), before, after })),
                 Err(trouble) => self.trouble = Some(trouble),
             }
         }
-        Compared { cluster: self.change.cluster, differences, trouble: self.trouble }
+        let meaning = match self.trouble {
+            Some(_) => BTreeMap::new(),
+            None => {
+                let after = meaning::made(&self.there, &differences);
+                meaning::of(&self.change.cluster, self.root(), (&self.there, &after), &differences)
+            }
+        };
+        let differences = differences.into_iter().map(|(_, difference)| difference).collect();
+        Compared { cluster: self.change.cluster, differences, meaning, trouble: self.trouble }
     }
 
     /// What a step would leave.
     async fn result(&self, step: &Step) -> Result<Option<Value>, Trouble> {
         match (step, &self.target) {
             (Step::Remove(_), _) => Ok(None),
-            (Step::Write(_, object), Some(Target::Cluster(server))) => {
+            (Step::Write(_, object), Some(Target::Cluster(server))) if self.how.dry_run == DryRun::Server => {
                 let how = Apply { dry_run: true, force: self.how.force };
                 Ok(Some(bare(&server.apply(object, how).await?)))
             }

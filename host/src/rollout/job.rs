@@ -274,6 +274,11 @@ impl Job {
         }
     }
 
+    /// Istio's root namespace there.
+    pub(super) fn root(&self) -> &str {
+        &self.root
+    }
+
     /// The services of the steps of a phase that are still to be taken.
     fn services(&self, phase: Phase) -> impl Iterator<Item = &str> {
         self.steps.iter().filter(move |(due, _)| *due == phase).filter_map(|(_, step)| match step {

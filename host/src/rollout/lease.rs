@@ -62,6 +62,8 @@ pub struct Held {
     pub renewed: Option<OffsetDateTime>,
     /// For how long it holds from then on.
     pub time: Duration,
+    /// When it was seen so.
+    pub seen: Instant,
 }
 
 /// Whether anybody has a cluster.
@@ -84,7 +86,8 @@ pub(super) async fn holding(target: &Target, root: &str) -> Result<Holding, Trou
     let Some(by) = text("holderIdentity").filter(|by| !by.is_empty()) else { return Ok(Holding::Nobody) };
     let renewed = text("renewTime").and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
     let time = lease.pointer("/spec/leaseDurationSeconds").and_then(Value::as_u64).unwrap_or_default();
-    Ok(Holding::Somebody(Held { by: crate::text::plain(by), renewed, time: Duration::from_secs(time) }))
+    let (by, time) = (crate::text::plain(by), Duration::from_secs(time));
+    Ok(Holding::Somebody(Held { by, renewed, time, seen: Instant::now() }))
 }
 
 /// Watches a lease that somebody else has.

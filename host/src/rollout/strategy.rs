@@ -3,6 +3,7 @@
 mod measure;
 mod read;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use policy::finding::{Finding, has_errors};
@@ -80,12 +81,13 @@ impl Strategy {
     }
 }
 
-/// Which clusters a wave takes: those that one of the patterns takes.
+/// Which clusters a wave takes: those that one of the patterns takes, and those that have all of the labels.
 #[derive(Debug, Default)]
 struct Selector {
     clusters: Vec<Pattern>,
     regions: Vec<Pattern>,
     networks: Vec<Pattern>,
+    labels: BTreeMap<String, Pattern>,
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! The same cases in the lab: real Envoys, started for each mesh in turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use super::World;
 use super::run::{Failure, Job, Tested, chain};
-use crate::lab::{Lab, LabError, Site};
+use crate::lab::{Client, Lab, LabError, Site};
 use crate::stage::{Stage, StageError};
-use crate::walk::{self, Outcomes};
+use crate::walk::{self, Journey, Outcomes};
+
+/// How many Envoys run at once, if a case does not need more by itself. Each has three of Linux' inotify instances, of which
+/// a user has 128 unless the system is told otherwise.
+const ENVOYS: usize = 20;
 
 /// What a lab is made of.
 #[derive(Debug, Clone, Copy)]
@@ -38,22 +42,80 @@ pub enum LabRunError {
 
 /// Runs cases through Envoys, one after the other. What comes after a failure that ends the run is `None`.
 pub async fn on_envoy(jobs: &[Job<'_>], options: LabOptions<'_>) -> Result<Vec<Option<Tested>>, LabRunError> {
-    let mut worlds: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (number, job) in jobs.iter().enumerate() {
-        worlds.entry(job.suite.world).or_default().push(number);
-    }
     let mut tested: Vec<Option<Tested>> = jobs.iter().map(|_| None).collect();
-    for (number, jobs_of) in worlds {
-        let chosen: Vec<(usize, Job<'_>)> =
-            jobs_of.into_iter().filter_map(|number| Some((number, *jobs.get(number)?))).collect();
-        let Some((_, first)) = chosen.first() else { continue };
-        let came = in_lab(first.world, &chosen, &options.dir.join(number.to_string()), options).await?;
+    for (number, batch) in batches(jobs).into_iter().enumerate() {
+        let came = batch.play(&options.dir.join(number.to_string()), options).await?;
         let failed = fold(&mut tested, came);
         if failed && options.fail_fast {
             break;
         }
     }
     Ok(tested)
+}
+
+/// Cases of one world that share a lab.
+struct Batch<'c> {
+    world: &'c World,
+    jobs: Vec<(usize, Job<'c>)>,
+    journeys: Vec<Journey<'c>>,
+    /// Who goes where: what goes the same way needs nobody else.
+    ways: BTreeSet<(Client, String, String)>,
+}
+
+/// Cases world by world, of one world as many together as a lab is to have Envoys for.
+fn batches<'c>(jobs: &[Job<'c>]) -> Vec<Batch<'c>> {
+    let mut batches: BTreeMap<usize, Vec<Batch<'c>>> = BTreeMap::new();
+    for (number, job) in jobs.iter().enumerate() {
+        let of_world = batches.entry(job.suite.world).or_default();
+        let taken = of_world.last_mut().is_some_and(|batch| batch.take(number, *job));
+        if !taken {
+            let mut batch =
+                Batch { world: job.world, jobs: Vec::new(), journeys: Vec::new(), ways: BTreeSet::new() };
+            batch.take(number, *job);
+            of_world.push(batch);
+        }
+    }
+    batches.into_values().flatten().collect()
+}
+
+impl<'c> Batch<'c> {
+    /// Takes a case, unless that makes the lab too large; the first one it takes whatever it needs.
+    fn take(&mut self, number: usize, job: Job<'c>) -> bool {
+        // A case that goes nowhere needs nobody: it is told of when its turn comes.
+        let journeys = walk::journeys(&job.world.mesh, &job.world.plans, &job.case.call).unwrap_or_default();
+        let way = |journey: &Journey<'c>| {
+            (journey.client(), journey.service.to_string(), journey.destination.name.to_string())
+        };
+        let (known, ways) = (self.journeys.len(), self.ways.clone());
+        for journey in journeys {
+            if self.ways.insert(way(&journey)) {
+                self.journeys.push(journey);
+            }
+        }
+        let is_more = self.journeys.len() > known && !self.jobs.is_empty();
+        if is_more && walk::blueprint(&self.world.mesh, self.journeys.iter()).proxies() > ENVOYS {
+            self.journeys.truncate(known);
+            self.ways = ways;
+            return false;
+        }
+        self.jobs.push((number, job));
+        true
+    }
+
+    /// Runs the cases in a lab that has whoever they speak of.
+    async fn play(&self, dir: &Path, options: LabOptions<'_>) -> Result<Vec<(usize, Tested)>, LabRunError> {
+        let world = self.world;
+        let site = Site::claim(walk::blueprint(&world.mesh, self.journeys.iter()), dir)?;
+        let stage = Stage::set(&world.mesh, &site, options.module)?;
+        stage.roll_out(&world.project.policies)?;
+        for (cluster, key) in &world.keys {
+            site.give_token_key(cluster.as_str(), None, key)?;
+        }
+        let lab = site.up(options.envoy, options.now).await?;
+        let came = walked(&lab, &stage, &self.jobs, options.fail_fast).await;
+        lab.down().await?;
+        Ok(came?)
+    }
 }
 
 /// Puts what came in its places, and says whether any of it failed.
@@ -65,30 +127,6 @@ fn fold(tested: &mut [Option<Tested>], came: Vec<(usize, Tested)>) -> bool {
         }
     }
     failed
-}
-
-/// All cases of a world, in a lab that has whoever they speak of.
-async fn in_lab(
-    world: &World,
-    jobs: &[(usize, Job<'_>)],
-    dir: &Path,
-    options: LabOptions<'_>,
-) -> Result<Vec<(usize, Tested)>, LabRunError> {
-    let mut journeys = Vec::new();
-    for (_, job) in jobs {
-        // A case that goes nowhere needs nobody: it is told of when its turn comes.
-        journeys.extend(walk::journeys(&world.mesh, &world.plans, &job.case.call).into_iter().flatten());
-    }
-    let site = Site::claim(walk::blueprint(&world.mesh, journeys.iter()), dir)?;
-    let stage = Stage::set(&world.mesh, &site, options.module)?;
-    stage.roll_out(&world.project.policies)?;
-    for (cluster, key) in &world.keys {
-        site.give_token_key(cluster.as_str(), None, key)?;
-    }
-    let lab = site.up(options.envoy, options.now).await?;
-    let came = walked(&lab, &stage, jobs, options.fail_fast).await;
-    lab.down().await?;
-    Ok(came?)
 }
 
 async fn walked(

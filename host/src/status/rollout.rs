@@ -74,10 +74,13 @@ impl<'s> Rollout<'s> {
         match &self.held {
             Holding::Unknown => Work::Unknown,
             Holding::Nobody => Work::Nobody,
-            Holding::Somebody(held) => match held.renewed.map(|renewed| now - renewed) {
-                Some(silent) if silent > held.time => Work::Silent(held, silent),
-                Some(_) | None => Work::Somebody(held),
-            },
+            // To look at all the others took time as well.
+            Holding::Somebody(held) => {
+                match held.renewed.map(|renewed| now - held.seen.elapsed() - renewed) {
+                    Some(silent) if silent > held.time => Work::Silent(held, silent),
+                    Some(_) | None => Work::Somebody(held),
+                }
+            }
         }
     }
 

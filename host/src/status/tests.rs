@@ -203,7 +203,9 @@ const NOW: i64 = 1_000_000;
 
 fn held(silent: i64) -> Holding {
     let renewed = OffsetDateTime::from_unix_timestamp(NOW - silent).ok();
-    Holding::Somebody(Held { by: "them (1)".to_owned(), renewed, time: std::time::Duration::from_secs(15) })
+    let time = std::time::Duration::from_secs(15);
+    // It was seen a moment ago, so what it says is a moment older than it was then.
+    Holding::Somebody(Held { by: "them (1)".to_owned(), renewed, time, seen: std::time::Instant::now() })
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn how_the_last_rollout_stands_is_told_with_its_wave_and_who_is_at_it() {
             amid_filters(),
             held(90),
             vec![format!(
-                "{is} under way: {stage}; {begun}; them (1), who was at work, said so last 90s ago by their own clock, and may have died: `isthmus rollout resume` goes on then, `isthmus rollout undo` goes back"
+                "{is} under way: {stage}; {begun}; them (1), who was at work, said so last 89s ago by their own clock, and may have died: `isthmus rollout resume` goes on then, `isthmus rollout undo` goes back"
             )],
         ),
         (

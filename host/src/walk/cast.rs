@@ -1,6 +1,8 @@
 //! Who must be in a lab for journeys: clients whose proxies do what the cases say of them, and workloads where no one else
 //! finds any.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use policy::Mesh;
 
 use super::Journey;
@@ -16,6 +18,8 @@ pub fn blueprint<'j, 'm: 'j>(
     let clients = journeys.clone().map(Journey::client);
     let clients = clients.flat_map(|client| client.doors().cloned().collect::<Vec<_>>());
     let mut blueprint = stage::blueprint(mesh, clients);
+    let asked: BTreeSet<String> = journeys.clone().map(|journey| journey.service.host()).collect();
+    blueprint.services.retain(|service| asked.contains(&service.host()));
     for journey in journeys {
         let host = journey.service.host();
         let destination = journey.destination.name.to_string();
@@ -38,7 +42,7 @@ fn unlisted(mesh: &Mesh, journey: &Journey<'_>) -> LabService {
         port: journey.port,
         clusters: mesh.hosts(&journey.service).iter().map(ToString::to_string).collect(),
         strays: Vec::new(),
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         application: Application::Hello,
     }
 }

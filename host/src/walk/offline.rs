@@ -180,6 +180,7 @@ impl<'m> Offline<'m> {
                 let peer = self.ground.credentials.workload(journey)?;
                 let tls = Tls { version: TLS.to_owned(), peer: Some(peer), ..Tls::default() };
                 let shown = leads(plain.clone().with_tls(tls));
+                let plain = plain.with_upstream_host_metadata(proxy::egress(journey));
                 let namespace = &journey.identity.namespace;
                 let gateway = Proxy { namespace, ..gateway("egressgateway") };
                 vec![(self.outbound(here, own, false)?, plain), (self.outbound(here, gateway, signs)?, shown)]

@@ -153,6 +153,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
     let trust_domain = fields.optional_value::<TrustDomain>("trustDomain");
     let network = fields.required_value::<NetworkName>("network");
     let region = fields.optional_value("region").map(|region| region.value);
+    let labels = fields.optional_fields("labels").map(services::labels).unwrap_or_default();
     let (target, target_at) = target(&mut fields);
     let api_server = fields.optional_value::<String>("apiServer");
     let (remote_of, istiod) =
@@ -175,6 +176,7 @@ fn cluster(node: Node, home: &Federated, findings: &mut Vec<Finding>) -> Option<
         trust_domain: home.trust_domain.clone(),
         network: network.value.clone(),
         region,
+        labels,
         target,
         api_server: api_server.as_ref().map(|server| server.value.clone()),
         control_plane: match &remote_of {

@@ -54,16 +54,22 @@ impl Ground {
     }
 
     pub(super) fn command_of(&self, verb: &str, more: &[&str]) -> Command {
+        let mut command = self.bare(verb);
+        if ["rollout", "diff"].contains(&verb) {
+            command.args(["--url", URL, "--no-resolve"]);
+        }
+        command.args(more);
+        command
+    }
+
+    /// A verb without a URL.
+    pub(super) fn bare(&self, verb: &str) -> Command {
         let test = std::env::current_exe().expect("a test binary");
         let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
         assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).args(verb.split(' ')).arg("-f").arg(self.mesh.path());
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        if ["rollout", "diff"].contains(&verb) {
-            command.args(["--url", URL, "--no-resolve"]);
-        }
-        command.args(more);
         command
     }
 
@@ -73,9 +79,7 @@ impl Ground {
     }
 
     pub(super) async fn run(&self, verb: &str, more: &[&str]) -> Output {
-        let mut command = self.command_of(verb, more);
-        let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
-        ended.await.expect("it ends")
+        finished(self.command_of(verb, more)).await
     }
 
     pub(super) fn policy(&self, name: &str) -> PathBuf {
@@ -98,6 +102,12 @@ impl Ground {
         }
         names
     }
+}
+
+/// Runs to its end while the servers of this process go on.
+pub(super) async fn finished(mut command: Command) -> Output {
+    let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
+    ended.await.expect("it ends")
 }
 
 /// What it told at last; events come before, a line each.
@@ -173,6 +183,13 @@ async fn a_diff_shows_what_a_rollout_would_change_and_nothing_else() {
     assert_eq!((code(&all), stderr(&all).as_str()), (Some(1), ""));
     let new = "--- /dev/null\n+++ cluster2: VirtualService sample/isthmus-cache\n@@ ";
     assert!(stdout(&all).contains(new), "{}", stdout(&all));
+    let closes = "cluster1: closes ledger.payments to ";
+    assert!(stdout(&all).contains(closes), "{}", stdout(&all));
+    let dry = ground.roll(&["--dry-run"]).await;
+    assert!(stdout(&dry).contains(closes), "{}", stdout(&dry));
+    let meaning = ground.run("diff", &["--only", "meaning", "--cluster", "cluster2"]).await;
+    let is_of_it = |line: &str| line.starts_with("cluster2: ");
+    assert!(stdout(&meaning).lines().all(is_of_it) && !stdout(&meaning).is_empty(), "{}", stdout(&meaning));
     assert_eq!(ground.names("cluster1").await, [""; 0], "it only looks");
     assert_eq!(code(&ground.roll(&[]).await), Some(0));
     let none = ground.run("diff", &[]).await;
@@ -195,9 +212,15 @@ async fn a_diff_shows_what_a_rollout_would_change_and_nothing_else() {
     assert_eq!(changed('-'), [format!("--- {name}"), "-  url: oci://elsewhere.example/x".to_owned()]);
     assert_eq!(changed('+'), [format!("+++ {name}"), format!("+  url: {URL}")]);
 
+    let beside = "cluster1: not compared: WasmPlugin istio-system/isthmus-inbound: url, told as YAML alone\n";
+    assert!(stdout(&taken).starts_with(beside), "{}", stdout(&taken));
+
     std::fs::remove_file(ground.policy("cache.yaml")).expect("removed");
     let gone = ground.run("diff", &["-o", "json", "--force-conflicts"]).await;
     let told: Value = serde_json::from_slice(&gone.stdout).expect("JSON");
+    let changes = told["items"][1]["meaning"][0]["changes"].as_array().expect("a list");
+    let moves = |change: &&Value| change["kind"] == "moves" && change["subject"] == "cache.sample";
+    assert!(changes.iter().any(|change| moves(&change)), "{changes:#?}");
     let of = |name: &str| {
         let items = told["items"][1]["differences"].as_array().expect("a list");
         items.iter().find(|item| item["name"] == name).expect("a difference").clone()

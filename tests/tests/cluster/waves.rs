@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::rollout::{ALL, Ground, NAMES, PLUGINS, RULES, SHORT, between, code, is_asked, stderr, stdout};
 use super::{PATIENCE, get, namespace, post};
 
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
+pub(super) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/isthmus-rollout";
 pub(super) const RECORD: &str = "/api/v1/namespaces/istio-system/configmaps/isthmus-rollout";
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use policy::compile::ClusterPlans;
 use policy::evaluate::{self, Arrival, Leaving, Route};
 use policy::mesh::{Cluster, IssuerName};
-use policy::name::{Identity, Namespace, Service};
+use policy::name::{ClusterName, Identity, Namespace, Service};
 use policy::source::{Evidence, Source};
 use policy::verdict::Judgement;
 use policy::{Guard, Verdict, explain};
@@ -203,14 +203,14 @@ impl Request {
         self.arriving(world, |_, _, arrival| arrival.source.to_string())
     }
 
-    fn plans<'w>(&self, world: &'w Compiled) -> &'w ClusterPlans {
-        &world.plans[&self.cluster(world).name]
+    pub(crate) fn outbound(&self, world: &Compiled) -> (Both, String) {
+        self.outbound_at(world, &self.cluster(world).name)
     }
 
-    pub(crate) fn outbound(&self, world: &Compiled) -> (Both, String) {
+    pub(crate) fn outbound_at(&self, world: &Compiled, cluster: &ClusterName) -> (Both, String) {
         let header = |name: &str| self.header(name);
         let leaving = Leaving { header: &header, draw: self.draw };
-        let departure = evaluate::outbound(&self.plans(world).outbound, &self.service(), &leaving);
+        let departure = evaluate::outbound(&world.plans[cluster].outbound, &self.service(), &leaving);
         let route = match departure.route {
             _ if !departure.verdict.is_allow() => "nowhere".to_owned(),
             Route::Anywhere => "anywhere".to_owned(),
@@ -221,12 +221,28 @@ impl Request {
     }
 
     pub(crate) fn gateway(&self, world: &Compiled) -> Both {
-        let plan = &self.plans(world).gateway;
+        self.gateway_at(world, &self.cluster(world).name)
+    }
+
+    pub(crate) fn gateway_at(&self, world: &Compiled, cluster: &ClusterName) -> Both {
+        let plan = &world.plans[cluster].gateway;
         both(&evaluate::gateway(plan, &self.service(), self.port, self.address()))
     }
 
     pub(crate) fn inbound(&self, world: &Compiled) -> Both {
         self.arriving(world, |_, guard, arrival| both(&evaluate::inbound(guard, arrival)))
+    }
+
+    /// The source and what is decided by the plans of one world, of a request that comes from another.
+    pub(crate) fn inbound_at(
+        &self,
+        from: &Compiled,
+        world: &Compiled,
+        cluster: &ClusterName,
+    ) -> (String, Both) {
+        self.arriving_at(from, &world.plans[cluster], |_, guard, arrival| {
+            (arrival.source.to_string(), both(&evaluate::inbound(guard, arrival)))
+        })
     }
 
     pub(crate) fn explained(&self, world: &Compiled) -> explain::Walk {
@@ -238,7 +254,16 @@ impl Request {
         world: &Compiled,
         judge: impl Fn(&policy::plan::InboundPlan, &Guard, &Arrival<'_>) -> T,
     ) -> T {
-        let plan = self.plans(world).inbound_of(&self.namespace());
+        self.arriving_at(world, &world.plans[&self.cluster(world).name], judge)
+    }
+
+    fn arriving_at<T>(
+        &self,
+        world: &Compiled,
+        plans: &ClusterPlans,
+        judge: impl Fn(&policy::plan::InboundPlan, &Guard, &Arrival<'_>) -> T,
+    ) -> T {
+        let plan = plans.inbound_of(&self.namespace());
         let guard = Guard::new(plan, &self.namespace(), &self.labels);
         let (issuer, identity) = (self.issuer(world), self.identity());
         let evidence = Evidence {

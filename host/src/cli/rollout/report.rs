@@ -1,5 +1,9 @@
 //! What is told of a rollout at its end.
 
+use std::collections::BTreeMap;
+
+use policy::meaning::Meaning;
+use policy::name::ClusterName;
 use serde_json::{Value, json};
 
 use crate::cli::{Exit, Out, Output};
@@ -13,7 +17,12 @@ pub(super) struct Said {
     pub(super) undone_is_well: bool,
     /// The waves that a dry run shows.
     pub(super) waves: Vec<Wave>,
+    /// What a dry run would have decided otherwise.
+    pub(super) meaning: BTreeMap<ClusterName, Meaning>,
 }
+
+/// So many changes of a cluster are told; `isthmus diff` tells all.
+const TOLD: usize = 5;
 
 pub(super) fn tell(
     reported: Result<Report, Refused>,
@@ -35,6 +44,7 @@ pub(super) fn tell(
             "id": report.record.as_ref().map(|record| &record.id),
             "end": report.record.as_ref().map(ended),
             "items": items,
+            "meaning": said.meaning.iter().map(meant).collect::<Vec<_>>(),
         });
         // One line each, also of this one: it may come after events.
         out.print(&document.to_string());
@@ -63,7 +73,7 @@ fn refusal(refused: Refused, out: &mut Out) -> anyhow::Result<Exit> {
 fn text(report: &Report, said: &Said, out: &mut Out) {
     if said.dry_run && said.waves.len() > 1 {
         for wave in &said.waves {
-            let names: Vec<&str> = wave.clusters.iter().map(policy::name::ClusterName::as_str).collect();
+            let names: Vec<&str> = wave.clusters.iter().map(ClusterName::as_str).collect();
             let bake = if wave.bake > 0 { format!(", watched for {} s", wave.bake) } else { String::new() };
             out.print(&format!("wave {}: {}, {} at once{bake}", wave.name, names.join(" "), wave.at_once));
         }
@@ -87,6 +97,16 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
         if said.dry_run {
             change.written.iter().for_each(|name| out.print(&format!("  + {name}")));
             change.removed.iter().for_each(|name| out.print(&format!("  - {name}")));
+        }
+    }
+    for (cluster, Meaning { changes, untold }) in &said.meaning {
+        changes.iter().take(TOLD).for_each(|change| out.print(&format!("{cluster}: {change}")));
+        let more = changes.len().saturating_sub(TOLD);
+        if more + untold.len() > 0 {
+            let untold = if untold.is_empty() { "" } else { " and what was not compared" };
+            out.print(&format!(
+                "{cluster}: {more} more changes in meaning{untold}: `isthmus diff` tells them"
+            ));
         }
     }
     if let Some(record) = &report.record {
@@ -125,6 +145,11 @@ fn exit(report: &Report, said: &Said) -> Exit {
         _ if failed < outcomes.len() => Exit::Partly,
         _ => Exit::Environment,
     }
+}
+
+fn meant((cluster, meaning): (&ClusterName, &Meaning)) -> Value {
+    let changes: Vec<String> = meaning.changes.iter().map(ToString::to_string).collect();
+    json!({"cluster": cluster.as_str(), "changes": changes, "notCompared": meaning.untold})
 }
 
 fn json(Outcome { change, trouble }: &Outcome) -> Value {

@@ -1,5 +1,6 @@
 //! What is done with rollouts that are there: `isthmus rollout status`, `pause`, `resume`, `undo`, `history`, `rollback`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -197,7 +198,7 @@ fn done(
     common: &Common,
     out: &mut Out,
 ) -> anyhow::Result<Exit> {
-    let said = Said { dry_run: false, undone_is_well: undo, waves: Vec::new() };
+    let said = Said { dry_run: false, undone_is_well: undo, waves: Vec::new(), meaning: BTreeMap::new() };
     report::tell(reported, &said, common.output, out)
 }
 

@@ -4,34 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{address, inbound_address, is_of, tls_context};
+use super::{address, certificate, inbound_address, is_of, tls_context};
 use crate::lab::blueprint::{Application, EGRESS_PORT, GATEWAY_PORT, LabService};
 use crate::lab::client::{Client, Heading, Shows};
 use crate::lab::istiod::{LocalityLbSetting, Subset};
-use crate::lab::proxy::{Role, Workload};
+use crate::lab::proxy::{Role, Side, Workload};
 use crate::lab::site::Site;
-
-const ROUTED: &Heading = &Heading::Routed;
-
-fn heading<'b>(own: &Workload<'b>) -> &'b Heading {
-    own.client().map_or(ROUTED, |client| &client.manner.heading)
-}
 
 /// The endpoints of a service, or of a subset of it, as far as this client's requests go there.
 pub(super) fn endpoints(
-    own: &Workload<'_>,
+    side: Side<'_>,
     all: &[Workload<'_>],
     (service, subset): (&LabService, Option<&Subset>),
     order: Option<&LocalityLbSetting>,
 ) -> Vec<Value> {
-    let heading = heading(own);
+    let (own, heading) = (side.own, &side.client.manner.heading);
     if let Heading::Through(gateway) = heading {
-        let is_it = |other: &&Workload<'_>| other.client() == Some(&**gateway);
-        return all.iter().find(is_it).into_iter().map(egress).collect();
+        return all.iter().find_map(|other| other.side(gateway)).map(egress).into_iter().collect();
     }
     let is_endpoint = |server: &&Workload<'_>| match heading {
         Heading::Astray(to) => server.cluster.name == *to,
-        _ => service.clusters.contains(&server.cluster.name) && is_of(server, subset),
+        Heading::Routed | Heading::Failover(_) | Heading::Through(_) => {
+            service.clusters.contains(&server.cluster.name) && is_of(server, subset)
+        }
     };
     let runs = |other: &&Workload<'_>| matches!(other.role, Role::Server { service: theirs, .. } if theirs == service);
     let servers: Vec<&Workload<'_>> = all.iter().filter(runs).filter(is_endpoint).collect();
@@ -39,7 +34,7 @@ pub(super) fn endpoints(
     let one = |server: &&Workload<'_>| {
         let tier = tiers.get(&server.name()).copied().unwrap_or_default();
         let has_failed = matches!(heading, Heading::Failover(to) if server.cluster.name != *to);
-        endpoint(own, server, all, (tier, has_failed))
+        endpoint(side, server, all, (tier, has_failed))
     };
     servers.iter().map(one).collect()
 }
@@ -91,19 +86,19 @@ fn by_region(own: &Workload<'_>, server: &Workload<'_>, setting: &LocalityLbSett
 
 /// On our network the sidecar itself, elsewhere the gateway of its cluster; metadata as istiod gives each.
 fn endpoint(
-    own: &Workload<'_>,
+    side: Side<'_>,
     server: &Workload<'_>,
     all: &[Workload<'_>],
     (priority, has_failed): (usize, bool),
 ) -> Value {
     let cluster = &server.cluster.name;
     let gateway = all.iter().find(|w| matches!(w.role, Role::Gateway) && w.cluster.name == *cluster);
-    let gateway = gateway.filter(|_| own.cluster.network != server.cluster.network);
+    let gateway = gateway.filter(|_| side.own.cluster.network != server.cluster.network);
     let (reached, workload) = match gateway {
         Some(gateway) => (address(gateway.address, GATEWAY_PORT), format!(";;;;{cluster}")),
         None => (inbound_address(server), described(server)),
     };
-    let plain = gateway.is_none() && shows(own) == Shows::Nothing;
+    let plain = gateway.is_none() && side.client.manner.shows == Shows::Nothing;
     json!({
         "priority": priority,
         "locality": {"region": server.cluster.region.as_deref().unwrap_or_default()},
@@ -119,12 +114,12 @@ fn endpoint(
 }
 
 /// An egress gateway in the place of whatever lies behind it.
-fn egress(gateway: &Workload<'_>) -> Value {
+fn egress(gateway: Side<'_>) -> Value {
     json!({"lb_endpoints": [{
-        "endpoint": {"address": address(gateway.address, EGRESS_PORT)},
+        "endpoint": {"address": address(gateway.own.address, gateway.port(EGRESS_PORT))},
         "metadata": {"filter_metadata": {
             "envoy.transport_socket_match": {"tlsMode": "istio"},
-            "istio": {"workload": described(gateway)},
+            "istio": {"workload": described(gateway.own)},
         }},
     }]})
 }
@@ -139,18 +134,15 @@ fn described(workload: &Workload<'_>) -> String {
     format!("{name};{namespace};{app};{version};{}", workload.cluster.name)
 }
 
-fn shows(own: &Workload<'_>) -> Shows {
-    own.client().map_or(Shows::Certificate, |client| client.manner.shows)
-}
-
 /// Mutual TLS, to the workloads of the service or to the egress gateway; to endpoints that say so, plain text.
 pub(super) fn transport_socket(
     site: &Site,
-    own: &Workload<'_>,
+    side: Side<'_>,
     (service, subset): (&LabService, Option<&Subset>),
 ) -> Value {
+    let own = side.own;
     let subset = subset.map_or("", |subset| &subset.name);
-    let (sni, peers) = match heading(own) {
+    let (sni, peers) = match &side.client.manner.heading {
         Heading::Through(gateway) => (sni_of(gateway), vec![identity(&own.cluster.trust_domain, gateway)]),
         // Its gateway knows of no subset that it is not in.
         Heading::Astray(_) => (service.sni(""), workloads(site, service)),
@@ -163,8 +155,15 @@ pub(super) fn transport_socket(
         Application::Grpc => ["istio-h2", "istio", "h2"],
     };
     let mut context = tls_context(own, &alpn, json!({"match_typed_subject_alt_names": peers}));
-    if let Some(fields) = context.as_object_mut().filter(|_| shows(own) == Shows::Nothing) {
-        fields.remove("tls_certificates");
+    if let Some(fields) = context.as_object_mut() {
+        match side.client.manner.shows {
+            Shows::Certificate => None,
+            Shows::Token | Shows::Tag => {
+                let unmarked = certificate(own, "unmarked-chain.pem", "unmarked-key.pem");
+                fields.insert("tls_certificates".to_owned(), unmarked)
+            }
+            Shows::Nothing => fields.remove("tls_certificates"),
+        };
     }
     json!([{
         "name": "tlsMode-istio",

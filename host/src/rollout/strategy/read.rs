@@ -113,12 +113,16 @@ fn draft(node: Node, mesh: &Mesh, findings: &mut Vec<Finding>) -> Option<Draft> 
             }
         }
     }
+    if let Some(said) = fields.optional_fields("labels") {
+        speaks = true;
+        takes.labels = labels(said, mesh);
+    }
     if !speaks {
         fields.findings().push(Finding {
             at,
             code: Code::MissingKey,
             message: "this wave has no clusters".to_owned(),
-            hint: "name them by clusters:, regions: or networks:; clusters: [\"*\"] takes all that no other wave has"
+            hint: "name them by clusters:, regions:, networks: or labels:; clusters: [\"*\"] takes all that no other wave has"
                 .to_owned(),
         });
     }
@@ -126,6 +130,32 @@ fn draft(node: Node, mesh: &Mesh, findings: &mut Vec<Finding>) -> Option<Draft> 
     let bake = fields.optional_value::<Span>("bake").map(|bake| bake.value);
     fields.close();
     Some(Draft { name: name?, takes, at_once, bake, clusters: BTreeSet::new() })
+}
+
+/// Labels that a cluster has to have, all of them.
+fn labels(mut said: Fields<'_>, mesh: &Mesh) -> BTreeMap<String, Pattern> {
+    let mut labels = BTreeMap::new();
+    let at = said.at().clone();
+    for (label, node) in said.rest() {
+        let Some(pattern) = document::parse::<Pattern>(node, "a label", said.findings()) else { continue };
+        labels.insert(label.text, pattern.value);
+    }
+    if labels.is_empty() || !mesh.clusters().any(|cluster| has_all(cluster, &labels)) {
+        let words: Vec<String> = labels.iter().map(|(label, value)| format!("{label}: {value}")).collect();
+        said.findings().push(Finding {
+            at,
+            code: Code::NotInMesh,
+            message: format!("no cluster of the mesh has the labels {{{}}}", words.join(", ")),
+            hint: "give a cluster of mesh.yaml these labels:, all of them, or take them out".to_owned(),
+        });
+    }
+    labels
+}
+
+fn has_all(cluster: &mesh::Cluster, labels: &BTreeMap<String, Pattern>) -> bool {
+    labels
+        .iter()
+        .all(|(label, pattern)| cluster.labels.get(label).is_some_and(|value| pattern.matches(value)))
 }
 
 /// What a pattern under a key is compared with.
@@ -200,7 +230,10 @@ impl Selector {
             };
             patterns.iter().any(matches)
         };
-        is(&self.clusters, "clusters") || is(&self.regions, "regions") || is(&self.networks, "networks")
+        is(&self.clusters, "clusters")
+            || is(&self.regions, "regions")
+            || is(&self.networks, "networks")
+            || !self.labels.is_empty() && has_all(cluster, &self.labels)
     }
 
     fn takes_the_rest(&self) -> bool {

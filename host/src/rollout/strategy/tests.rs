@@ -9,9 +9,9 @@ metadata: {name: m}
 spec:
   clusters:
   - {name: eu-1, network: one, region: eu, gateway: {address: 10.0.0.1}}
-  - {name: eu-2, network: one, region: eu}
+  - {name: eu-2, network: one, region: eu, labels: {ring: early, team.example/owner: pay}}
   - {name: us-1, network: two, region: us, gateway: {address: 10.0.0.2}}
-  - {name: us-2, network: two, region: us}
+  - {name: us-2, network: two, region: us, labels: {ring: early}}
   - {name: ap-1, network: three, gateway: {address: 10.0.0.3}}
 ";
 
@@ -68,6 +68,39 @@ fn a_cluster_that_is_in_no_wave_or_in_two_is_a_finding() {
         "s.yaml:7:12: error[ISM007]: cluster eu-2 is in waves \"a\" and \"b\"",
     ];
     assert_eq!(findings, told);
+}
+
+#[test]
+fn a_wave_takes_the_clusters_that_have_all_of_its_labels() {
+    let (strategy, findings) = read(
+        "  waves:
+  - {name: first, labels: {ring: early, team.example/owner: '*'}}
+  - {name: second, labels: {ring: 'ear*'}, clusters: [ap-1]}
+  - {name: rest, clusters: ['*']}
+",
+    );
+    assert_eq!(
+        (strategy, findings),
+        (
+            None,
+            vec!["s.yaml:7:12: error[ISM007]: cluster eu-2 is in waves \"first\" and \"second\"".to_owned()]
+        )
+    );
+    let (strategy, findings) = read(
+        "  waves:
+  - {name: first, labels: {ring: early}}
+  - {name: rest, clusters: ['*']}
+",
+    );
+    assert_eq!(findings, [""; 0]);
+    let strategy = strategy.unwrap();
+    assert_eq!(clusters(&strategy.waves[0]), ["eu-2", "us-2"]);
+    assert_eq!(clusters(&strategy.waves[1]), ["ap-1", "eu-1", "us-1"]);
+    let (_, findings) =
+        read("  waves:\n  - {name: first, labels: {ring: late}}\n  - {name: rest, clusters: ['*']}\n");
+    assert_eq!(findings, ["s.yaml:6:27: error[ISM012]: no cluster of the mesh has the labels {ring: late}"]);
+    let (_, findings) = read("  waves:\n  - {name: first, labels: {}}\n  - {name: rest, clusters: ['*']}\n");
+    assert_eq!(findings, ["s.yaml:6:27: error[ISM012]: no cluster of the mesh has the labels {}"]);
 }
 
 #[test]

@@ -48,6 +48,12 @@ pub(super) fn node(
     }
 }
 
+/// The egress gateway of the source's cluster, as istiod describes it.
+pub(super) fn egress(journey: &Journey<'_>) -> Value {
+    let workload = format!("gateway;{};gateway;;{}", journey.identity.namespace, journey.source.name);
+    json!({"filter_metadata": {"istio": {"workload": workload}}})
+}
+
 /// The endpoint that is chosen, as istiod describes it.
 pub(super) fn workload(journey: &Journey<'_>) -> Value {
     let (service, cluster) = (&journey.service, &journey.destination.name);

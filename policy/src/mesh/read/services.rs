@@ -105,7 +105,8 @@ fn endpoint_labels(mut clusters: Fields<'_>) -> Vec<(Located<ClusterName>, BTree
     found
 }
 
-fn labels(mut labels: Fields<'_>) -> BTreeMap<String, String> {
+/// Labels as Kubernetes has them.
+pub(super) fn labels(mut labels: Fields<'_>) -> BTreeMap<String, String> {
     let mut selector = BTreeMap::new();
     for (label, value) in labels.rest() {
         let Some(value) = document::text(value, "a label", labels.findings()) else { continue };

@@ -1,0 +1,70 @@
+//! What a proxy starts with: its certificates and its bootstrap.
+
+use std::path::Path;
+
+use super::LabError;
+use super::bootstrap;
+use super::istiod;
+use super::proxy::Workload;
+use super::site::Site;
+use crate::cert::{Hierarchy, KeyKind, Options, Validity};
+
+/// How long the certificates of a lab hold.
+const LIFETIME: time::Duration = time::Duration::days(30);
+/// What the CA is called that is no cluster's: no cluster can be.
+const NO_CLUSTER: &str = "no cluster";
+
+/// Certificates and bootstrap of every proxy.
+pub(super) fn write(
+    site: &Site,
+    workloads: &[Workload<'_>],
+    now: time::OffsetDateTime,
+) -> Result<(), LabError> {
+    let hierarchy = Hierarchy::at(site.dir().join("ca"));
+    let names: Vec<&str> = site.blueprint().clusters.iter().map(|c| c.name.as_str()).collect();
+    let options = Options { key: KeyKind::P256, root_lifetime: LIFETIME, intermediate_lifetime: LIFETIME };
+    let certificates = |source| LabError::Certificates { source };
+    hierarchy.ensure(&names, options, now).map_err(certificates)?;
+    let root = hierarchy.root().map_err(certificates)?;
+    let validity = Validity::from(now, LIFETIME);
+    let unmarked = root.intermediate(NO_CLUSTER, KeyKind::P256, validity).map_err(certificates)?;
+    for own in workloads {
+        let ca = hierarchy.intermediate(&own.cluster.signer).map_err(certificates)?;
+        let leaf = ca.leaf(&own.spiffe_id(), validity).map_err(certificates)?;
+        let nameless = unmarked.leaf(&own.spiffe_id(), validity).map_err(certificates)?;
+        let signs = own.sides().all(|side| side.client.manner.shows.signs());
+        let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
+            .map_err(|source| LabError::Plugin { source })?
+            .filter(|_| signs);
+        let bootstrap = bootstrap::bootstrap(site, own, token_key.as_deref()).to_string();
+        std::fs::create_dir_all(&own.dir)
+            .map_err(|source| LabError::File { path: own.dir.clone(), source })?;
+        let mut files = vec![
+            ("root-cert.pem", root.certificate()),
+            ("cert-chain.pem", &leaf.chain),
+            ("key.pem", &leaf.key),
+            ("bootstrap.json", &bootstrap),
+        ];
+        if own.sides().any(|side| !side.client.manner.shows.is_marked()) {
+            files.extend([("unmarked-chain.pem", &*nameless.chain), ("unmarked-key.pem", &*nameless.key)]);
+        }
+        for (name, content) in files {
+            replace_private(&own.dir.join(name), content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a file that only its owner may read: one of them is a key.
+pub(super) fn replace_private(path: &Path, content: &str) -> Result<(), LabError> {
+    let write = || {
+        use std::io::Write as _;
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        file.write_all(content.as_bytes())?;
+        file.persist(path).map_err(|e| e.error)
+    };
+    match write() {
+        Ok(_) => Ok(()),
+        Err(source) => Err(LabError::File { path: path.to_owned(), source }),
+    }
+}
