@@ -129,20 +129,17 @@ fn buffer_of(state: &mut State, buffer: u32) -> Result<&[u8], Status> {
 }
 
 pub(super) fn property(call: &mut Call<'_>, path: Span, slot: Slot) -> Answer {
-    let value = attributes::get(call.state(), call.read(path)?)?;
-    call.give(&value, slot)
+    call.hand(slot, |call, bytes| attributes::get(call.state(), call.read(path)?, bytes))
 }
 
 /// The whole path is the key, NULs and all.
 pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answer {
-    let (path, state) = (call.read(path)?, call.state());
+    let ([path, value], state) = call.read_to([path, value])?;
     let declared = state.root(state.root_id()).and_then(|root| root.declared.get(path)).copied();
     let key = ["wasm.", &String::from_utf8_lossy(path)].concat();
-    let value = call.copy(value)?;
-    let state = call.state_mut();
     let id = state.context_id();
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
-    stream.filter_state.set(key, value, declared.unwrap_or_default())
+    stream.filter_state.set(key, value.to_vec(), declared.unwrap_or_default())
 }
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
