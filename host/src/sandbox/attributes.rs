@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value as Json;
 
+use super::call;
 use super::connection::{Locality, Node};
 use super::state::State;
 use super::status::Status;
@@ -24,10 +25,13 @@ pub(crate) fn get(state: &State, path: &[u8], bytes: &mut Vec<u8>) -> Result<(),
     if path.is_empty() {
         return Err(Status::SerializationFailure);
     }
-    let path = String::from_utf8_lossy(path);
-    let segments: Vec<&str> = path.strip_suffix('\0').unwrap_or(&path).split('\0').collect();
-    let Some((first, rest)) = segments.split_first() else { return Err(Status::SerializationFailure) };
-    value::encode(find(state, first, rest).ok_or(Status::NotFound)?, bytes)
+    let path = call::text(path);
+    let path = path.strip_suffix('\0').unwrap_or(&path);
+    let found = match path.split_once('\0') {
+        Some((first, rest)) => find(state, first, &rest.split('\0').collect::<Vec<_>>()),
+        None => find(state, path, &[]),
+    };
+    value::encode(found.ok_or(Status::NotFound)?, bytes)
 }
 
 fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {

@@ -1,5 +1,7 @@
 //! One hostcall: the caller's memory and the host's state.
 
+use std::borrow::Cow;
+
 use wasmtime::{AsContext, AsContextMut, Caller};
 
 use super::abi::Restriction;
@@ -25,6 +27,11 @@ impl Span {
 /// Where the guest wants the address and the size of what it is given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot(pub(crate) u32, pub(crate) u32);
+
+/// What the guest says, where bytes that are not UTF-8 are replaced; nearly always there are none.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
 
 /// A hostcall that runs.
 pub(crate) struct Call<'a> {

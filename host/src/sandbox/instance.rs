@@ -1,6 +1,6 @@
 //! A running guest: every call into it, and what Envoy does after each.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::{FrameInfo, Store, StoreLimitsBuilder, WasmBacktrace, WasmResults};
@@ -107,7 +107,7 @@ impl Instance {
             tick_period: std::time::Duration::ZERO,
             next_tick: None,
             callouts: Callouts::default(),
-            declared: BTreeMap::new(),
+            declared: HashMap::new(),
             expressions: Expressions::default(),
             shown: Shown::Nothing,
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::attributes;
+use crate::sandbox::call::text;
 use crate::sandbox::callout::Arrived;
 use crate::sandbox::log::{Level, LogLine};
 use crate::sandbox::state::{Shown, State};
@@ -21,7 +22,7 @@ const CALL_DATA: u32 = 8;
 
 pub(super) fn log(call: &mut Call<'_>, level: u32, message: Span) -> Answer {
     let level = Level::of_line(level).ok_or(Status::BadArgument)?;
-    let message = String::from_utf8_lossy(call.read(message)?).into_owned();
+    let message = text(call.read(message)?).into_owned();
     call.state_mut().logs.push(LogLine { level, message });
     Ok(())
 }
@@ -136,7 +137,7 @@ pub(super) fn property(call: &mut Call<'_>, path: Span, slot: Slot) -> Answer {
 pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answer {
     let ([path, value], state) = call.read_to([path, value])?;
     let declared = state.root(state.root_id()).and_then(|root| root.declared.get(path)).copied();
-    let key = ["wasm.", &String::from_utf8_lossy(path)].concat();
+    let key = ["wasm.", &text(path)].concat();
     let id = state.context_id();
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
     stream.filter_state.set(key, value.to_vec(), declared.unwrap_or_default())
