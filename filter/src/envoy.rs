@@ -282,10 +282,8 @@ impl Host for Envoy {
         }
     }
 
-    fn reply(&self, reply: &Reply) {
-        let headers: Vec<(&str, &str)> =
-            reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let headers = pairs::encode(&headers);
+    fn reply(&self, reply: &Reply<'_>) {
+        let headers = pairs::encode(reply.headers);
         // SAFETY: all four are valid for reads of their lengths; Envoy copies them before it returns.
         unsafe {
             proxy_send_local_response(

@@ -37,18 +37,18 @@ pub enum Kind {
 pub struct Metric(pub u32);
 
 /// An answer of the filter's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply<'a> {
     /// The HTTP status.
     pub status: u32,
     /// The status of a gRPC answer, which the proxy sends in trailers alone; `None` where the client speaks no gRPC.
     pub grpc: Option<u8>,
     /// Response code details, as the access log has them.
-    pub details: String,
+    pub details: &'a str,
     /// The headers beside `:status`.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: &'a [(&'a str, &'a str)],
     /// The body; for gRPC, the message.
-    pub body: String,
+    pub body: &'a str,
 }
 
 /// The proxy, as the filter sees it. A call that the proxy refuses has no effect and is not reported: there is
@@ -84,7 +84,7 @@ pub trait Host {
     /// Sets a gauge.
     fn gauge(&self, metric: Metric, value: u64);
     /// Answers in the place of the upstream.
-    fn reply(&self, reply: &Reply);
+    fn reply(&self, reply: &Reply<'_>);
     /// Nanoseconds since 1970.
     fn now(&self) -> u64;
     /// Closes the connection that the stream stands for.

@@ -35,14 +35,17 @@ fn split(map: &[u8]) -> Option<(&[Lengths], &[u8])> {
 /// Pairs as a map that the proxy reads.
 pub fn encode<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Vec<u8> {
     let word = |length: usize| u32::try_from(length).unwrap_or_default().to_le_bytes();
-    let mut out = word(pairs.len()).to_vec();
+    // Two lengths and two NULs.
+    let size = |(name, value): &(T, T)| name.as_ref().len() + value.as_ref().len() + 10;
+    let mut out = Vec::with_capacity(4 + pairs.iter().map(size).sum::<usize>());
+    out.extend_from_slice(&word(pairs.len()));
     for (name, value) in pairs {
-        out.extend(word(name.as_ref().len()));
-        out.extend(word(value.as_ref().len()));
+        out.extend_from_slice(&word(name.as_ref().len()));
+        out.extend_from_slice(&word(value.as_ref().len()));
     }
     for (name, value) in pairs {
         for text in [name, value] {
-            out.extend(text.as_ref());
+            out.extend_from_slice(text.as_ref());
             out.push(0);
         }
     }

@@ -12,6 +12,7 @@ mod dns;
 mod federation;
 mod gateways;
 mod imports;
+mod installer;
 mod inventory;
 mod look;
 mod networks;

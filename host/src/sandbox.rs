@@ -95,6 +95,7 @@ pub use connection::{
 };
 pub use error::{SandboxError, StartError, Trap, Trapped};
 pub use failure::{FailurePolicy, Reloads};
+pub use filter_state::FilterState;
 pub use headers::Headers;
 pub use http::HttpStream;
 pub use identity::CertificateError;

@@ -344,6 +344,21 @@ async fn a_lab_that_is_down_leaves_no_process() {
 }
 
 #[tokio::test]
+async fn a_lab_that_stands_where_another_stood_has_none_of_its_access_logs() {
+    const CLIENT: &str = "cluster1/sleep.sample";
+    let dir = tempfile::tempdir().expect("dir");
+    let lab = up(dir.path()).await;
+    assert_eq!(hello(&lab, &[]).await.status, 200);
+    eventually(async || match lab.access_log(CLIENT) {
+        Ok(log) if log.len() == 1 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    lab.down().await.expect("down");
+    assert_eq!(up(dir.path()).await.access_log(CLIENT).expect("a log"), Vec::<serde_json::Value>::new());
+}
+
+#[tokio::test]
 async fn an_http_plugin_is_loaded_and_what_it_knows_is_in_the_access_log() {
     let dir = tempfile::tempdir().expect("dir");
     let site = claim(dir.path());

@@ -134,7 +134,7 @@ fn send(
         other @ (HttpOutcome::Pause | HttpOutcome::Reset) => panic!("{other:?}"),
     };
     let state = stream.finish().expect("no trap").filter_state;
-    let text = |value: &Vec<u8>| String::from_utf8(value.clone()).expect("text");
+    let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("text");
     (passed, state.iter().map(|(key, value)| (key.replace("wasm.isthmus.", ""), text(value))).collect())
 }
 

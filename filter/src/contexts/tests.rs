@@ -44,7 +44,7 @@ impl Host for Sidecar {
     }
     fn count(&self, _: Metric) {}
     fn gauge(&self, _: Metric, _: u64) {}
-    fn reply(&self, reply: &Reply) {
+    fn reply(&self, reply: &Reply<'_>) {
         self.status.set(reply.status);
     }
     fn now(&self) -> u64 {

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use policy::Mesh;
+use policy::mesh::Federated;
 use policy::name::{ClusterName, RootName};
 use serde_json::{Value, json};
 
 use super::{Common, Exit, Out, Output};
+use crate::cert::Hierarchy;
 use crate::manifest::addresses::Book;
 use crate::manifest::{self, Content, Manifest, Options, folder};
 use crate::read::Project;
@@ -32,7 +34,8 @@ pub(super) struct Rendering {
     /// before, or what the clusters have
     #[arg(long, env = "ISTHMUS_ADDRESSES", value_name = "DIR")]
     addresses: Option<PathBuf>,
-    /// Where the root certificates of federated meshes lie, as ROOT.pem; by default roots/ beside mesh.yaml
+    /// Where the root certificates of federated meshes lie, as ROOT.pem; by default roots/ beside mesh.yaml, and where
+    /// `isthmus mesh certs` has made them there
     #[arg(long, env = "ISTHMUS_ROOTS", value_name = "DIR")]
     roots: Option<PathBuf>,
     /// Have proxies trust several roots, while the root of the mesh is being changed
@@ -53,9 +56,15 @@ impl Rendering {
         book: Book,
         clusters: &'o [ClusterName],
     ) -> anyhow::Result<Options<'o>> {
-        let beside = project.file.parent().unwrap_or(Path::new(".")).join("roots");
-        let directory = self.roots.as_ref().unwrap_or(&beside);
-        let roots = project.mesh.as_ref().map(|mesh| roots(mesh, directory)).transpose()?.unwrap_or_default();
+        let beside = project.file.with_file_name("roots");
+        let mut roots = BTreeMap::new();
+        for mesh in project.mesh.iter().flat_map(Mesh::meshes) {
+            let given = self.roots.as_ref().unwrap_or(&beside).join(format!("{}.pem", mesh.root));
+            let made = || made_here(project, &mesh.root).filter(|_| self.roots.is_none());
+            if let Some(path) = Some(given).filter(|path| path.is_file()).or_else(made) {
+                roots.insert(mesh.root.clone(), root(&path, mesh)?);
+            }
+        }
         Ok(Options { book, roots, changing_root: self.changing_root, clusters })
     }
 }
@@ -99,24 +108,24 @@ impl MeshRender {
     }
 }
 
-/// The certificates that lie there, by the roots that the mesh names.
-fn roots(mesh: &Mesh, directory: &Path) -> anyhow::Result<BTreeMap<RootName, String>> {
-    let mut roots = BTreeMap::new();
-    for mesh in mesh.meshes() {
-        let path = directory.join(format!("{}.pem", mesh.root));
-        if path.is_file() {
-            let pem =
-                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            ensure!(
-                pem.contains("-----BEGIN CERTIFICATE-----") && !pem.contains("PRIVATE KEY"),
-                "{} is to hold the root certificate of mesh {} in PEM, and nothing else",
-                path.display(),
-                mesh.name
-            );
-            roots.insert(mesh.root.clone(), pem);
-        }
-    }
-    Ok(roots)
+/// The certificate of a root that was made beside mesh.yaml, if it was.
+fn made_here(project: &Project, root: &RootName) -> Option<PathBuf> {
+    let home = project.mesh.as_ref()?.meshes().next()?;
+    let certs = project.file.with_file_name("certs");
+    let hierarchy = if home.root == *root { Hierarchy::at(certs) } else { Hierarchy::of_root(certs, root) };
+    Some(hierarchy.root_certificate()).filter(|path| path.is_file())
+}
+
+/// The root certificate of a mesh.
+fn root(path: &Path, mesh: &Federated) -> anyhow::Result<String> {
+    let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        pem.contains("-----BEGIN CERTIFICATE-----") && !pem.contains("PRIVATE KEY"),
+        "{} is to hold the root certificate of mesh {} in PEM, and nothing else",
+        path.display(),
+        mesh.name
+    );
+    Ok(pem)
 }
 
 /// Every object; what is for `istioctl` or helm is no object, and only told of.

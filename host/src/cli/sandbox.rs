@@ -193,7 +193,7 @@ fn send(vm: &Vm, known: &Known, exchange: &Exchange, told: &mut Told) {
         }
     }
     match stream.finish() {
-        Ok(ended) => told.ended(ended),
+        Ok(ended) => told.ended(&ended),
         Err(trapped) => told.trap(&trapped),
     }
 }
@@ -207,7 +207,7 @@ fn connect(vm: &Vm, given: &Given, steps: &[Step], told: &mut Told) {
     let played = connected.play(&stream, steps);
     told.connection(connected);
     match played.and_then(|()| stream.finish()) {
-        Ok(ended) => told.ended(ended),
+        Ok(ended) => told.ended(&ended),
         Err(trapped) => told.trap(&trapped),
     }
 }

@@ -153,6 +153,7 @@ pub(super) fn way_to_istiod(visit: &Visit<'_>) -> Found {
     let hint =
         format!("install it anew with remotePilotAddress {address}, as `isthmus mesh render` writes it");
     let Some(service) = root_objects(visit, Kind::Service)?.find(|service| service.name() == "istiod") else {
+        visit.inventory.lacks("the Service istiod")?;
         let message =
             format!("no Service {}/istiod: its sidecars do not find the istiod of {primary}", visit.root());
         return Ok(vec![Failure::error(message, hint)]);

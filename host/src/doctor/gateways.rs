@@ -42,7 +42,11 @@ fn there<'v>(visit: &Visit<'v>) -> Result<&'v Object, Skip> {
 
 pub(super) fn service(visit: &Visit<'_>) -> Found {
     let wanted = visit.cluster.network.as_str();
-    let (message, hint) = match gateway(visit)? {
+    let found = gateway(visit)?;
+    if found.is_none() {
+        visit.inventory.lacks("the Service of the gateway")?;
+    }
+    let (message, hint) = match found {
         None => (
             format!(
                 "no Service with the label {NETWORK} and port {}: other networks do not find the way in",

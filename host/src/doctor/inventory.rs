@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Object, Skip, Tried};
+use super::{Object, Skip, Tried, installer};
 use crate::read::{ReadError, yaml_files};
 
 macro_rules! kinds {
@@ -75,6 +75,8 @@ pub struct Inventory {
     pub unknown: Vec<Kind>,
     /// What came of trying, where it was tried.
     pub tried: Option<Tried>,
+    /// Files of it are for what installs Istio, which makes objects of them that nobody has seen yet.
+    pub is_for_installers: bool,
 }
 
 /// Why a directory is not what was seen of a cluster.
@@ -119,6 +121,16 @@ impl Inventory {
         }
     }
 
+    /// That something is not there: unless an installer would make it of the files.
+    pub(super) fn lacks(&self, what: &str) -> Result<(), Skip> {
+        if self.is_for_installers {
+            return Err(Skip::unseen(format!(
+                "the files are for istioctl or helm, which make {what} of them"
+            )));
+        }
+        Ok(())
+    }
+
     /// The kinds that could not be seen, and why.
     pub(super) fn gaps(&self) -> impl Iterator<Item = (Kind, &str)> {
         self.objects.iter().filter_map(|(kind, seen)| Some((*kind, seen.as_ref().err()?.as_str())))
@@ -130,18 +142,25 @@ impl Inventory {
             return Err(InventoryError::Missing { path: directory.to_owned() });
         }
         let mut found: BTreeMap<Kind, Vec<Object>> = BTreeMap::new();
+        let (mut inventory, mut meant) = (Self::default(), Vec::new());
         for path in yaml_files(directory)? {
             let text = std::fs::read_to_string(&path)
                 .map_err(|source| ReadError::Io { path: path.clone(), source })?;
             let documents: Vec<Value> = super::object::documents(&text)
                 .map_err(|source| InventoryError::Syntax { path: path.clone(), source: Box::new(source) })?;
-            for object in documents.into_iter().flat_map(items).filter_map(Object::of) {
+            let is_chart = path.to_string_lossy().ends_with(".helm.yaml");
+            inventory.is_for_installers |= is_chart;
+            for document in documents.into_iter().flat_map(items) {
+                inventory.is_for_installers |= installer::is_operator(&document);
+                meant.extend(installer::maps(&document, is_chart));
+                let Some(object) = Object::of(document) else { continue };
                 if let Some(kind) = kind_of(&object) {
                     found.entry(kind).or_default().push(object);
                 }
             }
         }
-        let mut inventory = Self::default();
+        installer::add(found.entry(Kind::ConfigMap).or_default(), meant);
+        found.retain(|_, objects| !objects.is_empty());
         for kind in Kind::ALL {
             let objects = found.remove(kind).or_else(|| kind.is_kept().then(Vec::new));
             let why = || format!("the directory has no {}", kind.names().0);

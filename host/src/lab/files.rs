@@ -1,6 +1,6 @@
 //! What a proxy starts with: its certificates and its bootstrap.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::LabError;
 use super::bootstrap;
@@ -31,7 +31,9 @@ pub(super) fn write(
     for own in workloads {
         let ca = hierarchy.intermediate(&own.cluster.signer).map_err(certificates)?;
         let leaf = ca.leaf(&own.spiffe_id(), validity).map_err(certificates)?;
-        let nameless = unmarked.leaf(&own.spiffe_id(), validity).map_err(certificates)?;
+        let is_unmarked = own.sides().any(|side| !side.client.manner.shows.is_marked());
+        let nameless = is_unmarked.then(|| unmarked.leaf(&own.spiffe_id(), validity));
+        let nameless = nameless.transpose().map_err(certificates)?;
         let signs = own.sides().all(|side| side.client.manner.shows.signs());
         let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
             .map_err(|source| LabError::Plugin { source })?
@@ -45,14 +47,25 @@ pub(super) fn write(
             ("key.pem", &leaf.key),
             ("bootstrap.json", &bootstrap),
         ];
-        if own.sides().any(|side| !side.client.manner.shows.is_marked()) {
-            files.extend([("unmarked-chain.pem", &*nameless.chain), ("unmarked-key.pem", &*nameless.key)]);
+        if let Some(leaf) = &nameless {
+            files.extend([("unmarked-chain.pem", &*leaf.chain), ("unmarked-key.pem", &*leaf.key)]);
         }
         for (name, content) in files {
             replace_private(&own.dir.join(name), content)?;
         }
+        forget(own.proxy().access_log)?;
     }
     Ok(())
+}
+
+/// What a lab before this one logged here is none of its own.
+fn forget(log: PathBuf) -> Result<(), LabError> {
+    match std::fs::remove_file(&log) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(LabError::File { path: log, source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Replaces a file that only its owner may read: one of them is a key.

@@ -65,7 +65,10 @@ struct Batch<'c> {
 /// Cases world by world, of one world as many together as a lab is to have Envoys for.
 fn batches<'c>(jobs: &[Job<'c>]) -> Vec<Batch<'c>> {
     let mut batches: BTreeMap<usize, Vec<Batch<'c>>> = BTreeMap::new();
-    for (number, job) in jobs.iter().enumerate() {
+    // What goes to one service wants the same servers.
+    let mut ordered: Vec<(usize, &Job<'c>)> = jobs.iter().enumerate().collect();
+    ordered.sort_by_key(|(number, job)| (job.case.call.service().map(|service| service.host()), *number));
+    for (number, job) in ordered {
         let of_world = batches.entry(job.suite.world).or_default();
         let taken = of_world.last_mut().is_some_and(|batch| batch.take(number, *job));
         if !taken {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value as Json;
 
+use super::call;
 use super::connection::{Locality, Node};
 use super::state::State;
 use super::status::Status;
@@ -19,15 +20,18 @@ pub(crate) use variable::{named, variable};
 /// The first Envoy without the attributes that `xds` has replaced.
 const WITHOUT_OLD_NAMES: u32 = 33;
 
-/// The encoded value at `path`, whose segments are parted by NULs.
-pub(crate) fn get(state: &State, path: &[u8]) -> Result<Vec<u8>, Status> {
+/// Puts the encoded value at `path`, whose segments are parted by NULs, behind what `bytes` has.
+pub(crate) fn get(state: &State, path: &[u8], bytes: &mut Vec<u8>) -> Result<(), Status> {
     if path.is_empty() {
         return Err(Status::SerializationFailure);
     }
-    let path = String::from_utf8_lossy(path);
-    let segments: Vec<&str> = path.strip_suffix('\0').unwrap_or(&path).split('\0').collect();
-    let Some((first, rest)) = segments.split_first() else { return Err(Status::SerializationFailure) };
-    find(state, first, rest).ok_or(Status::NotFound).and_then(value::encode)
+    let path = call::text(path);
+    let path = path.strip_suffix('\0').unwrap_or(&path);
+    let found = match path.split_once('\0') {
+        Some((first, rest)) => find(state, first, &rest.split('\0').collect::<Vec<_>>()),
+        None => find(state, path, &[]),
+    };
+    value::encode(found.ok_or(Status::NotFound)?, bytes)
 }
 
 fn find<'a>(state: &'a State, first: &str, rest: &[&str]) -> Found<'a> {

@@ -1,5 +1,7 @@
 //! One hostcall: the caller's memory and the host's state.
 
+use std::borrow::Cow;
+
 use wasmtime::{AsContext, AsContextMut, Caller};
 
 use super::abi::Restriction;
@@ -11,9 +13,25 @@ use super::trace::Recorder;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span(pub(crate) u32, pub(crate) u32);
 
+impl Span {
+    /// The bytes that `memory` has here, which are noted as read.
+    fn of<'m>(self, memory: &'m [u8], state: &State) -> Result<&'m [u8], Status> {
+        let (start, length) = (self.0 as usize, self.1 as usize);
+        let bytes = memory.get(start..).and_then(|bytes| bytes.get(..length));
+        let bytes = bytes.ok_or(Status::InvalidMemoryAccess)?;
+        state.record(|recorder| recorder.read(bytes));
+        Ok(bytes)
+    }
+}
+
 /// Where the guest wants the address and the size of what it is given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot(pub(crate) u32, pub(crate) u32);
+
+/// What the guest says, where bytes that are not UTF-8 are replaced; nearly always there are none.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
 
 /// A hostcall that runs.
 pub(crate) struct Call<'a> {
@@ -68,14 +86,21 @@ impl<'a> Call<'a> {
     /// The bytes at `span`.
     pub(crate) fn read(&self, span: Span) -> Result<&[u8], Status> {
         let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
-        let (start, length) = (span.0 as usize, span.1 as usize);
-        let bytes = memory
-            .data(self.caller.as_context())
-            .get(start..)
-            .and_then(|bytes| bytes.get(..length))
-            .ok_or(Status::InvalidMemoryAccess)?;
-        self.record(|recorder| recorder.read(bytes));
-        Ok(bytes)
+        span.of(memory.data(self.caller.as_context()), self.state())
+    }
+
+    /// The bytes at each of `spans`, beside the state that is to change by them.
+    pub(crate) fn read_to<const N: usize>(
+        &mut self,
+        spans: [Span; N],
+    ) -> Result<([&[u8]; N], &mut State), Status> {
+        let memory = self.state().memory.ok_or(Status::InvalidMemoryAccess)?;
+        let (memory, state) = memory.data_and_store_mut(self.caller.as_context_mut());
+        let mut read: [&[u8]; N] = [&[]; N];
+        for (bytes, span) in read.iter_mut().zip(spans) {
+            *bytes = span.of(memory, state)?;
+        }
+        Ok((read, state))
     }
 
     /// A copy of the bytes at `span`, for when the state must change too.

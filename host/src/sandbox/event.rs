@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::callout::{GrpcAnswer, HttpAnswer};
 use super::error::Trapped;
+use super::exports::Which;
 use super::headers::Headers;
 use super::instance::Instance;
 use super::state::Root;
@@ -29,8 +30,11 @@ impl Instance {
             }
             root.callouts.arrived.response = response;
         }
-        let export = self.exports.on_http_call_response.clone();
-        self.arrive(id, |guest| guest.call(id, export, (id, token, sizes.0, sizes.1, sizes.2)).map(drop))
+        self.arrive(id, |guest| {
+            guest
+                .call(id, |exports| &exports.on_http_call_response, (id, token, sizes.0, sizes.1, sizes.2))
+                .map(drop)
+        })
     }
 
     /// Does what a gRPC service does; a call that is no longer waited for is passed over.
@@ -40,16 +44,16 @@ impl Instance {
         let Some(root) = self.state_mut().root_mut(id) else { return Ok(()) };
         let streaming = root.callouts.grpc.get(&token).is_some_and(|waiting| waiting.call.streaming);
         let arrived = &mut root.callouts.arrived;
-        let (export, value) = match answer {
+        let (export, value): (Which<_, ()>, _) = match answer {
             // A call has no callbacks for its metadata.
             GrpcAnswer::InitialMetadata(_) | GrpcAnswer::TrailingMetadata(_) if !streaming => return Ok(()),
             GrpcAnswer::InitialMetadata(metadata) => {
                 let metadata = arrived.initial_metadata.insert(metadata).len();
-                (&self.exports.on_grpc_initial_metadata, metadata)
+                (|exports| &exports.on_grpc_initial_metadata, metadata)
             }
             GrpcAnswer::TrailingMetadata(metadata) => {
                 let metadata = arrived.trailing_metadata.insert(metadata).len();
-                (&self.exports.on_grpc_trailing_metadata, metadata)
+                (|exports| &exports.on_grpc_trailing_metadata, metadata)
             }
             GrpcAnswer::Message(message) => {
                 let size = message.len();
@@ -57,15 +61,15 @@ impl Instance {
                 if !streaming {
                     root.callouts.end(token);
                 }
-                (&self.exports.on_grpc_message, size)
+                (|exports| &exports.on_grpc_message, size)
             }
             GrpcAnswer::Close { status, message } => {
                 root.callouts.status = (status, message);
                 root.callouts.end(token);
-                (&self.exports.on_grpc_close, status as usize)
+                (|exports| &exports.on_grpc_close, status as usize)
             }
         };
-        let (export, value) = (export.clone(), u32::try_from(value).unwrap_or(u32::MAX));
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
         self.arrive(id, |guest| {
             let called = guest.call(id, export, (id, token, value)).map(drop);
             // Until here the guest can cancel or close it, though it is over.
@@ -84,8 +88,7 @@ impl Instance {
             let Some((root, token)) = world.queues().next_ready(vm) else { return Ok(told) };
             if self.state().root(root).is_some() {
                 told = true;
-                let export = self.exports.on_queue_ready.clone();
-                self.callback(root, export, (root, token))?;
+                self.callback(root, |exports| &exports.on_queue_ready, (root, token))?;
             }
         }
     }
@@ -116,8 +119,7 @@ impl Instance {
         if let Some(root) = self.state_mut().root_mut(id) {
             root.next_tick = None;
         }
-        let on_tick = self.exports.on_tick.clone();
-        self.callback(id, on_tick, id)?;
+        self.callback(id, |exports| &exports.on_tick, id)?;
         let now = self.state().now;
         if let Some(root) = self.state_mut().root_mut(id) {
             root.next_tick = (!root.tick_period.is_zero()).then(|| now + root.tick_period);

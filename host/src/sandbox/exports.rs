@@ -1,19 +1,18 @@
 //! The guest's callbacks.
 
-use std::sync::Arc;
-
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use super::abi::Abi;
 use super::state::State;
 
 /// A callback, if the guest exports it.
-#[derive(Clone)]
 pub(crate) struct Export<P, R> {
     pub(crate) name: &'static str,
-    /// Shared, as a copy of a typed function counts its type up and down.
-    pub(crate) func: Option<Arc<TypedFunc<P, R>>>,
+    pub(crate) func: Option<TypedFunc<P, R>>,
 }
+
+/// Which callback to make: a copy of one would cost as much as a call.
+pub(crate) type Which<P, R> = fn(&Exports) -> &Export<P, R>;
 
 impl<P: WasmParams, R: WasmResults> Export<P, R> {
     /// Looks `name` up; an export of another type is an error, as it is in Envoy.
@@ -26,7 +25,7 @@ impl<P: WasmParams, R: WasmResults> Export<P, R> {
         let other = |error| {
             wasmtime::Error::msg(format!("the export {name} is of another type than in the ABI: {error}"))
         };
-        let func = func.map(|func| func.typed(&*store).map(Arc::new)).transpose().map_err(other)?;
+        let func = func.map(|func| func.typed(&*store)).transpose().map_err(other)?;
         Ok(Self { name, func })
     }
 }

@@ -59,12 +59,13 @@ impl Headers {
         if let Some(kept) = self.text.get_mut(name.clone()) {
             kept.make_ascii_lowercase();
         }
-        let at = if self.bytes(&name).starts_with(b":") {
-            self.iter().take_while(|(key, _)| key.starts_with(b":")).count()
-        } else {
-            self.entries.len()
-        };
-        self.entries.insert(at, Entry { name, value });
+        let is_pseudo = |entry: &Entry| self.bytes(&entry.name).starts_with(b":");
+        let entry = Entry { name, value };
+        if !is_pseudo(&entry) || self.entries.last().is_none_or(is_pseudo) {
+            return self.entries.push(entry);
+        }
+        let at = self.entries.iter().take_while(|entry| is_pseudo(entry)).count();
+        self.entries.insert(at, entry);
     }
 
     /// Makes `value` the only one of `name`, at the end of the map.

@@ -5,11 +5,11 @@ mod flow;
 mod reply;
 
 use std::cell::{Ref, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::connection::Connection;
 use super::error::Trapped;
+use super::filter_state::FilterState;
 use super::instance::Instance;
 use super::message::{Message, Part, Passed, Side};
 use super::outcome::{Ended, HttpOutcome, LocalReply};
@@ -44,9 +44,8 @@ impl<'vm> HttpStream<'vm> {
         // From here on the stream ends by being dropped, whatever happens.
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
-        let create = guest.exports.on_context_create.clone();
         let parent = root.saturating_sub(guest.state().before);
-        guest.callback(id, create, (id, parent))?;
+        guest.callback(id, |exports| &exports.on_context_create, (id, parent))?;
         if let Some(http) = guest.state_mut().http_mut(id) {
             http.request.held = Held::Filter;
         }
@@ -137,7 +136,7 @@ impl<'vm> HttpStream<'vm> {
 
     /// What filters left for each other.
     #[must_use]
-    pub fn filter_state(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn filter_state(&self) -> FilterState {
         let guest = self.guest.borrow();
         guest.state().stream_of(self.id).map(|stream| stream.filter_state.all()).unwrap_or_default()
     }
@@ -180,7 +179,7 @@ fn outcome_of(http: &Http, replied: &Replied) -> HttpOutcome {
 /// Ends the stream `id`, once.
 fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     let Some(stream) = guest.state_mut().stream_mut(id) else {
-        return guest.usable().map(|()| Ended { filter_state: BTreeMap::new() });
+        return guest.usable().map(|()| Ended { filter_state: FilterState::default() });
     };
     stream.phase = Phase::Log;
     let root = stream.root;
@@ -194,11 +193,10 @@ fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
 
 /// Envoy ignores a stream's answer to `on_done`.
 fn log_and_done(guest: &mut Instance, id: u32) -> Result<(), Trapped> {
-    let (on_log, on_done) = (guest.exports.on_log.clone(), guest.exports.on_done.clone());
-    guest.callback(id, on_log, id)?;
+    guest.callback(id, |exports| &exports.on_log, id)?;
     if let Some(stream) = guest.state_mut().stream_mut(id) {
         stream.phase = Phase::Gone;
     }
-    guest.callback(id, on_done, id)?;
+    guest.callback(id, |exports| &exports.on_done, id)?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A running guest: every call into it, and what Envoy does after each.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::{FrameInfo, Store, StoreLimitsBuilder, WasmBacktrace, WasmResults};
@@ -9,7 +9,7 @@ use super::abi::Restriction;
 use super::callout::Callouts;
 use super::connection::Plugin;
 use super::error::{Trap, Trapped};
-use super::exports::{Export, Exports, Parameters};
+use super::exports::{Export, Exports, Parameters, Which};
 use super::expression::Expressions;
 use super::failure::FailurePolicy;
 use super::http::Held;
@@ -21,7 +21,7 @@ use super::state::{Context, Deferred, Life, Root, Shown, State, Steer};
 /// A guest and the host's state for it.
 pub(crate) struct Instance {
     store: Store<State>,
-    pub(crate) exports: Exports,
+    exports: Exports,
     fuel: u64,
     failed: Option<Trapped>,
     /// Whether the test is told of traps, and not Envoy's streams.
@@ -91,6 +91,11 @@ impl Instance {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    /// Whether the guest has this callback.
+    pub(crate) fn has<P, R>(&self, export: Which<P, R>) -> bool {
+        export(&self.exports).func.is_some()
+    }
+
     /// Creates a root context for `plugin`, starts and configures it.
     pub(crate) fn start_root(&mut self, plugin: Arc<Plugin>) -> Result<u32, RootFault> {
         let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -102,27 +107,27 @@ impl Instance {
             tick_period: std::time::Duration::ZERO,
             next_tick: None,
             callouts: Callouts::default(),
-            declared: BTreeMap::new(),
+            declared: HashMap::new(),
             expressions: Expressions::default(),
             shown: Shown::Nothing,
         };
         let id = self.state_mut().insert(Context::Root(Box::new(root)));
         // What is configured can be read when its context is made, then not before `on_configure`.
         self.state_mut().configuring = Some(id);
-        let created = self.callback(id, self.exports.on_context_create.clone(), (id, 0));
+        let created = self.callback(id, |exports| &exports.on_context_create, (id, 0));
         self.state_mut().configuring = None;
         created?;
-        let started = self.callback(id, self.exports.on_vm_start.clone(), (id, vm_size))?;
+        let started = self.callback(id, |exports| &exports.on_vm_start, (id, vm_size))?;
         if started == Some(0) {
-            return Err(self.refuse_root(id, self.exports.on_vm_start.name));
+            return Err(self.refuse_root(id, |exports| &exports.on_vm_start));
         }
         self.state_mut().configuring = Some(id);
-        let configured = self.call(id, self.exports.on_configure.clone(), (id, size));
+        let configured = self.call(id, |exports| &exports.on_configure, (id, size));
         self.state_mut().configuring = None;
         let configured = configured?;
         self.settle()?;
         if configured == Some(0) {
-            return Err(self.refuse_root(id, self.exports.on_configure.name));
+            return Err(self.refuse_root(id, |exports| &exports.on_configure));
         }
         Ok(id)
     }
@@ -139,9 +144,9 @@ impl Instance {
     pub(crate) fn end_drained_root(&mut self, id: u32) -> Result<(), Trapped> {
         let state = self.state();
         let busy =
-            state.contexts.keys().any(|of| state.stream_of(*of).is_some_and(|stream| stream.root == id));
+            || state.contexts.keys().any(|of| state.stream_of(*of).is_some_and(|stream| stream.root == id));
         match state.root(id).map(|root| root.life) {
-            Some(Life::Draining) if !busy => self.end_root(id),
+            Some(Life::Draining) if !busy() => self.end_root(id),
             Some(Life::Serving | Life::Draining | Life::Ending) | None => Ok(()),
         }
     }
@@ -151,7 +156,7 @@ impl Instance {
     pub(crate) fn answer<P: Parameters>(
         &mut self,
         id: u32,
-        export: Export<P, u32>,
+        export: Which<P, u32>,
         params: P,
     ) -> Result<u32, Trapped> {
         self.state_mut().stopped = false;
@@ -171,7 +176,7 @@ impl Instance {
     pub(crate) fn callback<P: Parameters, R: WasmResults>(
         &mut self,
         id: u32,
-        export: Export<P, R>,
+        export: Which<P, R>,
         params: P,
     ) -> Result<Option<R>, Trapped> {
         let answer = match self.call(id, export, params) {
@@ -186,21 +191,22 @@ impl Instance {
     pub(crate) fn call<P: Parameters, R: WasmResults>(
         &mut self,
         id: u32,
-        export: Export<P, R>,
+        export: Which<P, R>,
         params: P,
     ) -> Result<Option<R>, Trapped> {
         self.alive()?;
+        let export = export(&self.exports);
         let state = self.store.data_mut();
         if !state.dead.is_empty() && state.dead.contains(&id) {
             return Err(Trapped { callback: export.name, cause: Trap::Earlier, frames: Box::default() });
         }
-        let Some(func) = export.func else { return Ok(None) };
+        let Some(func) = &export.func else { return Ok(None) };
         let before = (state.current, state.effective);
         (state.current, state.effective) = (id, 0);
         let params = params.after(state.before);
         state.record(|recorder| recorder.enter(export.name, id.after(state.before)));
         let result = self.store.set_fuel(self.fuel).and_then(|()| func.call(&mut self.store, params));
-        let state = self.state_mut();
+        let state = self.store.data_mut();
         let fallen = state.fallen.take();
         (state.current, state.effective) = before;
         if state.recorder.is_some() {
@@ -258,30 +264,30 @@ impl Instance {
 
     /// Runs `on_delete` and forgets the context.
     pub(crate) fn delete(&mut self, id: u32) -> Result<(), Trapped> {
-        let deleted = self.callback(id, self.exports.on_delete.clone(), id);
+        let deleted = self.callback(id, |exports| &exports.on_delete, id);
         self.state_mut().contexts.remove(&id);
         deleted.map(|_| ())
     }
 
     /// A module has `main` or not, whatever language made it; without `_initialize` it is a command.
     fn initialize(&mut self) -> Result<(), Trapped> {
-        if self.call(0, self.exports.initialize.clone(), ())?.is_none() {
-            self.call(0, self.exports.start.clone(), ())?;
-        } else if self.call(0, self.exports.main.clone(), (0, 0))?.is_none() {
-            self.call(0, self.exports.main_void.clone(), ())?;
+        if self.call(0, |exports| &exports.initialize, ())?.is_none() {
+            self.call(0, |exports| &exports.start, ())?;
+        } else if self.call(0, |exports| &exports.main, (0, 0))?.is_none() {
+            self.call(0, |exports| &exports.main_void, ())?;
         }
         Ok(())
     }
 
     /// Forgets a root context that did not start: without a word to it, as Envoy does.
-    fn refuse_root(&mut self, id: u32, callback: &'static str) -> RootFault {
+    fn refuse_root(&mut self, id: u32, by: Which<(u32, u32), u32>) -> RootFault {
         self.state_mut().contexts.remove(&id);
-        RootFault::Refused(callback)
+        RootFault::Refused(by(&self.exports).name)
     }
 
     /// `on_done`, then `on_delete` unless the guest asks for time. It cannot say within `on_done` that it is done.
     fn end_root(&mut self, id: u32) -> Result<(), Trapped> {
-        let done = self.callback(id, self.exports.on_done.clone(), id)?;
+        let done = self.callback(id, |exports| &exports.on_done, id)?;
         if done != Some(0) {
             return self.delete(id);
         }
@@ -295,11 +301,11 @@ impl Instance {
 fn find_exports(instance: &wasmtime::Instance, store: &mut Store<State>) -> wasmtime::Result<Exports> {
     store.data_mut().memory = instance.get_memory(&mut *store, "memory");
     let [malloc, allocate] = ALLOCATORS;
-    let malloc = match Export::find(malloc, instance, store)?.func {
+    let malloc = match Export::<u32, u32>::find(malloc, instance, store)?.func {
         None => Export::find(allocate, instance, store)?.func,
         found => found,
     };
-    store.data_mut().malloc = malloc;
+    store.data_mut().malloc = malloc.map(Arc::new);
     Exports::find(instance, store)
 }
 

@@ -1,11 +1,11 @@
 //! A TCP connection.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::connection::Connection;
 use super::error::Trapped;
+use super::filter_state::FilterState;
 use super::instance::Instance;
 use super::message::Side;
 use super::outcome::{Action, Ended, L4Outcome};
@@ -39,15 +39,13 @@ impl<'vm> L4Stream<'vm> {
         };
         let stream = Self { guest, id };
         let mut guest = stream.guest.borrow_mut();
-        let create = guest.exports.on_context_create.clone();
         let parent = root.saturating_sub(guest.state().before);
-        guest.callback(id, create, (id, parent))?;
+        guest.callback(id, |exports| &exports.on_context_create, (id, parent))?;
         if let Some(l4) = guest.state_mut().l4_mut(id) {
             l4.unread = Some((Vec::new(), false));
             l4.paused = true;
         }
-        let on_new = guest.exports.on_new_connection.clone();
-        if guest.answer(id, on_new, id)? == 0 {
+        if guest.answer(id, |exports| &exports.on_new_connection, id)? == 0 {
             guest.continue_connection(id)?;
         }
         drop(guest);
@@ -98,7 +96,7 @@ impl<'vm> L4Stream<'vm> {
 
     /// What filters left for each other.
     #[must_use]
-    pub fn filter_state(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn filter_state(&self) -> FilterState {
         let guest = self.guest.borrow();
         guest.state().stream_of(self.id).map(|stream| stream.filter_state.all()).unwrap_or_default()
     }
@@ -155,8 +153,7 @@ impl Instance {
         l4.downstream.held = true;
         l4.downstream.buffer.extend_from_slice(bytes);
         let size = u32::try_from(l4.downstream.buffer.len()).unwrap_or(u32::MAX);
-        let export = self.exports.on_downstream_data.clone();
-        let answer = self.answer(id, export, (id, size, u32::from(end)))?;
+        let answer = self.answer(id, |exports| &exports.on_downstream_data, (id, size, u32::from(end)))?;
         if let Some(l4) = self.state_mut().l4_mut(id) {
             l4.paused = answer != 0;
             if !l4.paused && !l4.closed {
@@ -179,8 +176,7 @@ impl Instance {
         l4.upstream.held = true;
         l4.upstream.buffer.extend_from_slice(bytes);
         let size = u32::try_from(l4.upstream.buffer.len()).unwrap_or(u32::MAX);
-        let export = self.exports.on_upstream_data.clone();
-        let answer = self.answer(id, export, (id, size, u32::from(end)))?;
+        let answer = self.answer(id, |exports| &exports.on_upstream_data, (id, size, u32::from(end)))?;
         if let Some(l4) = self.state_mut().l4_mut(id)
             && answer == 0
             && !l4.closed
@@ -189,8 +185,7 @@ impl Instance {
             l4.upstream.pass();
         }
         if end {
-            let on_close = self.exports.on_upstream_close.clone();
-            self.callback(id, on_close, (id, UNKNOWN))?;
+            self.callback(id, |exports| &exports.on_upstream_close, (id, UNKNOWN))?;
         }
         Ok(())
     }
@@ -202,17 +197,13 @@ impl Instance {
         l4.closed |= by_filter;
         // When the upstream ends after the client, it is the TCP proxy that closes.
         let by_us = l4.closed || (l4.downstream.ended && l4.last_end == Some(Side::Response));
-        let on_close = self.exports.on_downstream_close.clone();
-        self.callback(id, on_close, (id, if by_us { LOCAL } else { REMOTE }))?;
-        let on_done = self.exports.on_done.clone();
-        self.callback(id, on_done, id)?;
+        self.callback(id, |exports| &exports.on_downstream_close, (id, if by_us { LOCAL } else { REMOTE }))?;
+        self.callback(id, |exports| &exports.on_done, id)?;
         if let Some(stream) = self.state_mut().stream_mut(id) {
             stream.phase = Phase::Log;
         }
-        let on_log = self.exports.on_log.clone();
-        self.callback(id, on_log, id)?;
-        let on_delete = self.exports.on_delete.clone();
-        self.callback(id, on_delete, id)?;
+        self.callback(id, |exports| &exports.on_log, id)?;
+        self.callback(id, |exports| &exports.on_delete, id)?;
         Ok(())
     }
 }
@@ -220,7 +211,7 @@ impl Instance {
 /// Ends the connection `id`, once.
 fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
     let Some(root) = guest.state().stream_of(id).map(|stream| stream.root) else {
-        return guest.usable().map(|()| Ended { filter_state: BTreeMap::new() });
+        return guest.usable().map(|()| Ended { filter_state: FilterState::default() });
     };
     let told = guest.close_connection(id, false);
     let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());

@@ -1,7 +1,6 @@
 //! What becomes of a stream.
 
-use std::collections::BTreeMap;
-
+use super::filter_state::FilterState;
 use super::headers::Headers;
 
 /// What the filter made of a message's headers.
@@ -74,5 +73,5 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// What filters left for each other.
-    pub filter_state: BTreeMap<String, Vec<u8>>,
+    pub filter_state: FilterState,
 }

@@ -13,14 +13,16 @@ pub(crate) fn write<'a>(pairs: impl ExactSizeIterator<Item = Pair<'a>> + Clone, 
     if pairs.len() == 0 {
         return;
     }
-    block.extend(size(pairs.len()));
+    block.extend_from_slice(&size(pairs.len()));
     for (name, value) in pairs.clone() {
-        block.extend(size(name.len()));
-        block.extend(size(value.len()));
+        block.extend_from_slice(&size(name.len()));
+        block.extend_from_slice(&size(value.len()));
     }
-    for part in pairs.flat_map(|(name, value)| [name, value]) {
-        block.extend_from_slice(part);
-        block.push(0);
+    for (name, value) in pairs {
+        for part in [name, value] {
+            block.extend_from_slice(part);
+            block.push(0);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the host keeps for a VM: the store's data.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub(crate) struct Root {
     pub(crate) next_tick: Option<Duration>,
     pub(crate) callouts: Callouts,
     /// How it declared values of the filter state.
-    pub(crate) declared: BTreeMap<Vec<u8>, Prototype>,
+    pub(crate) declared: HashMap<Vec<u8>, Prototype>,
     pub(crate) expressions: Expressions,
     pub(crate) shown: Shown,
 }

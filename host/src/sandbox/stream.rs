@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::failure::FailurePolicy;
-use super::filter_state::FilterState;
+use super::filter_state::StreamState;
 use super::headers::Headers;
 use super::http::{Flow, Held};
 use super::message::Side;
@@ -23,7 +23,7 @@ pub(crate) struct Stream {
     pub(crate) policy: FailurePolicy,
     pub(crate) connection: Connection,
     pub(crate) started: Duration,
-    pub(crate) filter_state: FilterState,
+    pub(crate) filter_state: StreamState,
     pub(crate) protocol: Protocol,
     pub(crate) phase: Phase,
     pub(crate) shown: Shown,
@@ -107,7 +107,7 @@ pub(crate) struct Pipe {
 
 impl Stream {
     pub(crate) fn new(root: u32, connection: Connection, started: Duration, protocol: Protocol) -> Self {
-        let filter_state = FilterState::on(&connection.filter_state);
+        let filter_state = StreamState::on(&connection.filter_state);
         let policy = FailurePolicy::default();
         Self {
             root,

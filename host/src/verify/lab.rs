@@ -6,7 +6,7 @@ use policy::Mesh;
 
 use super::objects::{CALLER, PORT, SERVICE};
 use super::{LOST, NAMESPACE, Outcome, expected};
-use crate::lab::{Application, Blueprint, Client, Get, Lab, LabError, LabService, Manner};
+use crate::lab::{Application, Blueprint, Client, Get, Lab, LabError, LabService};
 use crate::stage;
 
 /// The lab of a mesh in which every cluster runs the service and calls it, and nothing else runs.
@@ -26,12 +26,7 @@ pub fn blueprint(mesh: &Mesh) -> Blueprint {
 }
 
 fn client(cluster: &str) -> Client {
-    Client {
-        cluster: cluster.to_owned(),
-        namespace: NAMESPACE.to_owned(),
-        service_account: CALLER.to_owned(),
-        manner: Manner::default(),
-    }
+    Client::new(cluster, NAMESPACE, CALLER)
 }
 
 /// Calls the service from each cluster, and counts who answers.

@@ -21,7 +21,7 @@ use crate::case::{Call, Way};
 use crate::cert::{CertError, TokenKey};
 use crate::plugin;
 use crate::sandbox::{
-    Connection, Headers, HttpOutcome, HttpStream, Module, Plugin, StartError, Tls, Trapped, Vm,
+    Connection, FilterState, Headers, HttpOutcome, HttpStream, Module, Plugin, StartError, Tls, Trapped, Vm,
 };
 use credentials::Credentials;
 use proxy::{Proxy, node, workload};
@@ -344,17 +344,15 @@ fn request(journey: &Journey<'_>) -> Headers {
 }
 
 /// What the filter left in the filter state, which is what Envoy's access log has.
-fn told(state: &State, at: Stop, status: u32) -> Outcome {
+fn told(state: &FilterState, at: Stop, status: u32) -> Outcome {
     super::outcome(|key| text(state, key), at, u16::try_from(status).unwrap_or_default())
 }
 
-fn dissent(state: &State) -> Option<(String, String)> {
+fn dissent(state: &FilterState) -> Option<(String, String)> {
     super::dissent(|key| text(state, key))
 }
 
-type State = BTreeMap<String, Vec<u8>>;
-
-fn text(state: &State, key: &str) -> Option<String> {
-    let value = state.get(&format!("wasm.isthmus.{key}"))?;
+fn text(state: &FilterState, key: &str) -> Option<String> {
+    let value = state.value(&format!("wasm.isthmus.{key}"))?;
     Some(String::from_utf8_lossy(value).into_owned())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use isthmus_tests::repository;
 use serde_json::{Value, json};
 
 use super::{run, stderr, stdout};
@@ -37,7 +38,7 @@ fn addresses(dir: &Path) -> Value {
 
 #[test]
 fn the_cases_of_every_example_pass() {
-    let meshes = fs::read_dir(isthmus_tests::repository().join("examples")).expect("examples");
+    let meshes = fs::read_dir(repository().join("examples")).expect("examples");
     let meshes = meshes.filter(|entry| entry.as_ref().expect("an entry").path().join("mesh.yaml").is_file());
     let tested = run(&["test", "examples"]);
     assert_eq!(tested.status.code(), Some(0), "{}{}", stdout(&tested), stderr(&tested));
@@ -150,4 +151,56 @@ fn what_cannot_be_rendered_is_said_with_what_to_do() {
     assert!(stderr(&run(&partners)).contains("is to hold the root certificate of mesh partner"));
     let unknown = run(&["mesh", "render", "-f", "examples/partners", "--cluster", "moon"]);
     assert!(stderr(&unknown).contains("cluster moon is not in mesh.yaml: it has eu, partner, us"));
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_what_is_rendered_and_the_settings_in_it_that_are() {
+    for example in ["replicated", "partners", "branches", "franchise", "tenants", "merger"] {
+        let from = format!("examples/{example}/rendered");
+        let told =
+            stdout(&run(&["doctor", "-f", &format!("examples/{example}"), "--from", &from, "-o", "short"]));
+        // Workloads and plugins come otherwise.
+        let of_workloads = |line: &&str| ["[ISD070]", "[ISD080]"].iter().any(|code| line.contains(code));
+        let wrong: Vec<&str> = told.lines().filter(|line| !of_workloads(line)).collect();
+        assert_eq!(wrong, Vec::<&str>::new(), "{example}");
+    }
+    for (example, cluster, file, edit, wrong) in [
+        (
+            "partners",
+            "eu",
+            "30-istio.istioctl.yaml",
+            ("ISTIO_META_DNS_CAPTURE", "OTHER"),
+            "eu: error[ISD094]: ",
+        ),
+        (
+            "partners",
+            "us",
+            "30-istio.istioctl.yaml",
+            ("- partner.example", "- other.example"),
+            "us: error[ISD026]: ",
+        ),
+        (
+            "merger",
+            "new",
+            "30-istiod.helm.yaml",
+            ("trustDomain: partner", "trustDomain: other"),
+            "new: error[ISD014]: ",
+        ),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let from = repository().join("examples").join(example).join("rendered");
+        for (path, text) in super::files(&from) {
+            let to = dir.path().join(path.strip_prefix(&from).expect("below it"));
+            fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
+            fs::write(to, text).expect("a file");
+        }
+        let path = dir.path().join(cluster).join(file);
+        let text = fs::read_to_string(&path).expect("a file");
+        assert!(text.contains(edit.0), "{file} has no {edit:?}");
+        fs::write(&path, text.replace(edit.0, edit.1)).expect("a file");
+        let at = dir.path().to_str().expect("text");
+        let told =
+            stdout(&run(&["doctor", "-f", &format!("examples/{example}"), "--from", at, "-o", "short"]));
+        assert!(told.lines().any(|line| line.starts_with(wrong)), "{told}");
+    }
 }

@@ -133,7 +133,7 @@ fn an_answer_from_outside_the_boundary_is_noticed_counted_and_told() {
         headers.iter().for_each(|(name, value)| response.add(*name, *value));
         stream.respond(response).expect("no trap");
         let state = stream.finish().expect("no trap").filter_state;
-        state.get("wasm.isthmus.breach").map(|cluster| String::from_utf8_lossy(cluster).into_owned())
+        state.value("wasm.isthmus.breach").map(|cluster| String::from_utf8_lossy(cluster).into_owned())
     };
     assert_eq!(answered(&to("cluster1"), &[]), None);
     assert_eq!(answered(&to("cluster2"), &[]).as_deref(), Some("cluster2"));

@@ -52,9 +52,10 @@ impl Told {
         self.trapped.is_some()
     }
 
-    pub(super) fn ended(&mut self, ended: Ended) {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        self.filter_state = ended.filter_state.into_iter().map(|(key, value)| (key, text(value))).collect();
+    pub(super) fn ended(&mut self, ended: &Ended) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.filter_state =
+            ended.filter_state.iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
     }
 
     pub(super) fn vm(&mut self, vm: &Vm) {

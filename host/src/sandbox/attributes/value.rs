@@ -60,17 +60,19 @@ pub(super) fn bytes(bytes: &[u8]) -> Value<'_> {
     Value::Bytes(Cow::Borrowed(bytes))
 }
 
-pub(super) fn encode(value: Value<'_>) -> Result<Vec<u8>, Status> {
-    Ok(match value {
-        Value::Bytes(bytes) => bytes.into_owned(),
-        Value::Int(number) => number.to_le_bytes().to_vec(),
-        Value::Uint(number) => number.to_le_bytes().to_vec(),
-        Value::Bool(yes) => vec![u8::from(yes)],
-        Value::Json(json) => encode_json(json)?,
-        Value::EmptyMap => Vec::new(),
-        Value::Message(message) => encode_message(&message),
+/// Puts `value` behind what `bytes` has.
+pub(super) fn encode(value: Value<'_>, bytes: &mut Vec<u8>) -> Result<(), Status> {
+    match value {
+        Value::Bytes(value) => bytes.extend_from_slice(&value),
+        Value::Int(number) => bytes.extend_from_slice(&number.to_le_bytes()),
+        Value::Uint(number) => bytes.extend_from_slice(&number.to_le_bytes()),
+        Value::Bool(yes) => bytes.push(u8::from(yes)),
+        Value::Json(json) => bytes.extend(encode_json(json)?),
+        Value::EmptyMap => {}
+        Value::Message(message) => bytes.extend(encode_message(&message)),
         Value::Unencodable => return Err(Status::SerializationFailure),
-    })
+    }
+    Ok(())
 }
 
 /// A number of a protobuf struct is a double; a list is pairs of an element and nothing.

@@ -27,8 +27,9 @@ pub(crate) fn variable(state: &State, name: &str, parts: &BTreeSet<String>) -> O
         (whole, _) => return cel(whole),
     }
     if let ("filter_state", Some(stream)) = (name, stream) {
-        let values = stream.filter_state.all().into_iter();
-        return Some(map(values.map(|(key, value)| (key.clone(), left(stream, &key, value)))));
+        let all = stream.filter_state.all();
+        let values = all.iter().map(|(key, value)| (key.to_owned(), left(stream, key, value.to_vec())));
+        return Some(map(values));
     }
     let part = |part: &String| {
         let headers = stream.and_then(|stream| headers(stream, name, part));
@@ -49,7 +50,12 @@ fn left(stream: &Stream, key: &str, value: Vec<u8>) -> Cel {
 pub(crate) fn named(state: &State, path: &[&str]) -> Result<Vec<u8>, Status> {
     let Some((first, rest)) = path.split_first() else { return Err(Status::InternalFailure) };
     let found = find(state, first, rest).ok_or(Status::InternalFailure)?;
-    if matches!(found, Value::EmptyMap) { Ok(vec![0; 4]) } else { value::encode(found) }
+    let mut bytes = Vec::new();
+    if matches!(found, Value::EmptyMap) {
+        return Ok(vec![0; 4]);
+    }
+    value::encode(found, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Headers that cannot be read now are none.

@@ -3,6 +3,7 @@
 use super::flow::{DataVerdict, Flow, Held, Iteration};
 use super::reply;
 use crate::sandbox::error::Trapped;
+use crate::sandbox::exports::Which;
 use crate::sandbox::headers::Headers;
 use crate::sandbox::instance::Instance;
 use crate::sandbox::message::{Message, Part, Side};
@@ -51,16 +52,17 @@ impl Instance {
 
     /// The header callback, in the form of the guest's ABI.
     fn show_headers(&mut self, id: u32, side: Side, count: u32, end: bool) -> Result<u32, Trapped> {
-        let (now, old) = match side {
-            Side::Request => (&self.exports.on_request_headers, &self.exports.on_old_request_headers),
-            Side::Response => (&self.exports.on_response_headers, &self.exports.on_old_response_headers),
-        };
-        if old.func.is_some() {
-            let old = old.clone();
-            return self.answer(id, old, (id, count));
+        let end = u32::from(end);
+        match side {
+            Side::Request if self.has(|exports| &exports.on_old_request_headers) => {
+                self.answer(id, |exports| &exports.on_old_request_headers, (id, count))
+            }
+            Side::Response if self.has(|exports| &exports.on_old_response_headers) => {
+                self.answer(id, |exports| &exports.on_old_response_headers, (id, count))
+            }
+            Side::Request => self.answer(id, |exports| &exports.on_request_headers, (id, count, end)),
+            Side::Response => self.answer(id, |exports| &exports.on_response_headers, (id, count, end)),
         }
-        let now = now.clone();
-        self.answer(id, now, (id, count, u32::from(end)))
     }
 
     fn data(&mut self, id: u32, side: Side, chunk: Vec<u8>, end: bool) -> Result<(), Trapped> {
@@ -99,11 +101,11 @@ impl Instance {
         flow.chunk_held = Held::Filter;
         flow.at_end = end;
         let size = u32::try_from(flow.body().len()).unwrap_or(u32::MAX);
-        let export = match side {
-            Side::Request => &self.exports.on_request_body,
-            Side::Response => &self.exports.on_response_body,
+        let export: Which<_, u32> = match side {
+            Side::Request => |exports| &exports.on_request_body,
+            Side::Response => |exports| &exports.on_response_body,
         };
-        let answer = self.answer(id, export.clone(), (id, size, u32::from(end)))?;
+        let answer = self.answer(id, export, (id, size, u32::from(end)))?;
         self.check_limit(id, side, held)?;
         let over = self.over(id, side);
         let Some(flow) = self.flow(id, side) else { return Ok(()) };
@@ -177,11 +179,11 @@ impl Instance {
         let Some(flow) = self.flow(id, side) else { return Ok(()) };
         flow.trailers_held = Held::Filter;
         let count = u32::try_from(flow.trailers.len()).unwrap_or(u32::MAX);
-        let export = match side {
-            Side::Request => &self.exports.on_request_trailers,
-            Side::Response => &self.exports.on_response_trailers,
+        let export: Which<_, u32> = match side {
+            Side::Request => |exports| &exports.on_request_trailers,
+            Side::Response => |exports| &exports.on_response_trailers,
         };
-        let answer = self.answer(id, export.clone(), (id, count))?;
+        let answer = self.answer(id, export, (id, count))?;
         let over = self.over(id, side);
         let Some(flow) = self.flow(id, side) else { return Ok(()) };
         if answer != 0 {

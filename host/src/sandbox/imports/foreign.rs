@@ -1,7 +1,7 @@
 //! Foreign functions: what a guest calls by name.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::sandbox::http::Held;
 use crate::sandbox::message::Side;
 use crate::sandbox::pairs as block;
 use crate::sandbox::state::State;
-use crate::sandbox::stream::Phase;
+use crate::sandbox::stream::{Http, Phase};
 
 const REQUEST: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
@@ -39,11 +39,8 @@ pub(super) fn pairs(call: &mut Call<'_>, map: u32, slot: Slot) -> Answer {
 /// A block that does not decode clears the map, as in Envoy.
 pub(super) fn set_pairs(call: &mut Call<'_>, map: u32, span: Span) -> Answer {
     known(map)?;
-    let pairs = block::decode(call.read(span)?).unwrap_or_default();
-    let headers: Headers = pairs.into_iter().collect();
-    *writable(call.state_mut(), map)? = headers;
-    changed(call.state_mut(), map);
-    Ok(())
+    let ([block], state) = call.read_to([span])?;
+    change(state, map, |headers| *headers = block::decode(block).unwrap_or_default().into_iter().collect())
 }
 
 pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Answer {
@@ -65,26 +62,20 @@ pub(super) fn value(call: &mut Call<'_>, map: u32, key: Span, slot: Slot) -> Ans
 
 pub(super) fn add(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
     known(map)?;
-    let (key, value) = (call.copy(key)?, call.copy(value)?);
-    writable(call.state_mut(), map)?.add(key, value);
-    changed(call.state_mut(), map);
-    Ok(())
+    let ([key, value], state) = call.read_to([key, value])?;
+    change(state, map, |headers| headers.add(key, value))
 }
 
 pub(super) fn replace(call: &mut Call<'_>, map: u32, key: Span, value: Span) -> Answer {
     known(map)?;
-    let (key, value) = (named(map, call.read(key)?).to_vec(), call.copy(value)?);
-    writable(call.state_mut(), map)?.replace(key, value);
-    changed(call.state_mut(), map);
-    Ok(())
+    let ([key, value], state) = call.read_to([key, value])?;
+    change(state, map, |headers| headers.replace(named(map, key), value))
 }
 
 pub(super) fn remove(call: &mut Call<'_>, map: u32, key: Span) -> Answer {
     known(map)?;
-    let key = call.copy(key)?;
-    writable(call.state_mut(), map)?.remove(key);
-    changed(call.state_mut(), map);
-    Ok(())
+    let ([key], state) = call.read_to([key])?;
+    change(state, map, |headers| headers.remove(key))
 }
 
 /// In a request, `host` is another name of `:authority`.
@@ -133,7 +124,10 @@ fn absent(state: &State) -> Status {
 
 fn writable(state: &mut State, map: u32) -> Result<&mut Headers, Status> {
     let id = state.context_id();
-    let http = state.http_mut(id).ok_or(Status::BadArgument)?;
+    writable_of(state.http_mut(id).ok_or(Status::BadArgument)?, map)
+}
+
+fn writable_of(http: &mut Http, map: u32) -> Result<&mut Headers, Status> {
     let message = match map {
         REQUEST => &mut http.request,
         RESPONSE => &mut http.response,
@@ -148,11 +142,12 @@ fn writable(state: &mut State, map: u32) -> Result<&mut Headers, Status> {
 }
 
 /// For modules of ABI 0.2.1 and older, Envoy picks the route again after any change to the request's headers.
-fn changed(state: &mut State, map: u32) {
+fn change(state: &mut State, map: u32, change: impl FnOnce(&mut Headers)) -> Answer {
     let id = state.context_id();
-    if map == REQUEST
-        && let Some(http) = state.http_mut(id)
-    {
+    let http = state.http_mut(id).ok_or(Status::BadArgument)?;
+    change(writable_of(http, map)?);
+    if map == REQUEST {
         http.route_refreshes += 1;
     }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::attributes;
+use crate::sandbox::call::text;
 use crate::sandbox::callout::Arrived;
 use crate::sandbox::log::{Level, LogLine};
 use crate::sandbox::state::{Shown, State};
@@ -21,7 +22,7 @@ const CALL_DATA: u32 = 8;
 
 pub(super) fn log(call: &mut Call<'_>, level: u32, message: Span) -> Answer {
     let level = Level::of_line(level).ok_or(Status::BadArgument)?;
-    let message = String::from_utf8_lossy(call.read(message)?).into_owned();
+    let message = text(call.read(message)?).into_owned();
     call.state_mut().logs.push(LogLine { level, message });
     Ok(())
 }
@@ -129,20 +130,17 @@ fn buffer_of(state: &mut State, buffer: u32) -> Result<&[u8], Status> {
 }
 
 pub(super) fn property(call: &mut Call<'_>, path: Span, slot: Slot) -> Answer {
-    let value = attributes::get(call.state(), call.read(path)?)?;
-    call.give(&value, slot)
+    call.hand(slot, |call, bytes| attributes::get(call.state(), call.read(path)?, bytes))
 }
 
 /// The whole path is the key, NULs and all.
 pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answer {
-    let (path, state) = (call.read(path)?, call.state());
+    let ([path, value], state) = call.read_to([path, value])?;
     let declared = state.root(state.root_id()).and_then(|root| root.declared.get(path)).copied();
-    let key = ["wasm.", &String::from_utf8_lossy(path)].concat();
-    let value = call.copy(value)?;
-    let state = call.state_mut();
+    let key = ["wasm.", &text(path)].concat();
     let id = state.context_id();
     let stream = state.stream_mut(id).ok_or(Status::NotFound)?;
-    stream.filter_state.set(key, value, declared.unwrap_or_default())
+    stream.filter_state.set(key, value.to_vec(), declared.unwrap_or_default())
 }
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
