@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use clap::{Args, ValueEnum};
 use policy::meaning::{Change, Meaning};
 use policy::name::ClusterName;
@@ -67,8 +69,7 @@ fn report(compared: &[Compared], only: Option<Shown>, output: Output, out: &mut 
         return Ok(());
     }
     if only != Some(Shown::Yaml) {
-        let lines = compared.iter().flat_map(|compared| &compared.meaning);
-        lines.flat_map(|(cluster, meaning)| lines_of(cluster, meaning)).for_each(|line| out.print(&line));
+        lines(compared).iter().for_each(|line| out.print(line));
     }
     let shown = compared.iter().filter(|_| only != Some(Shown::Meaning));
     for Compared { cluster, differences, .. } in shown {
@@ -82,10 +83,31 @@ fn report(compared: &[Compared], only: Option<Shown>, output: Output, out: &mut 
     Ok(())
 }
 
-/// What changes in meaning in a cluster, a line each.
-fn lines_of(cluster: &ClusterName, meaning: &Meaning) -> impl Iterator<Item = String> {
-    let changes = meaning.changes.iter().map(move |change| format!("{cluster}: {change}"));
-    changes.chain(meaning.untold.iter().map(move |what| format!("{cluster}: not compared: {what}")))
+/// So many clusters of a line are named.
+const NAMED: usize = 4;
+
+/// What changes in meaning, a line each, with the clusters where it does.
+fn lines(compared: &[Compared]) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    let mut places: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (cluster, meaning) in compared.iter().flat_map(|compared| &compared.meaning) {
+        let changes = meaning.changes.iter().map(ToString::to_string);
+        for line in changes.chain(meaning.untold.iter().map(|what| format!("not compared: {what}"))) {
+            let clusters = places.entry(line.clone()).or_default();
+            if clusters.is_empty() {
+                said.push(line);
+            }
+            clusters.push(cluster.as_str());
+        }
+    }
+    let with_places = |line: &String| {
+        let clusters = places.get(line).map(Vec::as_slice).unwrap_or_default();
+        let named: Vec<&str> = clusters.iter().copied().take(NAMED).collect();
+        let more = clusters.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}: {line}", named.join(", "))
+    };
+    said.iter().map(with_places).collect()
 }
 
 /// A unified diff of both as YAML.
@@ -141,5 +163,23 @@ mod tests {
         let shown = plain_lines(&text("cluster1", &difference).unwrap());
         assert!(shown.contains("WasmPlugin x\\u{1b}[1A/y") && shown.contains("two"), "{shown}");
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    fn what_is_so_in_several_clusters_is_said_once_with_the_first_of_them() {
+        let compared = |number: usize, said: &[&str]| {
+            let cluster: ClusterName = format!("c{number}").parse().unwrap();
+            let untold = said.iter().map(ToString::to_string).collect();
+            let meaning = BTreeMap::from([(cluster.clone(), Meaning { changes: Vec::new(), untold })]);
+            Compared { cluster, differences: Vec::new(), meaning, trouble: None }
+        };
+        let mut all: Vec<Compared> = (1..=6).map(|number| compared(number, &["routes"])).collect();
+        all.push(compared(7, &["keys", "shares"]));
+        all.push(compared(8, &["keys"]));
+        assert_eq!(
+            lines(&all),
+            [
+                "c1, c2, c3, c4 and 2 more: not compared: routes",
+                "c7, c8: not compared: keys",
+                "c7: not compared: shares",
+            ]
+        );
     }
 }

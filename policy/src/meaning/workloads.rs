@@ -59,8 +59,8 @@ pub(super) fn changed<'p>(before: &'p Running, after: &'p Running) -> (Vec<Workl
             facets.into_iter().partition(|(facet, _)| is_changed(facet));
         let changed = facets.len();
         facets.extend(alike);
-        let sets = sets(&facets, changed);
-        if changed > 0 && facets.len() > FEW {
+        let (sets, are_all) = sets(&facets, changed);
+        if !are_all {
             untold.push(format!("workloads of {namespace} that are behind three or more services at once"));
         }
         if sets.len() >= MOST_SETS {
@@ -119,8 +119,8 @@ fn facets(before: &Running, after: &Running, namespace: &Namespace) -> BTreeMap<
 }
 
 /// The sets of services that one workload can be behind, since its labels are those of each: none, and all that have one of
-/// the first `changed`.
-fn sets(facets: &[(Facet, Service)], changed: usize) -> Vec<Vec<&(Facet, Service)>> {
+/// the first `changed`; and whether there are no larger ones.
+fn sets(facets: &[(Facet, Service)], changed: usize) -> (Vec<Vec<&(Facet, Service)>>, bool) {
     let fits = |set: &[usize], next: usize| {
         let labels = |at: usize| facets.get(at).into_iter().flat_map(|(facet, _)| facet);
         let clashes = |(label, value): (&String, &String)| {
@@ -146,7 +146,8 @@ fn sets(facets: &[(Facet, Service)], changed: usize) -> Vec<Vec<&(Facet, Service
         last = next;
         last.truncate(MOST_SETS);
     }
-    sets.into_iter().map(|set| set.into_iter().filter_map(|at| facets.get(at)).collect()).collect()
+    let named = |set: Vec<usize>| set.into_iter().filter_map(|at| facets.get(at)).collect();
+    (sets.into_iter().map(named).collect(), last.is_empty())
 }
 
 fn name(namespace: &Namespace, is_named: bool, set: &[&(Facet, Service)]) -> String {

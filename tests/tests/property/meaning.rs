@@ -104,7 +104,7 @@ fn is_gateway(witness: &Witness) -> bool {
 #[test]
 fn whatever_is_decided_otherwise_is_told() {
     let seen: RefCell<BTreeMap<&'static str, u64>> = RefCell::default();
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(150) });
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(60) });
     let outcome = runner.run(&(world(), step(), vec(request(), 24)), |(world, step, requests)| {
         let after = step.take(world.clone()).compiled(Dice::still());
         let before = world.compiled(Dice::still());
@@ -160,7 +160,7 @@ fn arriving(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     #[test]
     fn of_everything_that_is_told_there_is_a_request_that_shows_it(world in world(), step in step()) {
