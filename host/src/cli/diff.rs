@@ -9,7 +9,7 @@ use similar::TextDiff;
 use super::rollout::Destination;
 use super::{Common, Exit, Out, Output};
 use crate::rollout::{self, Compared, Difference, DryRun};
-use crate::text::plain_lines;
+use crate::text::{plain, plain_lines};
 
 /// `isthmus diff`
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ fn report(compared: &[Compared], only: Option<Shown>, output: Output, out: &mut 
         return Ok(());
     }
     if only != Some(Shown::Yaml) {
-        lines(compared).iter().for_each(|line| out.print(line));
+        lines(compared).iter().for_each(|line| out.print(&plain(line)));
     }
     let shown = compared.iter().filter(|_| only != Some(Shown::Meaning));
     for Compared { cluster, differences, .. } in shown {
@@ -153,16 +153,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_an_object_moves_no_cursor() {
-        let said = "one\u{1b}[2J\ntwo\u{9b}1A\r\u{7}";
-        let difference = Difference {
-            name: "WasmPlugin x\u{1b}[1A/y".to_owned(),
-            before: Some(json!({"spec": {"a": said, "b\u{7}": 1}})),
-            after: None,
-        };
-        let shown = plain_lines(&text("cluster1", &difference).unwrap());
-        assert!(shown.contains("WasmPlugin x\\u{1b}[1A/y") && shown.contains("two"), "{shown}");
-        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
     fn what_is_so_in_several_clusters_is_said_once_with_the_first_of_them() {
         let compared = |number: usize, said: &[&str]| {
             let cluster: ClusterName = format!("c{number}").parse().unwrap();
@@ -181,5 +171,18 @@ mod tests {
                 "c7: not compared: shares",
             ]
         );
+    }
+
+    #[test]
+    fn what_stands_in_an_object_moves_no_cursor() {
+        let said = "one\u{1b}[2J\ntwo\u{9b}1A\r\u{7}";
+        let difference = Difference {
+            name: "WasmPlugin x\u{1b}[1A/y".to_owned(),
+            before: Some(json!({"spec": {"a": said, "b\u{7}": 1}})),
+            after: None,
+        };
+        let shown = plain_lines(&text("cluster1", &difference).unwrap());
+        assert!(shown.contains("WasmPlugin x\\u{1b}[1A/y") && shown.contains("two"), "{shown}");
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
     }
 }
