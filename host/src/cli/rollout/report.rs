@@ -101,7 +101,7 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
         }
     }
     for (cluster, Meaning { changes, untold }) in &said.meaning {
-        changes.iter().take(TOLD).for_each(|change| out.print(&format!("{cluster}: {change}")));
+        changes.iter().take(TOLD).for_each(|change| out.print(&plain(&format!("{cluster}: {change}"))));
         let more = changes.len().saturating_sub(TOLD);
         if more + untold.len() > 0 {
             let untold = if untold.is_empty() { "" } else { " and what was not compared" };
