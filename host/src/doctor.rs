@@ -217,6 +217,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::ServiceSame, services::same),
     (Code::Endpoints, services::endpoints),
     (Code::Plugins, plugins::present),
+    (Code::Running, plugins::running),
     (Code::Import, imports::present),
     (Code::ImportWay, imports::ways),
     (Code::ImportSni, imports::sni),

@@ -22,7 +22,8 @@ pub(super) struct Doctor {
     /// yaml` or GitOps has
     #[arg(long, env = "ISTHMUS_FROM", value_name = "DIR")]
     from: Option<PathBuf>,
-    /// Also try from here what clusters reach each other by: API servers, remote secrets, gateways and who answers behind them
+    /// Also try from here what clusters reach each other by: API servers, remote secrets, gateways and who answers behind
+    /// them; and ask proxies which plan they run
     #[arg(long, env = "ISTHMUS_PROBE", conflicts_with = "from")]
     probe: bool,
     #[command(flatten)]

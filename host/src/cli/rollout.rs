@@ -4,13 +4,12 @@ mod asked;
 pub(super) mod progress;
 mod report;
 mod verbs;
+mod way;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use policy::Mesh;
 use policy::compile::Plans;
@@ -25,16 +24,16 @@ use super::registry::Resolving;
 use super::{Common, Exit, Out};
 use crate::kube::ClusterError;
 use crate::plugin::ModuleUrl;
-use crate::read::{Project, ReadError};
-use crate::render;
+use crate::read::Project;
 use crate::rollout::gate::Gate;
 use crate::rollout::strategy::{Limits, Strategy};
-use crate::rollout::{self, Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
+use crate::rollout::{self, DryRun, How, Options, Progress, Target};
 use crate::stage;
 use asked::Asked;
 use progress::Printer;
 use report::Said;
 use verbs::RolloutVerb;
+use way::Way;
 
 /// `isthmus rollout`
 #[derive(Debug, Args)]
@@ -62,36 +61,6 @@ struct Start {
     dry_run: Option<Where>,
     #[command(flatten)]
     way: Way,
-}
-
-/// How what is brought goes through the clusters, and what is said of it.
-#[derive(Debug, Args)]
-struct Way {
-    /// A RolloutStrategy; without one all clusters are one wave
-    #[arg(long, env = "ISTHMUS_STRATEGY", value_name = "FILE")]
-    strategy: Option<PathBuf>,
-    /// What the revision is for
-    #[arg(long, env = "ISTHMUS_MESSAGE", default_value = "", hide_default_value = true)]
-    message: String,
-    /// What the revision was made from, such as a commit
-    #[arg(long, env = "ISTHMUS_SOURCE", default_value = "", hide_default_value = true)]
-    source: String,
-    #[command(flatten)]
-    keeping: Keeping,
-}
-
-/// How clusters are held, and what they keep.
-#[derive(Debug, Args)]
-struct Keeping {
-    /// Who is told to have done it; by default the user and the host
-    #[arg(long, env = "ISTHMUS_AUTHOR")]
-    author: Option<String>,
-    /// How many seconds after this program was last heard of another one may take over
-    #[arg(long, env = "ISTHMUS_LEASE", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    lease: u64,
-    /// How many revisions each cluster keeps; those in use are kept besides
-    #[arg(long, env = "ISTHMUS_HISTORY_LIMIT", value_name = "N", default_value_t = 10)]
-    history_limit: usize,
 }
 
 /// What is brought to the clusters, and how they are reached.
@@ -239,70 +208,6 @@ async fn meant(
         targets.iter().filter_map(|(name, target)| Some((name.clone(), Ok(target.as_ref().ok()?.clone()))));
     let compared = rollout::compare(mesh, plans, targets.collect(), how).await?;
     Ok(compared.into_iter().flat_map(|compared| compared.meaning).collect())
-}
-
-impl Way {
-    /// The strategy that is named, if it is sound; what is wrong with it is printed.
-    fn strategy(&self, mesh: &Mesh, out: &mut Out) -> anyhow::Result<Option<Strategy>> {
-        let Some(path) = &self.strategy else {
-            return Ok(Some(Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name))));
-        };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ReadError::Io { path: path.clone(), source })
-            .context("there is no strategy")?;
-        let file = path.display().to_string();
-        let (strategy, findings) = Strategy::read(&file, &text, mesh);
-        if !findings.is_empty() {
-            let sources = BTreeMap::from([(file.clone(), text)]);
-            out.say(&render::findings(&findings, &sources));
-            out.say(&format!("{file}: {}", render::summary(&findings)));
-        }
-        Ok(strategy)
-    }
-
-    fn origin(&self, reason: &str) -> Origin {
-        Origin {
-            author: self.keeping.author(),
-            message: self.message.clone(),
-            source: self.source.clone(),
-            reason: reason.to_owned(),
-            ..Origin::at(super::now())
-        }
-    }
-}
-
-impl Keeping {
-    fn author(&self) -> String {
-        let host = || {
-            let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-            told.map(|host| host.trim().to_owned()).or_else(|| std::env::var("HOSTNAME").ok())
-        };
-        let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
-        self.author.clone().unwrap_or_else(|| {
-            let or_some = |part: Option<String>| part.unwrap_or_else(|| "somebody".to_owned());
-            format!("{}@{}", or_some(user()), or_some(host()))
-        })
-    }
-
-    fn campaign<'c>(
-        &self,
-        mesh: &Mesh,
-        (targets, how): (Targets, How),
-        gates: &'c Gates<'c>,
-        tell: &'c mut (dyn FnMut(&Progress) + Send),
-    ) -> anyhow::Result<Campaign<'c>> {
-        // Several programs of one user may run on one host, and in containers with the same process id.
-        let mut one = [0; 4];
-        getrandom::fill(&mut one).context("the system gives no random numbers")?;
-        let holder = Holder {
-            name: format!("{} ({:08x})", self.author(), u32::from_ne_bytes(one)),
-            time: Duration::from_secs(self.lease),
-            clock: super::now,
-        };
-        let root = mesh.root_namespace().to_string();
-        let history = self.history_limit;
-        Ok(Campaign { root, targets, how, holder, gates, history, tell })
-    }
 }
 
 fn directories(directories: BTreeMap<ClusterName, PathBuf>) -> Targets {

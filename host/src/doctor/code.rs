@@ -116,6 +116,7 @@ codes! {
     ServiceSame = 71, Services, "a service has the same ports everywhere";
     Endpoints = 72, Services, "services have endpoints where mesh.yaml says";
     Plugins = 80, Filter, "the plugins have the plans of these policies";
+    Running = 81, Filter, "proxies run the plans that the plugins have";
     Import = 90, Imports, "what is called of other control planes has a ServiceEntry, and nothing else has";
     ImportWay = 91, Imports, "such entries lead to the gateways of the clusters that run the service";
     ImportSni = 92, Imports, "gateways are asked for .global names by what they know";

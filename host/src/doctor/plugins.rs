@@ -3,8 +3,10 @@
 use policy::plan::Role;
 use serde_json::Value;
 
+use super::tried::tried;
 use super::{Failure, Found, Kind, Object, Skip, Visit};
 use crate::plugin;
+use crate::status::{Plans, Runs};
 
 pub(super) fn present(visit: &Visit<'_>) -> Found {
     let plans = visit.all.plans.get(&visit.cluster.name);
@@ -34,6 +36,46 @@ pub(super) fn present(visit: &Visit<'_>) -> Found {
         failures.extend(stale(object, &digest));
     }
     Ok(failures)
+}
+
+/// What proxies run is told by themselves alone: one may not have got the module, or have refused a plan.
+pub(super) fn running(visit: &Visit<'_>) -> Found {
+    let proxies = tried(visit)?.proxies.as_ref().ok_or_else(|| Skip::idle("nobody asked its proxies"))?;
+    let proxies = proxies.as_ref().map_err(Skip::unseen)?;
+    let mesh = visit.mesh();
+    let primary = &mesh.primary(visit.cluster).name;
+    let objects = match visit.other(primary) {
+        Some(inventory) => inventory.of(Kind::WasmPlugin)?.iter().filter_map(|object| object.at("")),
+        None => return Err(Skip::unseen(format!("its plugins are in {primary}, which was not seen"))),
+    };
+    let objects: Vec<Value> = objects.cloned().collect();
+    let plans = Plans::of_objects(&objects, &visit.cluster.name, mesh.root_namespace().as_str());
+    if plans == Plans::default() {
+        return Err(Skip::idle("it has no plugins of ours"));
+    }
+    Ok(proxies.iter().filter_map(|proxy| amiss(&proxy.name, &plans.judge(proxy, &[]))).collect())
+}
+
+fn amiss(proxy: &str, runs: &Runs) -> Option<Failure> {
+    let hint = "its log says whether it could fetch the module or has refused the plan; `isthmus status` watches all of them";
+    match runs {
+        Runs::Wanted => None,
+        Runs::Nothing => {
+            Some(Failure::error(format!("{proxy} does not run the filter: no policy holds there"), hint))
+        }
+        Runs::Lacks(role) => Some(Failure::error(
+            format!("{proxy} does not run the filter at {}: {}", role.as_str(), consequence(*role)),
+            hint,
+        )),
+        Runs::Other { role, stamp, .. } => Some(Failure::error(
+            format!("{proxy} runs plan {stamp} at {}, which is not that of the plugins", role.as_str()),
+            hint,
+        )),
+        Runs::Silent(why) => Some(Failure::warning(
+            format!("{proxy} does not say what it runs: {why}"),
+            "without its metrics nobody knows; see docs/status.md on how proxies are asked",
+        )),
+    }
 }
 
 fn stale(object: &Object, wanted: &str) -> Option<Failure> {

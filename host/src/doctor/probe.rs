@@ -19,16 +19,20 @@ use super::Inventory;
 use super::secrets::kubeconfigs;
 use super::tried::{Answer, Tried};
 use crate::kube::{self, Kubeconfig, Problem};
+use crate::proxies::{self, Asking, Proxy};
 use crate::remote;
+
+/// How many proxies of a cluster are asked at a time.
+const PROXIES: usize = 32;
 
 /// Tries what leads to a cluster, and what it has to reach others.
 pub async fn probe(
     (mesh, plans): (&Mesh, &Plans),
     cluster: &Cluster,
-    (at, inventory): (&kube::Cluster, &Inventory),
+    (at, inventory): (&Arc<kube::Cluster>, &Inventory),
 ) -> Tried {
     let timeout = at.timeout();
-    let mut tried = Tried::default();
+    let mut tried = Tried { proxies: Some(running(at).await), ..Tried::default() };
     if let Some(said) = &cluster.api_server {
         tried.server = Some(server(said, at).await);
     }
@@ -46,6 +50,13 @@ pub async fn probe(
         }
     }
     tried
+}
+
+/// What the proxies of a cluster run, as they say themselves.
+async fn running(at: &Arc<kube::Cluster>) -> Result<Vec<Proxy>, String> {
+    let pods = at.running_pods().await.map_err(|error| error.to_string())?;
+    let asking = Asking { patience: at.timeout(), parallel: PROXIES };
+    Ok(proxies::in_pods(at, proxies::with_proxies(&pods), asking).await)
 }
 
 /// Whether an API server answers at an address, by the certificates that we know it by. Whom it takes us for is no matter,

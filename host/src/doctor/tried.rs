@@ -8,6 +8,7 @@ use policy::mesh::ControlPlane;
 
 use super::{Failure, Found, Inventory, Kind, Skip, Visit};
 use crate::cert::{Certificate, judge};
+use crate::proxies::Proxy;
 
 /// What was tried of one cluster. What is `None` there was nothing to try.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct Tried {
     pub gateway: Option<Result<(), String>>,
     /// What answers there to the name of a service.
     pub service: Option<Answer>,
+    /// What its proxies say that they run.
+    pub proxies: Option<Result<Vec<Proxy>, String>>,
 }
 
 /// What answers to the name of a service.
@@ -31,7 +34,7 @@ pub struct Answer {
     pub shown: Result<Vec<Vec<u8>>, String>,
 }
 
-fn tried<'v>(visit: &Visit<'v>) -> Result<&'v Tried, Skip> {
+pub(super) fn tried<'v>(visit: &Visit<'v>) -> Result<&'v Tried, Skip> {
     visit.inventory.tried.as_ref().ok_or_else(|| Skip::idle("nobody tried it: --probe does"))
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use isthmus::doctor::{self, Code, Examined, Outcome, Seen};
 use isthmus::envoy::Envoy;
 use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
@@ -123,6 +124,21 @@ impl Scene {
         statuses.remove(0)
     }
 
+    /// What the doctor says of what runs there.
+    async fn doctor(&self, plans: &Plans) -> Outcome {
+        let cluster = Arc::new(cluster(&self.clusters.kubeconfig(), "cluster1", PATIENCE).await);
+        let mesh = self.stage.mesh();
+        let own = mesh.clusters().find(|own| own.name.as_str() == "cluster1").expect("a cluster");
+        let Seen::Objects(mut inventory) = doctor::look(&cluster, "istio-system").await else {
+            panic!("the server answers")
+        };
+        inventory.tried = Some(doctor::probe((mesh, plans), own, (&cluster, &inventory)).await);
+        let seen = [(own.name.clone(), Seen::Objects(inventory))].into();
+        let now = time::OffsetDateTime::now_utc();
+        let checks = doctor::examine(Examined { mesh, plans, seen: &seen, now });
+        checks.into_iter().find(|check| check.code == Code::Running).expect("a check").outcome
+    }
+
     async fn look(&self, plans: &Plans) -> Status {
         self.look_as(&self.clusters.kubeconfig(), plans).await
     }
@@ -159,6 +175,7 @@ async fn what_runs_is_told_by_each_proxy_itself_and_not_by_objects() {
 
     let nothing = scene.look(&old).await;
     assert_eq!(nothing.condition(), Condition::NotApplied);
+    assert!(matches!(scene.doctor(&old).await, Outcome::Skipped(_)), "there is nothing to run");
     scene.apply(&old).await;
     let status = scene.look(&old).await;
     assert_eq!(
@@ -169,6 +186,8 @@ async fn what_runs_is_told_by_each_proxy_itself_and_not_by_objects() {
     assert_eq!(found(&status).istio, ["1.30.2"]);
     assert!(found(&status).kubernetes.as_deref().is_some_and(|version| version.starts_with('v')));
     assert!(found(&status).changed.is_some());
+
+    assert_eq!(scene.doctor(&old).await, Outcome::Passed);
 
     // Another policy, applied: its proxies have not heard of it.
     scene.apply(&new).await;
@@ -205,6 +224,11 @@ async fn what_runs_is_told_by_each_proxy_itself_and_not_by_objects() {
     assert_eq!(found(&status).running(), Ok((4, 6)));
     let text = isthmus::status::text(&[status], time::OffsetDateTime::now_utc(), false);
     assert!(text.contains("cluster1: payments/ledger-v1 does not say what it runs: "), "{text}");
+    let Outcome::Failed(failures) = scene.doctor(&new).await else { panic!("two are not as they should be") };
+    let said: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    let [none, silent] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(*none, format!("{gateway} does not run the filter: no policy holds there"));
+    assert!(silent.starts_with("payments/ledger-v1 does not say what it runs: "), "{silent}");
     assert!(text.contains(&format!("cluster1: {gateway} does not run the filter")), "{text}");
 }
 

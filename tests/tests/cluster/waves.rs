@@ -4,7 +4,7 @@ use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
-use isthmus_tests::cluster::{Fault, Faulty};
+use isthmus_tests::cluster::{Fault, Faulty, Pod, Pods};
 use serde_json::{Value, json};
 
 use super::rollout::{ALL, Ground, NAMES, PLUGINS, RULES, SHORT, between, code, is_asked, stderr, stdout};
@@ -417,4 +417,25 @@ async fn whatever_servers_do_a_rollout_ends_where_it_would_have_or_goes_back() {
         let history = stdout(&ground.run("rollout history", &[]).await);
         assert_eq!(ground.says().await, first, "{seed}: {history}");
     }
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_which_proxies_do_not_run_what_was_rolled_out() {
+    let Some(ground) = Ground::start().await else { return };
+    // Without it, a rollout is complete when the objects are there.
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    let Some(mut pods) = Pods::of(ground.clusters.client("cluster1").await) else { return };
+    let admin = "127.0.0.1:1".parse().expect("an address");
+    pods.add(Pod { namespace: "payments", name: "ledger", role: "sidecar", istio: None, admin }).await;
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    let output = ground.roll(&["--wait=2s", "--lease", "3"]).await;
+    assert_eq!(code(&output), Some(1), "{}{}", stdout(&output), stderr(&output));
+    let told = stdout(&output) + &stderr(&output);
+    assert!(
+        told.contains("cluster1: proxies: 0 of 0 proxies run the plan, 1 do not answer; not payments/ledger"),
+        "{told}"
+    );
+    assert!(told.contains("revision 2: failed"), "{told}");
+    // What was asked for is kept with the rollout, for whoever goes on with it.
+    assert_eq!(ground.standing().await["record"]["gates"]["running"]["within"]["secs"], 2);
 }
