@@ -80,7 +80,7 @@ impl Doctor {
                 if let (true, Ok(at), Seen::Objects(inventory), Some(cluster)) =
                     (probes, &cluster, &mut found, all.0.cluster(&name))
                 {
-                    inventory.tried = Some(probe((&all.0, &all.1), cluster, (at, inventory)).await);
+                    inventory.tried = Some(Box::new(probe((&all.0, &all.1), cluster, (at, inventory)).await));
                 }
                 (name, found)
             }

@@ -74,7 +74,7 @@ pub struct Inventory {
     /// The kinds that the server does not know.
     pub unknown: Vec<Kind>,
     /// What came of trying, where it was tried.
-    pub tried: Option<Tried>,
+    pub tried: Option<Box<Tried>>,
     /// Files of it are for what installs Istio, which makes objects of them that nobody has seen yet.
     pub is_for_installers: bool,
 }

@@ -35,7 +35,7 @@ pub struct Answer {
 }
 
 pub(super) fn tried<'v>(visit: &Visit<'v>) -> Result<&'v Tried, Skip> {
-    visit.inventory.tried.as_ref().ok_or_else(|| Skip::idle("nobody tried it: --probe does"))
+    visit.inventory.tried.as_deref().ok_or_else(|| Skip::idle("nobody tried it: --probe does"))
 }
 
 pub(super) fn server(visit: &Visit<'_>) -> Found {

@@ -132,7 +132,7 @@ impl Scene {
         let Seen::Objects(mut inventory) = doctor::look(&cluster, "istio-system").await else {
             panic!("the server answers")
         };
-        inventory.tried = Some(doctor::probe((mesh, plans), own, (&cluster, &inventory)).await);
+        inventory.tried = Some(Box::new(doctor::probe((mesh, plans), own, (&cluster, &inventory)).await));
         let seen = [(own.name.clone(), Seen::Objects(inventory))].into();
         let now = time::OffsetDateTime::now_utc();
         let checks = doctor::examine(Examined { mesh, plans, seen: &seen, now });
