@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use policy::mesh::{Cluster, ControlPlane};
+use policy::mesh::{Cluster, ControlPlane, Federated};
 use time::Duration;
 
 use super::control::root_objects;
-use super::federation::is_of_another_root;
 use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 use crate::cert::{Bundle, Certificate, Side, from_secret, missing_in};
 
@@ -159,6 +158,17 @@ pub(super) fn trusted(visit: &Visit<'_>) -> Found {
         }
     }
     Ok(failures)
+}
+
+/// The mesh that a cluster is of.
+pub(super) fn mesh_of<'v>(visit: &Visit<'v>, cluster: &Cluster) -> Option<&'v Federated> {
+    visit.mesh().meshes().find(|mesh| mesh.name == cluster.mesh)
+}
+
+/// Whether another root signs for a cluster than for the visited one.
+fn is_of_another_root(visit: &Visit<'_>, other: &Cluster) -> bool {
+    let root = |cluster: &Cluster| mesh_of(visit, cluster).map(|mesh| &mesh.root);
+    root(visit.cluster) != root(other)
 }
 
 /// How another cluster looks, if its CA was seen and is sound.

@@ -2,24 +2,13 @@
 
 use std::path::Path;
 
-use policy::mesh::{Cluster, ControlPlane, Federated};
+use policy::mesh::{ControlPlane, Federated};
 use serde_json::Value;
 
-use super::authority::side_of;
+use super::authority::{mesh_of, side_of};
 use super::control::{environment, istiods, mesh_configs};
 use super::{Failure, Found, Skip, Visit};
 use crate::cert::Certificate;
-
-/// The mesh that a cluster is of.
-fn mesh_of<'v>(visit: &Visit<'v>, cluster: &Cluster) -> Option<&'v Federated> {
-    visit.mesh().meshes().find(|mesh| mesh.name == cluster.mesh)
-}
-
-/// Whether another root signs for a cluster than for the visited one.
-pub(super) fn is_of_another_root(visit: &Visit<'_>, other: &Cluster) -> bool {
-    let root = |cluster: &Cluster| mesh_of(visit, cluster).map(|mesh| &mesh.root);
-    root(visit.cluster) != root(other)
-}
 
 pub(super) fn trusted(visit: &Visit<'_>) -> Found {
     if let ControlPlane::RemoteOf(primary) = &visit.cluster.control_plane {

@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::client::{Client, Heading, Shows};
 
-/// The root namespace of a lab's Istio, unless it says another: its plugins reach every proxy, its gateways live there.
-pub(super) const ROOT_NAMESPACE: &str = "istio-system";
-
 /// Ports that a proxy takes on its own address, as in Istio.
 pub(super) const OUTBOUND_PORT: u16 = 15001;
 pub(super) const INBOUND_PORT: u16 = 15006;
@@ -235,6 +232,7 @@ fn unique(names: impl Iterator<Item = String>) -> Result<(), BlueprintError> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::client::ROOT_NAMESPACE;
     use super::*;
 
     pub(in crate::lab) fn two_clusters() -> Blueprint {

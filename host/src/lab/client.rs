@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::blueprint::ROOT_NAMESPACE;
+/// The root namespace of a lab's Istio, unless it says another: its plugins reach every proxy, its gateways live there.
+pub(super) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// A workload that sends requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use policy::mesh::{Cluster, Dns};
 use serde_json::{Value, json};
 
-use super::ground::Ground;
-use super::imports::global_host;
+use super::ground::{Ground, global_host};
 use super::{ISTIO_NAMESPACE, Item, Phase, metadata, object};
 use crate::digest::sha256;
 

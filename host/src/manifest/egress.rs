@@ -7,8 +7,7 @@
 use policy::mesh::{Cluster, GATEWAY_PORT, Installer};
 use serde_json::{Value, json};
 
-use super::ground::{Ground, Import, is_primary};
-use super::imports::{name, ports_at};
+use super::ground::{Ground, Import, is_primary, name, ports_at};
 use super::istio::{istio_operator, release};
 use super::{Content, ISTIO_NAMESPACE, Item, Phase, object, resolution};
 

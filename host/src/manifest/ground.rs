@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::Mesh;
 use policy::compile::{ClusterPlans, Plans};
 use policy::evaluate;
-use policy::mesh::{Cluster, ControlPlane, Dns, Federated, Gateway, GlobalNames, Listing};
+use policy::mesh::{
+    Cluster, ControlPlane, Dns, Federated, Gateway, GlobalNames, Listing, Protocol, ServicePort,
+};
 use policy::name::{ClusterName, Service, TrustDomain};
+use serde_json::{Map, Value, json};
 
 use super::addresses::Book;
 use super::{ManifestError, Options};
@@ -174,4 +177,24 @@ pub(crate) fn shows(plans: &ClusterPlans, service: &Service, listing: &Listing, 
     listing
         .ports()
         .any(|port| evaluate::gateway(&plans.gateway, service, Some(port.number), source).verdict.is_allow())
+}
+
+/// The name of the objects of a service.
+pub(super) fn name(service: &Service) -> String {
+    format!("isthmus-{service}")
+}
+
+/// The name of a service for callers who share no control plane with it.
+pub(super) fn global_host(service: &Service) -> String {
+    format!("{service}.global")
+}
+
+/// The name of a port: by its beginning Istio knows what is spoken there.
+pub(super) fn port_name(port: ServicePort) -> String {
+    format!("{}-{}", port.protocol.map_or("port", Protocol::as_str), port.number)
+}
+
+/// All ports of a service, led to one.
+pub(super) fn ports_at(import: &Import<'_>, target: u16) -> Map<String, Value> {
+    import.listing.ports().map(|port| (port_name(port), json!(target))).collect()
 }

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::mesh::{Cluster, Protocol, ServicePort};
+use policy::mesh::{Cluster, ServicePort};
 use policy::name::Service;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::ground::{Ground, Import};
+use super::ground::{Ground, Import, global_host, name, port_name, ports_at};
 use super::{ISTIO_NAMESPACE, Item, Phase, egress, object, resolution};
 
 const API: &str = "networking.istio.io/v1";
@@ -45,21 +45,6 @@ pub(super) fn entries(ground: &Ground<'_>, primary: &Cluster) -> Vec<Item> {
     }
     items.extend(egress::routes(ground, primary));
     items
-}
-
-/// The name of the objects of a service.
-pub(super) fn name(service: &Service) -> String {
-    format!("isthmus-{service}")
-}
-
-/// The name of a service for callers who share no control plane with it.
-pub(super) fn global_host(service: &Service) -> String {
-    format!("{service}.global")
-}
-
-/// The name of a port: by its beginning Istio knows what is spoken there.
-pub(super) fn port_name(port: ServicePort) -> String {
-    format!("{}-{}", port.protocol.map_or("port", Protocol::as_str), port.number)
 }
 
 fn entry(ground: &Ground<'_>, primary: &Cluster, import: &Import<'_>) -> Value {
@@ -126,11 +111,6 @@ fn endpoints(ground: &Ground<'_>, primary: &Cluster, import: &Import<'_>) -> Vec
         fields
     };
     import.ways.iter().map(endpoint).collect()
-}
-
-/// All ports of a service, led to one.
-pub(super) fn ports_at(import: &Import<'_>, target: u16) -> Map<String, Value> {
-    import.listing.ports().map(|port| (port_name(port), json!(target))).collect()
 }
 
 /// The SNI of each port as the receiving cluster knows it, and a subset for each cluster and for each set of labels.

@@ -6,8 +6,7 @@ use policy::mesh::{Cluster, Listing, Protocol, ServicePort};
 use policy::name::{Namespace, Service};
 use serde_json::{Value, json};
 
-use super::ground::Ground;
-use super::imports::port_name;
+use super::ground::{Ground, port_name};
 use super::{Item, Phase, object};
 
 /// A namespace and a Service without endpoints for each service that the control plane knows from other clusters. Where
