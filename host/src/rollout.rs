@@ -10,6 +10,7 @@ mod campaign;
 mod chronicle;
 mod compare;
 mod crew;
+mod difference;
 mod directory;
 mod drive;
 pub mod gate;
@@ -25,6 +26,7 @@ mod shelf;
 mod standing;
 mod steps;
 pub mod strategy;
+mod target;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -38,16 +40,17 @@ use policy::plan::PlanError;
 use crate::plugin::ModuleUrl;
 pub use campaign::{Campaign, Kept, Refused, Report, Standings};
 pub use chronicle::{Chronicle, Last};
-pub use compare::{Compared, Difference, compare};
+pub use compare::{Compared, compare};
+pub use difference::Difference;
 pub use drive::Progress;
 use job::Job;
-pub use job::{DryRun, How, Target, Trouble};
 pub use lease::{Held, Holder, Holding};
 pub use record::{Origin, Record};
 pub use revision::Revision;
 pub use standing::{Placed, Standing, State, Wanted, wanted};
 pub use steps::Phase;
 use steps::Step;
+pub use target::{DryRun, How, Target, Trouble};
 
 /// Why a cluster did not get its objects. What was there before still is.
 #[derive(Debug, thiserror::Error)]

@@ -9,15 +9,13 @@ use policy::meaning::Meaning;
 use policy::name::ClusterName;
 use serde_json::Value;
 
+use super::difference::{Difference, bare};
 use super::job::{Job, Task, Wanted};
 use super::lease::Guard;
 use super::rendered;
 use super::steps::Step;
 use super::{DryRun, How, Options, RolloutError, Target, Trouble, meaning};
 use crate::kube::{Apply, ClusterError, many};
-
-/// What a server adds to an object, which nobody said.
-const ADDED: [&str; 5] = ["creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"];
 
 /// What is otherwise in one cluster.
 #[derive(Debug)]
@@ -31,17 +29,6 @@ pub struct Compared {
     pub meaning: BTreeMap<ClusterName, Meaning>,
     /// What kept the rest from being found out.
     pub trouble: Option<Trouble>,
-}
-
-/// An object before and after.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
-    /// Its file, or its kind, namespace and name.
-    pub name: String,
-    /// What is there, without what a server adds.
-    pub before: Option<Value>,
-    /// What would be there.
-    pub after: Option<Value>,
 }
 
 /// Compares what is there in every cluster with what a rollout would make of it. With [`DryRun::Server`] API servers are asked
@@ -101,18 +88,4 @@ impl Job {
             (Step::Write(_, object), _) => Ok(Some(object.clone())),
         }
     }
-}
-
-/// An object without what a server adds to it.
-pub(super) fn bare(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-    }
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        for field in ADDED {
-            metadata.remove(field);
-        }
-    }
-    object
 }

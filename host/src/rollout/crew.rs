@@ -7,12 +7,13 @@ use policy::name::ClusterName;
 
 use super::DryRun;
 use super::agree::{self, Agreed, Apart};
-use super::job::{How, Target, Task, Trouble, Wanted};
+use super::job::{Task, Wanted};
 use super::lease::{Guard, Hold};
 use super::machine::{Goal, State};
 use super::record::{Copy, Record, Said};
 use super::rendered::Rendered;
 use super::shelf::Shelf;
+use super::target::{How, Target, Trouble};
 use crate::kube::{Problem, many};
 
 /// What is known of one cluster that can be had.

@@ -13,9 +13,10 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::crew::Crew;
 use super::gate::{self, Gate};
-use super::job::{self, Job, Trouble};
+use super::job::{self, Job};
 use super::machine::{Action, End, Event, Goal, Stage, Standing, State};
 use super::steps::Phase;
+use super::target::Trouble;
 
 /// How often it is looked whether somebody else wants something of this rollout.
 const TICK: Duration = Duration::from_millis(200);

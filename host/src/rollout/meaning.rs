@@ -7,8 +7,8 @@ use policy::name::{ClusterName, Namespace};
 use policy::plan::{Configuration, Plan, PlanError, Role};
 use serde_json::Value;
 
+use super::difference::{Difference, bare};
 use super::rendered::{Sort, sort_of};
-use super::{Difference, compare};
 
 /// Where a filter's plan stands in its object.
 const PLAN: &str = "pluginConfig";
@@ -111,8 +111,7 @@ fn beside(file: &str, difference: &Difference) -> Option<String> {
 
 /// The objects of a cluster once these differences are made.
 pub(super) fn made(there: &Objects, differences: &[(String, Difference)]) -> Objects {
-    let mut objects: Objects =
-        there.iter().map(|(file, object)| (file.clone(), compare::bare(object))).collect();
+    let mut objects: Objects = there.iter().map(|(file, object)| (file.clone(), bare(object))).collect();
     for (file, difference) in differences {
         match &difference.after {
             Some(object) => drop(objects.insert(file.clone(), object.clone())),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Trouble;
+use super::difference::bare;
 use super::record::Origin;
 use super::rendered::{Part, Rendered, Sort};
 use super::shelf::Shelf;
@@ -207,7 +208,7 @@ pub(super) fn found(there: &std::collections::BTreeMap<String, Value>) -> Render
             "VirtualService" => Sort::Native(Kind::VirtualService),
             _ => Sort::Plugin,
         };
-        Some(Part { file: file.clone(), sort, object: super::compare::bare(object) })
+        Some(Part { file: file.clone(), sort, object: bare(object) })
     });
     let parts: Vec<Part> = parts.collect();
     let texts: String = parts.iter().map(|part| part.object.to_string()).collect();

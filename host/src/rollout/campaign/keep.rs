@@ -8,11 +8,12 @@ use policy::name::ClusterName;
 use super::Refused;
 use crate::kube::many;
 use crate::rollout::crew::{Crew, Member};
-use crate::rollout::job::{Job, Trouble};
+use crate::rollout::job::Job;
 use crate::rollout::machine::Goal;
 use crate::rollout::record::{Origin, Record};
 use crate::rollout::rendered::Rendered;
 use crate::rollout::revision;
+use crate::rollout::target::Trouble;
 
 /// Whether the last rollout brings the very same as this one would, wherever it can be compared.
 pub(super) fn is_same(crew: &Crew, last: &Record, origin: &Origin) -> bool {

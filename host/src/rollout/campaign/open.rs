@@ -7,11 +7,11 @@ use policy::name::ClusterName;
 use super::{Campaign, Crew, Refused};
 use crate::kube::many;
 use crate::rollout::crew::Member;
-use crate::rollout::job::{Target, Trouble};
 use crate::rollout::lease::{self, Holder};
 use crate::rollout::record::Copy;
 use crate::rollout::revision;
 use crate::rollout::shelf::Shelf;
+use crate::rollout::target::{Target, Trouble};
 
 impl Campaign<'_> {
     /// Nobody yet.
