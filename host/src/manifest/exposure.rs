@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use policy::mesh::{Cluster, Exports, GATEWAY_PORT};
 use serde_json::{Value, json};
 
-use super::gateway::LABEL;
 use super::ground::Ground;
 use super::{ISTIO_NAMESPACE, Item, Phase, object};
 
+/// The value of the label `istio` on its pods, by which it is selected.
+pub(super) const LABEL: &str = "eastwestgateway";
 /// The name that proxies and API servers of remotes ask for, and that the certificate of istiod has.
 pub(super) const ISTIOD_HOST: &str = "istiod.istio-system.svc";
 

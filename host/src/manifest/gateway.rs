@@ -3,16 +3,13 @@
 use policy::mesh::{Cluster, GATEWAY_PORT, Gateway, GatewayService, Installer};
 use serde_json::{Map, Value, json};
 
-use super::exposure::{ISTIOD_HOST, exposes_istiod};
+use super::exposure::{ISTIOD_HOST, LABEL, exposes_istiod};
 use super::ground::Ground;
 use super::istio::{istio_operator, release};
 use super::{Content, ISTIO_NAMESPACE, Item, Phase, object};
 
 /// The gateway's name, its Service's too.
 pub(super) const NAME: &str = "istio-eastwestgateway";
-
-/// The value of the label `istio` on its pods, by which it is selected.
-pub(super) const LABEL: &str = "eastwestgateway";
 
 /// What the listener of a gateway of the Gateway API is called by where an Istio `Gateway` says what passes: it must
 /// have a name, and one alone.

@@ -10,11 +10,9 @@ use time::OffsetDateTime;
 
 use super::Trouble;
 use super::machine::{End, Stage, State};
-use super::shelf::Shelf;
+use super::shelf::{RECORD, Shelf};
 use super::strategy::Limits;
 
-/// The name of its object.
-pub(super) const NAME: &str = "isthmus-rollout";
 /// Where the object has it.
 const FILE: &str = "rollout.json";
 /// Which revision a cluster has, in its own copy.
@@ -87,7 +85,7 @@ impl Said {
     /// Makes it once for all.
     pub(super) fn of(record: Record) -> Result<Self, Trouble> {
         let text = serde_json::to_string(&record)
-            .map_err(|error| Trouble::Record { place: NAME.to_owned(), why: error.to_string() })?;
+            .map_err(|error| Trouble::Record { place: RECORD.to_owned(), why: error.to_string() })?;
         Ok(Self { record: Arc::new(record), text })
     }
 }
@@ -112,7 +110,7 @@ impl Copy {
 
     /// What a cluster has.
     pub(super) async fn read(shelf: &Shelf) -> Result<Self, Trouble> {
-        let Some(object) = shelf.get(NAME).await? else { return Ok(Self::default()) };
+        let Some(object) = shelf.get(RECORD).await? else { return Ok(Self::default()) };
         let text = |path: &str| object.pointer(path).and_then(Value::as_str);
         let annotation = |name: &str| {
             let all = object.pointer("/metadata/annotations").and_then(Value::as_object);
@@ -120,7 +118,7 @@ impl Copy {
         };
         let said = object.get("data").and_then(|data| data.get(FILE)?.as_str()).unwrap_or_default();
         let record = serde_json::from_str(said)
-            .map_err(|error| Trouble::Record { place: shelf.place(NAME), why: error.to_string() })?;
+            .map_err(|error| Trouble::Record { place: shelf.place(RECORD), why: error.to_string() })?;
         Ok(Self {
             record: Some(Arc::new(record)),
             at: annotation(AT).and_then(|at| at.parse().ok()),
@@ -158,7 +156,7 @@ impl Copy {
         if let (Some(at), Some(fields)) = (self.at, annotations.as_object_mut()) {
             fields.insert(AT.to_owned(), at.to_string().into());
         }
-        let mut object = shelf.object(NAME, &annotations);
+        let mut object = shelf.object(RECORD, &annotations);
         if let Some(fields) = object.as_object_mut() {
             fields.insert("data".to_owned(), json!({FILE: text}));
         }
@@ -166,7 +164,7 @@ impl Copy {
         if let (Some(version), Some(metadata)) = (&self.version, metadata) {
             metadata.insert("resourceVersion".to_owned(), version.clone().into());
         }
-        let kept = shelf.put(NAME, &object).await?;
+        let kept = shelf.put(RECORD, &object).await?;
         self.version = kept.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
         self.record = Some(Arc::clone(record));
         Ok(())

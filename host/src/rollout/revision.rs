@@ -16,12 +16,10 @@ use super::Trouble;
 use super::difference::bare;
 use super::record::Origin;
 use super::rendered::{Part, Rendered, Sort};
-use super::shelf::Shelf;
+use super::shelf::{REVISIONS, Shelf};
 use crate::digest::sha256;
 use crate::native::Kind;
 
-/// What the names of their objects begin with.
-pub(super) const PREFIX: &str = "isthmus-revision-";
 const FILE: &str = "objects.json.gz";
 /// A server takes a `ConfigMap` of 1 MiB.
 const LARGEST: usize = 900 << 10;
@@ -109,7 +107,7 @@ pub(super) fn listed(objects: &[Value]) -> Vec<(Revision, Vec<&Value>)> {
         let is_one = object
             .pointer("/metadata/name")
             .and_then(Value::as_str)
-            .is_some_and(|name| name.starts_with(PREFIX));
+            .is_some_and(|name| name.starts_with(REVISIONS));
         if let (true, Some(number)) = (is_one, number) {
             found.entry(number).or_default().push(object);
         }
@@ -152,7 +150,7 @@ pub(super) async fn read(shelf: &Shelf, number: u64) -> Result<Option<Rendered>,
 }
 
 fn name(number: u64, piece: usize) -> String {
-    if piece == 0 { format!("{PREFIX}{number}") } else { format!("{PREFIX}{number}-{piece}") }
+    if piece == 0 { format!("{REVISIONS}{number}") } else { format!("{REVISIONS}{number}-{piece}") }
 }
 
 fn annotation<'o>(object: &'o Value, name: &str) -> Option<&'o str> {

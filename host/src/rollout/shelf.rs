@@ -11,6 +11,11 @@ use super::steps::Step;
 use super::{RolloutError, Target, Trouble};
 use crate::kube::{Apply, Cluster, Id, Kind, MANAGER};
 
+/// The name of the object that has the record of the last rollout.
+pub(super) const RECORD: &str = "isthmus-rollout";
+/// What the names of those that have a revision begin with.
+pub(super) const REVISIONS: &str = "isthmus-revision-";
+
 /// The label of all that is kept here, beside that of all our objects.
 const PART: &str = "isthmus.dev/part";
 const OF_ROLLOUT: &str = "rollout";
@@ -155,7 +160,7 @@ fn named(seen: &Value) -> Value {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == super::record::NAME || name.starts_with(super::revision::PREFIX)
+    name == RECORD || name.starts_with(REVISIONS)
 }
 
 fn unreadable(path: &std::path::Path, source: std::io::Error) -> RolloutError {
