@@ -109,7 +109,11 @@ impl Acts<'_> {
             tell: &mut tell,
         };
         let options = Options { url: self.stage.url(), upstream_check: false, dry_run: false };
-        let origin = Origin { message: message.to_owned(), ..Origin::at(crate::cli::now()) };
+        let origin = Origin {
+            author: "isthmus demo".to_owned(),
+            message: message.to_owned(),
+            ..Origin::at(crate::cli::now())
+        };
         let traffic = Traffic::default();
         let rolling = async {
             let report = Box::pin(campaign.roll_out((mesh, &plans, options), strategy, origin)).await;
