@@ -20,6 +20,9 @@ use super::{RolloutError, Target, Trouble};
 use crate::kube::{Cluster, ClusterError, Id, Kind, MANAGER, Problem};
 pub(super) use hold::{Guard, Hold};
 
+/// No program of ours holds a cluster for longer than this without being heard of.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// The name of the lease in the root namespace.
 const NAME: &str = "isthmus-rollout";
 /// What somebody else asks of the holder.
@@ -114,8 +117,13 @@ impl Watcher {
             Some((seen, _)) if *seen != spec => Claim::Taken,
             Some((_, since)) => {
                 let time = lease.pointer("/spec/leaseDurationSeconds").and_then(Value::as_u64);
-                let is_over = now.duration_since(*since) >= Duration::from_secs(time.unwrap_or_default());
-                if is_over { Claim::Free } else { Claim::Unclear }
+                let time = Duration::from_secs(time.unwrap_or_default());
+                match now.duration_since(*since) >= time {
+                    true => Claim::Free,
+                    // Nobody waits for ever, and without a word, for what whoever rules the cluster has written there.
+                    false if time > LONGEST => Claim::Taken,
+                    false => Claim::Unclear,
+                }
             }
         }
     }

@@ -54,6 +54,19 @@ pub enum End {
 }
 
 impl Stage {
+    /// How it ended, if it has.
+    pub fn end(self) -> Option<End> {
+        match self {
+            Self::Ended(end) => Some(end),
+            Self::Subsets
+            | Self::Routes(_)
+            | Self::Filters(_)
+            | Self::Bake(_)
+            | Self::RoutesGo
+            | Self::SubsetsGo => None,
+        }
+    }
+
     /// In words, with the name of its wave.
     pub fn told(self, wave: Option<&str>) -> String {
         let wave = wave.unwrap_or_default();

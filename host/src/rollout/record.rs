@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::Trouble;
-use super::machine::{End, Stage, State};
+use super::machine::{End, State};
 use super::shelf::{RECORD, Shelf};
 use super::strategy::Limits;
 
@@ -130,16 +130,10 @@ impl Copy {
     /// known of the last rollout.
     pub(super) fn good(&self, cluster: &ClusterName, last: Option<&Record>) -> Option<u64> {
         let last = last.filter(|last| {
-            let is_good = match last.state.stage() {
-                Stage::Ended(End::Complete | End::Undone) => true,
-                Stage::Ended(End::Incomplete) => last.state.has_passed(cluster),
-                Stage::Ended(End::Failed)
-                | Stage::Subsets
-                | Stage::Routes(_)
-                | Stage::Filters(_)
-                | Stage::Bake(_)
-                | Stage::RoutesGo
-                | Stage::SubsetsGo => false,
+            let is_good = match last.state.stage().end() {
+                Some(End::Complete | End::Undone) => true,
+                Some(End::Incomplete) => last.state.has_passed(cluster),
+                Some(End::Failed) | None => false,
             };
             !is_good && self.at == Some(last.revision)
         });

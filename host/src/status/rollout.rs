@@ -187,15 +187,7 @@ impl Rollout {
     }
 
     fn ended(&self) -> &'static str {
-        match self.record.state.stage() {
-            Stage::Ended(end) => end.as_str(),
-            Stage::Subsets
-            | Stage::Routes(_)
-            | Stage::Filters(_)
-            | Stage::Bake(_)
-            | Stage::RoutesGo
-            | Stage::SubsetsGo => "unknown",
-        }
+        self.record.state.stage().end().map_or("unknown", End::as_str)
     }
 }
 

@@ -123,15 +123,10 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
 
 /// How a rollout stands, in a word.
 pub(super) fn ended(record: &Record) -> &'static str {
-    match record.state.stage() {
+    match record.state.stage().end() {
         _ if record.state.is_paused() => "paused",
-        Stage::Ended(end) => end.as_str(),
-        Stage::Subsets
-        | Stage::Routes(_)
-        | Stage::Filters(_)
-        | Stage::Bake(_)
-        | Stage::RoutesGo
-        | Stage::SubsetsGo => "under way",
+        Some(end) => end.as_str(),
+        None => "under way",
     }
 }
 

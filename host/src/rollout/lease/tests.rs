@@ -36,6 +36,15 @@ fn who_renews_lives_and_who_comes_instead_does_too() {
 }
 
 #[test]
+fn nobody_waits_for_a_lease_that_says_to_hold_for_ever() {
+    let mut lease = lease("them", "a");
+    lease["spec"]["leaseDurationSeconds"] = u64::MAX.into();
+    let (mut watcher, now) = (Watcher::default(), Instant::now());
+    assert_eq!(watcher.judge(&lease, "us", now), Claim::Unclear);
+    assert_eq!(watcher.judge(&lease, "us", now + Duration::from_secs(1)), Claim::Taken);
+}
+
+#[test]
 fn a_lease_that_was_given_back_can_be_had_at_once() {
     assert_eq!(judged(&[(0, "", "a")]), [Claim::Free]);
     assert_eq!(judged(&[(0, "them", "a"), (1, "", "a")]), [Claim::Unclear, Claim::Free]);
