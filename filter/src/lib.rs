@@ -4,6 +4,7 @@
 //! carries out what was decided, and tells of it. [`host::Host`] is all that it knows of Envoy.
 
 pub mod abi;
+pub mod caller;
 pub mod contexts;
 // Hostcalls exist only inside a host, so native tests do without; clippy reads them all the same.
 #[cfg(any(target_family = "wasm", clippy))]
@@ -17,5 +18,7 @@ pub mod refusal;
 pub mod seen;
 pub mod settings;
 mod streams;
+pub mod tags;
 pub mod tell;
 pub mod token;
+pub mod trial;

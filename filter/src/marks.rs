@@ -12,8 +12,8 @@ use std::rc::Rc;
 use policy::map::Map;
 use policy::source::Source;
 
+use crate::caller::Caller;
 use crate::host::Host;
-use crate::peer::Caller;
 
 /// So many callers have a name of a mark, each for as long as the configuration holds: a name that changed hands
 /// would give one peer's connections to another. Further ones are asked for by the number of their connection.

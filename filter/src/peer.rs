@@ -6,60 +6,15 @@ use std::rc::Rc;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use policy::certificate;
 use policy::map::Map;
-use policy::name::Identity;
 use policy::plan::InboundPlan;
-use policy::source::{By, Evidence, Source};
+use policy::source::Source;
 
+use crate::caller::{Caller, Peer, evidence};
 use crate::host::Host;
 use crate::marks::{Marks, hash};
 
 /// More connections, or certificates, than this are not remembered at once; then all are forgotten and read again.
 const REMEMBERED: usize = 1024;
-
-/// What the certificate of a peer says.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Peer {
-    /// Its issuer; `None` where this Envoy does not give the certificate away, or it cannot be read.
-    pub issuer: Option<String>,
-    /// Its identity.
-    pub identity: Option<Identity>,
-}
-
-/// What holds for every request of a connection.
-#[derive(Debug, Default)]
-pub struct Caller {
-    /// The peer; `None` when it showed no certificate.
-    pub peer: Option<Rc<Peer>>,
-    /// The number of the cluster that its certificate proves, and by what.
-    proven: Option<(usize, By)>,
-    /// The workload's port.
-    pub port: Option<u16>,
-}
-
-impl Caller {
-    /// Who it is, where only a token could still prove where it is.
-    pub fn unproven(&self) -> Option<&Identity> {
-        if self.proven.is_some() { None } else { self.peer.as_ref()?.identity.as_ref() }
-    }
-
-    /// Where a request of it comes from; `token` is the cluster that one proves, `tag` the one that it claims.
-    pub fn source<'p>(&self, plan: &'p InboundPlan, token: Option<&str>, tag: Option<&str>) -> Source<'p> {
-        match self.proven.and_then(|(number, by)| Some((plan.clusters().get(number)?, by))) {
-            Some((location, by)) => Source::Verified(location, by),
-            None => Source::of(plan, Evidence { token, tag, ..evidence(self.peer.as_deref()) }),
-        }
-    }
-}
-
-fn evidence(peer: Option<&Peer>) -> Evidence<'_> {
-    Evidence {
-        peer: peer.is_some(),
-        issuer: peer.and_then(|peer| peer.issuer.as_deref()),
-        identity: peer.and_then(|peer| peer.identity.as_ref()),
-        token: None,
-        tag: None,
-    }
-}
 
 /// The connections and certificates that were read: what is fixed for a connection is asked for once.
 ///
@@ -110,12 +65,8 @@ impl Peers {
         let digest = host.property("connection\0sha256_peer_certificate_digest");
         let peer = digest.and_then(|digest| self.peer(digest, host));
         let source = Source::of(plan, evidence(peer.as_deref()));
-        let proven = match source {
-            Source::Verified(location, by) => Some((location.number(), by)),
-            Source::Claimed(_) | Source::Unknown => None,
-        };
         let accepted = digest.filter(|_| peer.is_some());
-        let caller = Rc::new(Caller { peer, proven, port: if port { self::port(host) } else { None } });
+        let caller = Rc::new(Caller::new(peer, source, if port { self::port(host) } else { None }));
         self.marks.tell(source, host);
         if let Some(digest) = accepted {
             self.marks.set(digest, &caller, host);

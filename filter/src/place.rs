@@ -1,47 +1,18 @@
 //! What the filter does at each of its places.
 
+mod act;
 mod gateway;
 mod inbound;
 mod outbound;
+mod trying;
 mod upstream;
 
+pub use act::Next;
 pub use outbound::Awaited;
 
-use policy::verdict::Judgement;
-
 use crate::host::{Headers, Host};
-use crate::refusal::{Origin, refuse};
 use crate::settings::{Place, Settings};
-use crate::tell::{Count, Ends, Told};
-
-/// The tag that names the source cluster.
-pub const SOURCE_CLUSTER: &str = "x-source-cluster";
-/// The tag that names the source network.
-pub const SOURCE_NETWORK: &str = "x-source-network";
-/// What an answer says of the cluster that gave it.
-pub const DESTINATION_CLUSTER: &str = "x-destination-cluster";
-/// What an answer says of the network that it comes from.
-pub const DESTINATION_NETWORK: &str = "x-destination-network";
-/// What the sidecar's routes match: `cluster`, `network` or `region` to keep a request inside a boundary,
-/// `cluster=NAME` to send it to one cluster.
-pub const ROUTE: &str = policy::evaluate::ROUTE_HEADER;
-
-/// Why a request was let on or refused, in the filter state.
-const STATE_REASON: &str = "isthmus.reason";
-
-/// How well a sidecar knows the source of what its own application sends.
-const OWN: &str = "own";
-
-/// Whether the stream goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[must_use]
-pub enum Next {
-    /// To the next filter.
-    Continue,
-    /// Nowhere: it was answered or closed.
-    #[default]
-    Stop,
-}
+use crate::tags::{DESTINATION_CLUSTER, DESTINATION_NETWORK};
 
 /// A request, at whichever place this is; `awaited` is to be kept for its answer.
 pub fn request(settings: &Settings, awaited: &mut Awaited, host: &impl Host) -> Next {
@@ -72,36 +43,4 @@ pub fn connection(settings: &Settings, host: &impl Host) -> Next {
         Place::Gateway { plan } => gateway::connection(settings, plan, host),
         Place::Outbound(_) | Place::Inbound(_) | Place::Upstream { .. } | Place::Apart(_) => Next::Continue,
     }
-}
-
-/// Tells of a judgement, and refuses the request when it is no.
-fn act(
-    settings: &Settings,
-    host: &impl Host,
-    (ends, origin): (Ends<'_>, Origin<'_>),
-    judgement: &Judgement<'_>,
-) -> Next {
-    let told = tell(settings, host, ends, judgement);
-    if judgement.verdict.is_allow() {
-        return Next::Continue;
-    }
-    refuse(host, settings.home.cluster.as_str(), origin, &told.reason);
-    Next::Stop
-}
-
-/// Counts a judgement and leaves word of it for the access log.
-fn tell(
-    settings: &Settings,
-    host: &impl Host,
-    ends: Ends<'_>,
-    judgement: &Judgement<'_>,
-) -> std::rc::Rc<Told> {
-    let told = settings.teller.count(host, Count::Requests, ends, &judgement.verdict);
-    // Nearly every request is allowed, so that is what no word means.
-    if !judgement.verdict.is_allow() {
-        host.set_state("isthmus.verdict", judgement.verdict.word());
-    }
-    host.set_state(STATE_REASON, &told.reason);
-    settings.teller.dissent(host, ends, judgement);
-    told
 }

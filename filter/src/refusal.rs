@@ -18,6 +18,13 @@ pub struct Origin<'a> {
     pub level: &'a str,
 }
 
+impl<'a> Origin<'a> {
+    /// The proxy's own application, in cluster `home`.
+    pub fn own(home: &'a str) -> Self {
+        Self { cluster: Some(home), level: "own" }
+    }
+}
+
 const ERROR: &str = "forbidden by a cross-cluster policy";
 
 /// Refuses the request that `host` shows, for a proxy of cluster `home`: with 403 and a body that programs can read,

@@ -1,8 +1,13 @@
 //! The headers of a request that the filter asks about, found in one pass.
 
+use policy::evaluate::Arrival;
+use policy::facts::Needs;
+use policy::source::Source;
+
+use crate::caller::Caller;
 use crate::host::{Headers, Host};
 use crate::pairs;
-use crate::place::{ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK};
+use crate::tags::{ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK};
 use crate::token;
 
 /// What a request shows. A header that is there twice counts with its first value.
@@ -52,6 +57,21 @@ impl<'h> Seen<'h> {
             }
         }
         seen
+    }
+
+    /// The request of a caller that comes from `source`, with as much of it as rules ask for.
+    pub fn arrival<'a>(&self, caller: &'a Caller, source: Source<'a>, needs: Needs) -> Arrival<'a>
+    where
+        'h: 'a,
+    {
+        Arrival {
+            source,
+            identity: caller.peer.as_ref().and_then(|peer| peer.identity.as_ref()),
+            port: caller.port,
+            method: self.method.filter(|_| needs.method).and_then(text).unwrap_or_default(),
+            path: self.path.filter(|_| needs.path).and_then(text).unwrap_or_default(),
+            host: self.authority.filter(|_| needs.host).and_then(text),
+        }
     }
 
     /// The first value of any header, if it is text.

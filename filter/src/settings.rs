@@ -14,6 +14,7 @@ use crate::peer::Peers;
 use crate::seen::text;
 use crate::tell::Teller;
 use crate::token::{Signer, SigningKey, Verifier};
+use crate::trial::Trial;
 
 /// What a plugin runs on until the next configuration is taken.
 #[derive(Debug)]
@@ -24,11 +25,12 @@ pub struct Settings {
     pub home: Home,
     /// Whom it tells.
     pub teller: Teller,
+    /// A plan that is tried beside the one that it decides by.
+    pub trial: Option<Trial>,
 }
 
 /// One of the filter's places, with all that it needs there.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of them for each configuration")]
 pub enum Place {
     /// The proxy that a request leaves by.
     Outbound(Outward),
@@ -110,26 +112,28 @@ pub struct Inward {
     pub peers: Rc<Peers>,
     /// What checks tokens, where the mesh has them.
     pub verifier: Option<Verifier>,
+    /// Whether the workload's port is asked for, by it or by what is tried beside it.
+    pub asks_port: bool,
 }
 
 impl Inward {
     fn new(
         plan: InboundPlan,
         (guard, namespace): (Guard, Namespace),
-        before: &[Rc<Settings>],
+        (before, trial): (&[Rc<Settings>], Option<&Trial>),
         host: &impl Host,
     ) -> Self {
-        let asks_port = guard.needs().port;
+        let asks_port = guard.needs().port || trial.is_some_and(Trial::asks_port);
         let alike = |settings: &Rc<Settings>| {
             let Place::Inbound(old) = &settings.place else { return None };
-            let alike = old.guard.needs().port == asks_port && old.plan.knows_sources_as(&plan);
+            let alike = old.asks_port == asks_port && old.plan.knows_sources_as(&plan);
             alike.then(|| Rc::clone(&old.peers))
         };
         // What was read of connections stays true as long as it means the same.
         let peers = before.iter().find_map(alike).unwrap_or_else(|| Rc::new(Peers::new(host)));
         peers.declare(host);
         let verifier = plan.tokens().map(|keys| Verifier::new(keys.clone(), namespace));
-        Self { plan, guard, peers, verifier }
+        Self { plan, guard, peers, verifier, asks_port }
     }
 }
 
@@ -296,42 +300,64 @@ impl Settings {
         let read = Configuration::read(json.as_ref());
         // Its memory is needed for what is made of it: a module never gives any back.
         drop(json);
-        let Configuration { role, digest, plan } = read.map_err(Refusal::Unreadable)?;
+        let Configuration { role, digest, plan, trial } = read.map_err(Refusal::Unreadable)?;
         let home = plan.home().clone();
         let cluster = metadata(host, "CLUSTER_ID").ok_or(Refusal::Silent { key: "CLUSTER_ID" })?;
-        if cluster != home.cluster.as_str() {
-            let plan = home.cluster.to_string();
-            return Err(Refusal::Elsewhere { key: "CLUSTER_ID", plan, proxy: cluster });
-        }
-        if let Some(proxy) = metadata(host, "NETWORK").filter(|proxy| proxy != home.network.as_str()) {
-            return Err(Refusal::Elsewhere { key: "NETWORK", plan: home.network.to_string(), proxy });
+        let network = metadata(host, "NETWORK");
+        for home in [&home].into_iter().chain(trial.as_ref().map(|trial| trial.plan.home())) {
+            is_here(home, &cluster, network.as_deref())?;
         }
         let namespace: Namespace = metadata(host, "NAMESPACE")
             .and_then(|namespace| namespace.parse().ok())
             .ok_or(Refusal::Silent { key: "NAMESPACE" })?;
         let teller = Teller::new(role);
+        let on_trial = trial.as_ref().map(|trial| trial.digest.clone());
+        let trial = trial
+            .and_then(|trial| Trial::new(role, trial.plan, &namespace, |plan| guard(plan, &namespace, host)));
         let place = match plan {
             Plan::Outbound(plan) if role == Role::Upstream => Place::Upstream { plan },
             Plan::Outbound(plan) => Place::Outbound(Outward::new(plan, namespace, host)),
             Plan::Inbound(plan) if plan.leaves(&namespace) => Place::Apart(Apart::new(before)),
             Plan::Inbound(plan) => {
-                let mut labels = Map::default();
-                for label in &plan.labels() {
-                    if let Some(value) = metadata(host, &format!("LABELS\0{label}")) {
-                        labels.insert((*label).to_owned(), value);
-                    }
-                }
-                let guard = Guard::new(&plan, &namespace, &labels);
-                Place::Inbound(Inward::new(plan, (guard, namespace), before, host))
+                let guard = guard(&plan, &namespace, host);
+                Place::Inbound(Inward::new(plan, (guard, namespace), (before, trial.as_ref()), host))
             }
             Plan::Gateway(plan) => Place::Gateway { plan },
         };
-        // What is told of is the plan that judges here: there may be another plugin that does.
+        // What is told of is the plan that judges here, or is tried: there may be another plugin that does.
         if !matches!(place, Place::Apart(_)) {
             teller.plan(host, &digest);
+            if trial.is_some() == on_trial.is_some() && role != Role::Upstream {
+                teller.trial(host, on_trial.as_deref());
+            }
         }
-        Ok(Self { place, home, teller })
+        Ok(Self { place, home, teller, trial })
     }
+}
+
+/// Whether a plan is for a proxy of this cluster and network.
+fn is_here(home: &Home, cluster: &str, network: Option<&str>) -> Result<(), Refusal> {
+    let elsewhere = |key, plan: &str, proxy: &str| {
+        Err(Refusal::Elsewhere { key, plan: plan.to_owned(), proxy: proxy.to_owned() })
+    };
+    if cluster != home.cluster.as_str() {
+        return elsewhere("CLUSTER_ID", home.cluster.as_str(), cluster);
+    }
+    match network.filter(|network| *network != home.network.as_str()) {
+        Some(network) => elsewhere("NETWORK", home.network.as_str(), network),
+        None => Ok(()),
+    }
+}
+
+/// What a plan says of this proxy's own workload.
+fn guard(plan: &InboundPlan, namespace: &Namespace, host: &impl Host) -> Guard {
+    let mut labels = Map::default();
+    for label in &plan.labels() {
+        if let Some(value) = metadata(host, &format!("LABELS\0{label}")) {
+            labels.insert((*label).to_owned(), value);
+        }
+    }
+    Guard::new(plan, namespace, &labels)
 }
 
 /// A text of the node's metadata.

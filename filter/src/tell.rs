@@ -50,6 +50,10 @@ pub enum Count {
     ShadowDenied,
     /// Answers from outside the boundary of their requests.
     Breaches,
+    /// Requests and connections, each with what the plan on trial makes of it.
+    Tried,
+    /// Those that were let on, and that the plan on trial would have refused.
+    TrialDenied,
 }
 
 impl Count {
@@ -58,6 +62,8 @@ impl Count {
             Self::Requests => "isthmus_requests_total",
             Self::ShadowDenied => "isthmus_shadow_denied_total",
             Self::Breaches => "isthmus_breaches_total",
+            Self::Tried => "isthmus_trial_requests_total",
+            Self::TrialDenied => "isthmus_trial_denied_total",
         }
     }
 }
@@ -72,8 +78,16 @@ impl Teller {
     ///
     /// The digest is the value and not a tag, as Envoy keeps every metric that it was ever told of.
     pub fn plan(&self, host: &impl Host, digest: &str) {
-        let number = digest.get(..12).and_then(|start| u64::from_str_radix(start, 16).ok());
-        let name = format!("direction=.={};.;isthmus_plan_info", self.role.as_str());
+        self.info(host, "isthmus_plan_info", number(digest));
+    }
+
+    /// Says which plan is tried beside it; 0 is none, as a metric that is there stays.
+    pub fn trial(&self, host: &impl Host, digest: Option<&str>) {
+        self.info(host, "isthmus_trial_info", digest.map_or(Some(0), number));
+    }
+
+    fn info(&self, host: &impl Host, metric: &str, number: Option<u64>) {
+        let name = format!("direction=.={};.;{metric}", self.role.as_str());
         if let (Some(number), Some(gauge)) = (number, host.metric(Kind::Gauge, &name)) {
             host.gauge(gauge, number);
         }
@@ -133,6 +147,10 @@ impl Teller {
     }
 }
 
+fn number(digest: &str) -> Option<u64> {
+    digest.get(..12).and_then(|start| u64::from_str_radix(start, 16).ok())
+}
+
 /// Judgements alike, by the addresses of their names: those are in the plan, and stay where they are.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -159,7 +177,7 @@ impl Key {
         let end = |end: Option<&str>| end.map_or(0, |name| name.as_ptr().addr());
         let name = |name: &str| if name.is_empty() { 0 } else { name.as_ptr().addr() };
         Self {
-            kind: variant << 2 | count as u32,
+            kind: variant << 3 | count as u32,
             names: [end(ends.source), end(ends.destination), name(policy), name(rule)],
         }
     }

@@ -249,7 +249,7 @@ impl Common {
 fn module(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     Ok(match named {
         Some(path) => path,
-        None => Workspace::find(&std::env::current_dir()?)?.wasm().join("isthmus.wasm"),
+        None => Workspace::here()?.wasm().join("isthmus.wasm"),
     })
 }
 

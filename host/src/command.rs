@@ -6,6 +6,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program has to end once it is told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it has.
+const TICK: Duration = Duration::from_millis(10);
+
 /// The first executable file of this name in a directory of `PATH`.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -74,7 +82,17 @@ fn collect(from: &Receiver<std::io::Result<Vec<u8>>>, deadline: Instant) -> std:
     }
 }
 
+/// Ends a program: it is told to first, so that it can put right what it has begun, as helm does with a release.
 fn stop(child: &mut Child) -> std::io::Result<()> {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let told = id.is_some_and(|id| kill_process(id, Signal::TERM).is_ok());
+    let deadline = Instant::now() + GRACE;
+    while told && Instant::now() < deadline {
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(TICK);
+    }
     child.kill()?;
     child.wait().map(|_| ())
 }
@@ -91,6 +109,18 @@ mod tests {
         let error = output_within(Command::new("sleep").arg("60"), Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
         assert!(began.elapsed() < Duration::from_secs(30), "took {:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_told_to_end_before_it_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("put-right");
+        let script = "trap 'echo put right > $0; kill $!; exit' TERM; sleep 60 >/dev/null 2>&1 & wait";
+        let mut command = Command::new("sh");
+        let error =
+            output_within(command.args(["-c", script]).arg(&file), Duration::from_secs(2)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "put right\n");
     }
 
     #[test]

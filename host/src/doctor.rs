@@ -149,7 +149,7 @@ impl<'v> Visit<'v> {
     fn other(&self, name: &ClusterName) -> Option<&'v Inventory> {
         match self.all.seen.get(name)? {
             Seen::Objects(inventory) => Some(inventory),
-            Seen::Nothing(_) => None,
+            Seen::Nothing(_) | Seen::Absent(_) => None,
         }
     }
 
@@ -200,6 +200,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::Reader, secrets::reader),
     (Code::RemoteSecretWorks, tried::secrets),
     (Code::ServerAnswers, tried::server),
+    (Code::ClustersRead, tried::read),
     (Code::NetworkLabel, networks::label),
     (Code::Led, networks::led),
     (Code::PodNetwork, networks::pods),
@@ -213,6 +214,7 @@ const TESTS: &[(Code, Test)] = &[
     (Code::GatewayShows, tried::service),
     (Code::Webhook, webhooks::leads_somewhere),
     (Code::Injection, webhooks::injection),
+    (Code::Validation, webhooks::validation),
     (Code::ServiceThere, services::there),
     (Code::ServiceSame, services::same),
     (Code::Endpoints, services::endpoints),
@@ -234,12 +236,18 @@ pub fn examine(all: Examined<'_>) -> Vec<Check> {
         let check = |code, outcome| Check { code, cluster: cluster.name.clone(), outcome };
         match all.seen.get(&cluster.name) {
             Some(Seen::Objects(inventory)) => {
-                checks.push(check(Code::Reachable, Outcome::Passed));
+                let is_live = inventory.server.is_some();
+                let files = || Outcome::Skipped(Skip::idle("files have no server"));
+                checks.push(check(Code::Reachable, if is_live { Outcome::Passed } else { files() }));
                 let visit = Visit { all, cluster, inventory, imports: &imports };
                 checks.extend(TESTS.iter().map(|(code, test)| check(*code, outcome(test(&visit)))));
             }
             Some(Seen::Nothing(why)) => {
                 let failure = access::unreachable(cluster, why);
+                checks.push(check(Code::Reachable, Outcome::Failed(vec![failure])));
+            }
+            Some(Seen::Absent(why)) => {
+                let failure = access::absent(why);
                 checks.push(check(Code::Reachable, Outcome::Failed(vec![failure])));
             }
             None => {

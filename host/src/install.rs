@@ -10,6 +10,7 @@ mod error;
 mod object;
 mod program;
 mod remove;
+mod trust;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc::UnboundedSender;
 pub use error::Trouble;
 pub use program::{Programs, Tool};
 pub use remove::remove;
+pub use trust::authority_at;
 
 use crate::kube::{self, many};
 use crate::manifest::{Content, Item, Manifest, Phase, Step, steps};
@@ -107,6 +109,8 @@ pub struct How {
     pub parallel: usize,
     /// What installs Istio.
     pub programs: Programs,
+    /// A CA is put into a cluster also where workloads then refuse each other.
+    pub replace_authority: bool,
     /// How remote secrets are made.
     pub secrets: remote::How,
     /// Where it is said what is waited for.
@@ -144,6 +148,9 @@ pub async fn apply(wanted: &Wanted<'_>, standing: &Standing, how: &How) -> Vec<O
     let mut all = works(wanted, standing, how);
     for step in steps(wanted.mesh) {
         hold_back(wanted.mesh, &step, &mut all);
+        if step.phase == Phase::Trust {
+            trust::keep(wanted, standing, how, &mut all).await;
+        }
         let (taking, resting): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, work)| {
             step.clusters.contains(name) && matches!(work, Ok(work) if work.trouble.is_none())
         });

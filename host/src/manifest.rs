@@ -41,6 +41,9 @@ pub(crate) use imports::Wanted;
 pub(crate) use istio::charts;
 pub use order::{Step, read_by, steps};
 
+/// The oldest and the newest Istio (1.x) for which it is rendered.
+pub const KNOWN: (u16, u16) = (29, 32);
+
 /// The namespace that Istio runs in.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
 

@@ -56,16 +56,24 @@ pub type Objects = BTreeMap<(Kind, Service), Value>;
 /// A subset must be there wherever a connection to it passes: at the client, and at the gateways of the network that
 /// it goes to, which know it by the SNI. So a cluster's objects come from the plans of all.
 pub fn objects(mesh: &Mesh, plans: &Plans) -> BTreeMap<ClusterName, Objects> {
+    by_control_plane(mesh, plans).map(|(primary, _, objects)| (primary.name.clone(), objects)).collect()
+}
+
+/// The same, one control plane after the other, with the clusters that each leads: those of very many at once are much.
+pub(crate) fn by_control_plane<'m>(
+    mesh: &'m Mesh,
+    plans: &'m Plans,
+) -> impl Iterator<Item = (&'m Cluster, Vec<&'m Cluster>, Objects)> {
     let uses = uses(mesh, plans);
-    let of = |(primary, led): (&Cluster, Vec<&Cluster>)| {
+    let of = move |(primary, led): (&'m Cluster, Vec<&'m Cluster>)| {
         let mut objects = rules(mesh, plans, &led, &uses);
         for (service, ways) in ways(mesh, plans, &led) {
             let object = route::service(&service, &ways, led.len() > 1);
             objects.insert((Kind::VirtualService, service), object);
         }
-        (primary.name.clone(), objects)
+        (primary, led, objects)
     };
-    mesh.control_planes().into_iter().map(of).collect()
+    mesh.control_planes().into_iter().map(of)
 }
 
 /// The DestinationRules of what one control plane leads.

@@ -1,15 +1,18 @@
-//! The `WasmPlugin` objects that put the filter and a plan in front of a cluster's proxies.
+//! The objects that put the filter and a plan in front of a cluster's proxies: a `WasmPlugin`, or a `TrafficExtension` that
+//! says the same.
 
+mod kinds;
 mod url;
 
 use policy::Plan;
-use policy::mesh::OnFailure;
+use policy::mesh::{Extension, OnFailure};
 use policy::name::ClusterName;
 use policy::plan::{Configuration, PlanError, Role};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::digest::sha256;
-pub(crate) use url::FIELDS;
+pub(crate) use kinds::{API_VERSION, module, other, settings, settings_mut, without_module};
+pub use kinds::{configured, extension};
 pub use url::{FileModule, HttpModule, ModuleDigest, ModuleUrl, ModuleUrlError, OciModule};
 
 /// The module as proxies run it.
@@ -19,6 +22,8 @@ pub struct Deployed {
     pub url: ModuleUrl,
     /// What they do when it breaks.
     pub on_failure: OnFailure,
+    /// The kind of object that it comes as.
+    pub extension: Extension,
 }
 
 /// The SHA-256 of a plan's canonical JSON, in hex: its name wherever one must say which plan runs.
@@ -28,7 +33,7 @@ pub fn digest(plan: &Plan) -> Result<String, PlanError> {
 
 /// What the plugin of a role that runs a plan is configured with.
 pub fn configuration(role: Role, plan: &Plan) -> Result<Configuration, PlanError> {
-    Ok(Configuration { role, digest: digest(plan)?, plan: plan.clone() })
+    Ok(Configuration { role, digest: digest(plan)?, plan: plan.clone(), trial: None })
 }
 
 /// The name of the plugin of a role, in every cluster.
@@ -79,18 +84,26 @@ impl Reach<'_> {
     }
 
     /// The labels of the proxies that it is for, beside those of its role.
-    fn labels(self) -> serde_json::Map<String, Value> {
+    fn labels(self) -> Map<String, Value> {
         self.of.map(|cluster| (CLUSTER.to_owned(), Value::from(cluster.as_str()))).into_iter().collect()
     }
 }
 
-/// The `WasmPlugin` of a plan: all it takes for istiod to put the filter in its place.
+/// The object of a plan: all it takes for istiod to put the filter in its place.
 ///
 /// `phase` and `priority` are said because leaving them out means something else in each Istio.
-pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed) -> Result<Value, PlanError> {
+pub fn object(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed) -> Result<Value, PlanError> {
+    let plugin = wasm_plugin(role, plan, reach, module)?;
+    Ok(match module.extension {
+        Extension::WasmPlugin => plugin,
+        Extension::TrafficExtension => kinds::traffic_extension(&plugin),
+    })
+}
+
+fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed) -> Result<Value, PlanError> {
     let mut labels = reach.labels();
     let (phase, kind, mode) = match role {
-        // No WasmPlugin puts a filter behind the load balancer: an EnvoyFilter does.
+        // Neither kind puts a filter behind the load balancer: an EnvoyFilter does.
         Role::Outbound | Role::Upstream => ("UNSPECIFIED_PHASE", "HTTP", Some("CLIENT")),
         Role::Inbound => ("AUTHZ", "HTTP", Some("SERVER")),
         Role::Gateway => {
@@ -114,8 +127,8 @@ pub fn wasm_plugin(role: Role, plan: &Plan, reach: Reach<'_>, module: &Deployed)
         }
     }
     Ok(json!({
-        "apiVersion": "extensions.istio.io/v1alpha1",
-        "kind": "WasmPlugin",
+        "apiVersion": API_VERSION,
+        "kind": Extension::WasmPlugin.as_str(),
         "metadata": {
             "name": object_name(role, reach.of),
             "namespace": reach.namespace(),

@@ -12,6 +12,7 @@ mod admin;
 mod exposition;
 pub mod gate;
 pub mod health;
+mod istiod;
 mod pods;
 mod reading;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::{Envoy, envoys};
 pub use exposition::ExpositionError;
+pub use istiod::{Istiod, Reads, istiods};
 pub(crate) use pods::tag;
 pub use pods::{InPod, in_pods, with_proxies};
 pub use reading::{Counts, Reading, Stamp};

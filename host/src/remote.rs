@@ -22,11 +22,12 @@ use policy::Mesh;
 use policy::mesh::Cluster;
 use serde_json::Value;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 pub use check::check;
 pub use error::RemoteError;
 use kubeconfig::{Kubeconfig, Token};
-pub(crate) use kubeconfig::{claims, ends, is_loopback};
+pub(crate) use kubeconfig::{claims, ends, hangs_on, is_loopback};
 
 use crate::kube::{self, Apply, Id, Kind, MESH_MANAGER, is_managed_by};
 use crate::manifest::{ISTIO_NAMESPACE, read_by};
@@ -100,17 +101,56 @@ pub struct Reached<'r> {
     pub read: &'r kube::Cluster,
 }
 
-/// Sees to it that a control plane can read a cluster.
+/// How often a secret is made while others make it too.
+const TRIES: usize = 4;
+
+/// Sees to it that a control plane can read a cluster. Another run at the same time may have taken away the token that this
+/// one has just written, so it is looked at again.
 pub async fn ensure(pair: Pair<'_>, at: Reached<'_>, how: How) -> Result<Change, RemoteError> {
+    let began = Instant::now();
+    for _ in 0..TRIES {
+        let how = How { now: how.now + began.elapsed(), ..how };
+        match once(pair, at, how).await {
+            Err(RemoteError::Raced { .. }) => {}
+            Ok(change) if change != Change::Kept && !how.dry_run && !stands(pair, at).await? => {}
+            done => return done,
+        }
+    }
+    Err(raced(pair))
+}
+
+fn raced(pair: Pair<'_>) -> RemoteError {
+    RemoteError::Raced { cluster: pair.read.name.clone() }
+}
+
+/// Whether the Secret that the token of a pair hangs on is there: who asks the API server itself may be let in by what it
+/// remembers. A token that does not say where it hangs is believed.
+async fn stands(pair: Pair<'_>, at: Reached<'_>) -> Result<bool, RemoteError> {
+    let secret = at.reader.get(&secret_id(pair)).await?;
+    let given = secret.as_ref().and_then(|secret| Kubeconfig::of(secret, pair.read.name.as_str()));
+    let Some((namespace, name)) = given.and_then(|given| given.hangs_on()) else { return Ok(true) };
+    let id = Id { kind: Kind::new("v1", "Secret"), namespace: Some(namespace), name };
+    Ok(at.read.get(&id).await?.is_some())
+}
+
+async fn once(pair: Pair<'_>, at: Reached<'_>, how: How) -> Result<Change, RemoteError> {
     let there = at.reader.get(&secret_id(pair)).await?;
     let kept = there.as_ref().and_then(|secret| Kubeconfig::of(secret, pair.read.name.as_str()));
     let server = server(pair, at)?;
+    if !how.rotate && !how.force && there.as_ref().is_some_and(|secret| is_of_others(pair, secret)) {
+        return Ok(Change::Kept);
+    }
     if let Some(kept) = &kept
         && !how.rotate
         && kept.server == server
         && kept.is_fresh(how.now)
         && check(&kept.text()?, at.read.timeout()).await.is_ok()
+        && stands(pair, at).await?
     {
+        // A run that was killed may have left a token that nobody uses.
+        if let Some((_, used)) = kept.hangs_on().filter(|_| !how.dry_run) {
+            token::revoke(pair, at.read, |name| name >= used.as_str()).await?;
+        }
         return Ok(Change::Kept);
     }
     let change = if there.is_some() { Change::Renewed } else { Change::Made };
@@ -126,11 +166,22 @@ pub async fn ensure(pair: Pair<'_>, at: Reached<'_>, how: How) -> Result<Change,
             let wanted = kubeconfig.secret()?;
             at.reader.apply(&wanted, Apply { dry_run: false, force: how.force }).await.map_err(Into::into)
         }
+        // Another run has taken the token away before this one has used it.
+        Err(_refused) if !token::is_there(at.read, &secret).await? => return Err(raced(pair)),
         Err(why) => Err(why),
     };
     // A token that nobody uses is taken away again, and one that is used takes the place of those before.
-    token::revoke(pair, at.read, |name| (name == secret) == written.is_ok()).await?;
+    // What is later is another run's, which looks after it.
+    let stays = |name: &str| if written.is_ok() { name >= secret.as_str() } else { name != secret };
+    token::revoke(pair, at.read, stays).await?;
     written.map(|_| change)
+}
+
+/// Whether others have made a secret by which the control plane logs in otherwise than with a token: that is theirs to try and
+/// to renew.
+fn is_of_others(pair: Pair<'_>, secret: &Value) -> bool {
+    let text = kubeconfig::text_of(secret, pair.read.name.as_str());
+    !is_managed_by(secret, MESH_MANAGER) && text.is_some_and(|text| check::foreign(&text).is_some())
 }
 
 /// Secrets of ours for clusters that a control plane has not to read any more, taken away; their clusters' names.

@@ -19,9 +19,11 @@ mod lease;
 mod live;
 pub mod machine;
 mod meaning;
+mod packed;
 mod record;
 mod rendered;
 mod revision;
+mod shadow;
 mod shelf;
 mod standing;
 mod steps;
@@ -45,7 +47,7 @@ pub use difference::Difference;
 pub use drive::Progress;
 use job::Job;
 pub use lease::{Held, Holder, Holding};
-pub use record::{Origin, Record};
+pub use record::{Origin, Record, Records};
 pub use revision::Revision;
 pub use standing::{Placed, Standing, State, Wanted, wanted};
 pub use steps::Phase;
@@ -84,6 +86,18 @@ pub enum RolloutError {
         "--upstream-check needs a --url of file://: Istio's agent does not fetch a module for an Envoy cluster, so it has to be in the proxy's image or on a volume"
     )]
     NoFile,
+    /// An object that no server would take.
+    #[error(
+        "{cluster}: {file} would take {kib} KiB, and an API server stores no more than 1536: nothing was written; draw boundaries for fewer services, or leave --upstream-check out"
+    )]
+    TooLarge {
+        /// Whose it is.
+        cluster: ClusterName,
+        /// The file that it stands in.
+        file: String,
+        /// How large it would be.
+        kib: usize,
+    },
     /// An object that has no YAML.
     #[error("cannot write {path} as YAML")]
     Yaml {

@@ -87,6 +87,7 @@ pub fn blueprint(mesh: &Mesh, clients: impl IntoIterator<Item = Client>) -> Blue
             })
             .collect(),
         clients: clients.into_iter().collect(),
+        both_kinds: false,
     }
 }
 

@@ -27,7 +27,14 @@ pub use text::text;
 
 /// The plans that the proxies of a cluster should run: of each place, for the proxies of one namespace or of all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plans(BTreeMap<(Role, Option<Namespace>), Stamp>);
+pub struct Plans {
+    enforced: BTreeMap<At, Stamp>,
+    /// Those that are tried beside them.
+    tried: BTreeMap<At, Stamp>,
+}
+
+/// The proxies of one namespace or of all, and one of their places.
+type At = (Role, Option<Namespace>);
 
 /// What became of a cluster.
 #[derive(Debug, Clone)]
@@ -140,32 +147,54 @@ impl Plans {
                 stamps.insert((role, namespace.cloned()), stamp);
             }
         }
-        Ok(Self(stamps))
+        Ok(Self { enforced: stamps, tried: BTreeMap::new() })
     }
 
     /// Those that plugins have which are for a cluster; `root` is Istio's namespace.
     pub fn of_objects(objects: &[Value], cluster: &ClusterName, root: &str) -> Self {
-        let plan = |object: &Value| {
+        let plan = |object: &Value, digest: &str| {
             let text = |path: &str| object.pointer(path).and_then(Value::as_str);
-            let home = text("/spec/pluginConfig/plan/home/cluster")?;
-            let role = text("/spec/pluginConfig/role")?;
+            let configured = plugin::configured(object)?;
+            let said = |path: &str| configured.pointer(path).and_then(Value::as_str);
+            let (home, role) = (said("/plan/home/cluster")?, said("/role")?);
             let role = Role::ALL.into_iter().find(|known| known.as_str() == role)?;
             let own = text("/metadata/namespace").filter(|own| *own != root);
             let own = own.and_then(|own| own.parse().ok());
-            let stamp = Stamp::of(text("/spec/pluginConfig/digest")?)?;
+            let stamp = Stamp::of(said(digest)?)?;
             (home == cluster.as_str()).then_some(((role, own), stamp))
         };
-        Self(objects.iter().filter_map(plan).collect())
+        let all = |digest: &str| objects.iter().filter_map(|object| plan(object, digest)).collect();
+        Self { enforced: all("/digest"), tried: all("/trial/digest") }
+    }
+
+    /// Whether a proxy tries what it should, at each place where it has a plan.
+    pub fn tries(&self, proxy: &Proxy) -> bool {
+        let Ok(reading) = &proxy.said else { return false };
+        let told = reading.plans.keys().filter(|role| **role != Role::Upstream);
+        told.into_iter().all(|role| {
+            let told = reading.trials.get(role);
+            match &proxy.namespace {
+                Some(own) => {
+                    let own = (*role, Some(own.clone()));
+                    let at = if self.enforced.contains_key(&own) { own } else { (*role, None) };
+                    self.tried.get(&at) == told
+                }
+                None => self.enforced.iter().any(|(at, stamp)| {
+                    at.0 == *role && reading.plans.get(role) == Some(stamp) && self.tried.get(at) == told
+                }),
+            }
+        })
     }
 
     /// Whether a proxy of a namespace should run this plan at a place. Where its namespace is not known, it may be that of
     /// any.
     fn has(&self, role: Role, namespace: Option<&Namespace>, stamp: Stamp) -> bool {
-        let own = namespace.and_then(|own| self.0.get(&(role, Some(own.clone()))));
+        let plans = &self.enforced;
+        let own = namespace.and_then(|own| plans.get(&(role, Some(own.clone()))));
         match (own, namespace) {
             (Some(own), _) => *own == stamp,
-            (None, Some(_)) => self.0.get(&(role, None)) == Some(&stamp),
-            (None, None) => self.0.iter().any(|((at, _), known)| *at == role && *known == stamp),
+            (None, Some(_)) => plans.get(&(role, None)) == Some(&stamp),
+            (None, None) => plans.iter().any(|((at, _), known)| *at == role && *known == stamp),
         }
     }
 
@@ -219,7 +248,7 @@ impl Found {
         let is_wanted = self.standing.digest.as_deref() == Some(wanted);
         let drift = |object: &Placed| {
             let edits = object.seen.as_ref().map(drift::edits).unwrap_or_default();
-            let is_plugin = object.name.starts_with("WasmPlugin ");
+            let is_plugin = object.seen.as_ref().is_some_and(|seen| plugin::extension(seen).is_some());
             let changed = is_wanted && is_plugin && object.state == State::Differs;
             (!edits.is_empty() || changed).then(|| Drift { object: object.name.clone(), edits })
         };

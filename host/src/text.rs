@@ -1,4 +1,6 @@
-//! Texts of others, as they may be shown.
+//! Texts of others and times, as they may be shown.
+
+use time::Duration;
 
 /// A text without what moves a terminal's cursor or breaks a line: objects hold what anybody wrote there.
 pub(crate) fn plain(text: &str) -> String {
@@ -12,4 +14,36 @@ pub(crate) fn plain(text: &str) -> String {
 /// A text of several lines, each without what moves a terminal's cursor.
 pub(crate) fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// How long ago, in the two units that say most, as kubectl does it.
+pub(crate) fn age(passed: Duration) -> String {
+    let seconds = passed.whole_seconds().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |large: i64, unit: &str, rest: i64, smaller: &str| match rest {
+        0 => format!("{large}{unit}"),
+        rest => format!("{large}{unit}{rest}{smaller}"),
+    };
+    match () {
+        () if seconds < 120 => format!("{seconds}s"),
+        () if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
+        () if hours < 3 => format!("{minutes}m"),
+        () if hours < 8 => two(hours, "h", minutes % 60, "m"),
+        () if days < 2 => format!("{hours}h"),
+        () if days < 8 => two(days, "d", hours % 24, "h"),
+        () => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_the_units_that_say_most() {
+        let ages = [0, 119, 120, 599, 7200, 10_801, 36_000, 180_000, 700_000];
+        let told = ages.map(|seconds| age(Duration::seconds(seconds)));
+        assert_eq!(told, ["0s", "119s", "2m", "9m59s", "120m", "3h", "10h", "2d2h", "8d"]);
+        assert_eq!(age(Duration::seconds(-5)), "0s", "clocks differ");
+    }
 }

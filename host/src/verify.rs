@@ -4,6 +4,7 @@
 //! What runs for it stands in a namespace of its own, which is there for nothing else and goes when the proof is over,
 //! whatever came of it.
 
+mod ground;
 pub mod lab;
 mod objects;
 pub mod reach;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::kube::{Apply, Cluster, ClusterError, Id, many};
 use crate::manifest::read_by;
+pub use ground::take_all;
 pub use reach::{Came, Way};
 
 /// The namespace that all of it stands in.
@@ -81,9 +83,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// A pod did not do in time what it is for.
-    #[error(
-        "{what} within {after:?}: `kubectl --context {context} -n {NAMESPACE} get pods` says why, with --keep"
-    )]
+    #[error("{what} within {after:?}: {}", told(why, context))]
     TimedOut {
         /// What did not happen.
         what: &'static str,
@@ -91,7 +91,34 @@ pub enum VerifyError {
         after: Duration,
         /// The context of the cluster.
         context: String,
+        /// What the cluster says of its pods, if anything.
+        why: String,
     },
+    /// A pod cannot start.
+    #[error("{what}: {why}: --service-image and --caller-image say which images are run")]
+    Held {
+        /// What does not happen.
+        what: &'static str,
+        /// What the cluster says of its pods.
+        why: String,
+    },
+    /// Somebody else's namespace has the name.
+    #[error(
+        "namespace {NAMESPACE} is there and was not made by `isthmus verify`, which would delete it in the end: rename it, or delete it \
+         (`kubectl --context {context} delete namespace {NAMESPACE}`)"
+    )]
+    Foreign {
+        /// The context of the cluster.
+        context: String,
+    },
+}
+
+/// What the cluster says, or how to ask it.
+fn told(why: &str, context: &str) -> String {
+    if why.is_empty() {
+        return format!("`kubectl --context {context} -n {NAMESPACE} get pods` says why, with --keep");
+    }
+    why.to_owned()
 }
 
 /// The clusters that answer a service which all run, when one calls it: those whose endpoints its control plane knows.
@@ -136,7 +163,7 @@ pub async fn verify(mesh: &Mesh, standing: &Standing, what: &What, keep: bool) -
         };
         let ways = lost.remove(name).filter(|_| answers.is_ok()).map_or(ways, Err);
         let left = match at {
-            Ok(at) if !keep => take_away(at).await.err(),
+            Ok(at) if !keep => ground::take_away(at).await.err(),
             Ok(_) | Err(_) => None,
         };
         outcomes.push(Outcome { cluster: name.clone(), expected: expected(mesh, name), answers, ways, left });
@@ -188,6 +215,7 @@ where
 
 /// Runs the service, and waits until it is ready.
 async fn serve(name: &ClusterName, at: &Cluster, what: &What) -> Result<(), VerifyError> {
+    ground::clear(at, what.patience).await?;
     for object in objects::service(name, &what.service) {
         at.apply(&object, Apply::default()).await?;
     }
@@ -237,20 +265,17 @@ async fn until<T>(
         if let Some(found) = at.get(id).await?.as_ref().and_then(&is_so) {
             return Ok(found);
         }
+        let held = ground::held(at).await?;
+        if let Some(held) = held.iter().find(|held| held.is_final) {
+            return Err(VerifyError::Held { what, why: held.why.clone() });
+        }
         if Instant::now() >= deadline {
-            let context = at.context().to_owned();
-            return Err(VerifyError::TimedOut { what, after: patience, context });
+            let why: Vec<String> = held.into_iter().map(|held| held.why).collect();
+            let (context, why) = (at.context().to_owned(), why.join("; "));
+            return Err(VerifyError::TimedOut { what, after: patience, context, why });
         }
         sleep(TICK.min(patience)).await;
     }
-}
-
-/// Deletes the namespace, and with it all that is in it.
-async fn take_away(at: &Cluster) -> Result<(), ClusterError> {
-    if let Some(namespace) = at.get(&objects::namespace_id()).await? {
-        at.delete(&namespace, false).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

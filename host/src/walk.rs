@@ -144,7 +144,7 @@ pub fn journeys<'m>(mesh: &'m Mesh, plans: &Plans, call: &'m Call) -> Result<Vec
             // Refused, it ends at the source, wherever it was to go.
             _ if !starts => hosts.clone(),
             Route::Anywhere => hosts.clone(),
-            Route::Within(boundary) => mesh.inside(source, boundary),
+            Route::Within(boundary) => boundary.around(source, mesh),
             Route::To(cluster) => BTreeSet::from([cluster.clone()]),
         };
         destinations.extend(hosts.intersection(&within).cloned());

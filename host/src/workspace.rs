@@ -12,7 +12,10 @@ pub struct Workspace {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
     /// No directory from here up to the root is a checkout.
-    #[error("{from} is not inside a checkout of isthmus: no directory above it holds Cargo.toml and filter/")]
+    #[error(
+        "no checkout of isthmus, which holds the filter's source: {from} is not inside one, and neither is this program; \
+         run it inside one, or give a module that was compiled elsewhere with --module"
+    )]
     NotFound {
         /// Where the search began.
         from: PathBuf,
@@ -38,6 +41,15 @@ impl Workspace {
             .find(|dir| dir.join("Cargo.toml").is_file() && dir.join("filter/Cargo.toml").is_file())
             .map(Path::to_path_buf);
         root.map(|root| Self { root }).ok_or(WorkspaceError::NotFound { from })
+    }
+
+    /// The checkout that somebody means who runs this program in the current directory: the one around it; else the one
+    /// that the program lies in, or was compiled in, so that a mesh may be kept anywhere.
+    pub fn here() -> Result<Self, WorkspaceError> {
+        let current = Self::find(Path::new("."));
+        let program = || Self::find(std::env::current_exe().ok()?.parent()?).ok();
+        let source = || Self::find(Path::new(env!("CARGO_MANIFEST_DIR"))).ok();
+        current.or_else(|error| program().or_else(source).ok_or(error))
     }
 
     /// The absolute path of the checkout.

@@ -4,6 +4,7 @@ mod check;
 mod cut;
 mod ground;
 mod locality;
+mod oversized;
 mod scopes;
 mod tables;
 
@@ -74,7 +75,7 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
     let mut findings = Vec::new();
     check::policies(&ground, &said, &mut findings);
     let mut plans = Plans::new();
-    let mut too_large = cut::TooLarge::new();
+    let mut too_large = oversized::TooLarge::new();
     let asked = locality::asked(&ground, &said);
     locality::check(&ground, &asked, &mut findings);
     if !has_errors(&findings) {
@@ -87,10 +88,10 @@ pub fn compile(mesh: &Mesh, policies: &[Policy]) -> (Option<Plans>, Vec<Finding>
             let (whole, lengths) = tables::plans(&ground, number, cluster, &said);
             let (mut cut, sizes) = cut::cut(whole, &lengths);
             cut.locality = localities.remove(&cluster.name).unwrap_or_default();
-            cut::note(sizes, cluster, &mut too_large);
+            oversized::note(sizes, cluster, &mut too_large);
             plans.insert(cluster.name.clone(), cut);
         }
-        findings.extend(cut::oversized(too_large, &said));
+        findings.extend(oversized::findings(too_large, &said));
     }
     findings.sort();
     findings.dedup();

@@ -126,6 +126,8 @@ codes! {
     SharedKey = 34;
     /// A cluster whose sidecars sign no tokens while others do.
     NoTokenKey = 35;
+    /// A `TrafficExtension` where no Istio is said that reads one.
+    UnreadExtension = 36;
 }
 
 impl Code {
@@ -166,6 +168,7 @@ impl Code {
             | Self::MixedTrust
             | Self::SharedAddress
             | Self::SharedKey
+            | Self::UnreadExtension
             | Self::Conflict => Severity::Error,
         }
     }

@@ -20,13 +20,12 @@ use crate::key::PublicKey;
 use crate::name::{
     Blank, ClusterName, KeyId, MeshName, Namespace, NetworkName, RegionName, RootName, Service, TrustDomain,
 };
-use crate::rule::Boundary;
 pub use install::{
     Dns, Exports, GATEWAY_PORT, Gateway, GatewayService, GlobalNames, Installation, Installer, Whereabouts,
 };
 pub use life::{Life, LifeError};
 pub use listing::{Listing, Protocol, ServicePort};
-pub use model::{Count, IstioVersion, IstioVersionError, Model, OnFailure};
+pub use model::{Count, Extension, IstioVersion, IstioVersionError, Model, OnFailure};
 
 /// A mesh that was read from `mesh.yaml` and found sound: names are unique and every reference leads somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -334,19 +333,6 @@ impl Mesh {
             Some(listing) => listing.clusters.clone(),
             None => self.clusters.keys().cloned().collect(),
         }
-    }
-
-    /// The clusters inside a boundary drawn around one of them.
-    pub fn inside(&self, cluster: &Cluster, boundary: Boundary) -> BTreeSet<ClusterName> {
-        let together = |other: &&Cluster| match boundary {
-            Boundary::Cluster => other.name == cluster.name,
-            Boundary::Network => other.network == cluster.network,
-            Boundary::Region => {
-                other.name == cluster.name || (other.region.is_some() && other.region == cluster.region)
-            }
-            Boundary::Mesh => true,
-        };
-        self.clusters().filter(together).map(|other| other.name.clone()).collect()
     }
 
     /// The same mesh with other keys for its tokens: how it is played where no one has the secrets of its own.

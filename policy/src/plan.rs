@@ -23,7 +23,9 @@ pub use outbound::{Bound, Outbound, OutboundPlan, Pin, Split};
 pub use table::Table;
 pub use tokens::{TokenKeys, Tokens};
 
+use crate::map::Map;
 use crate::name::{ClusterName, NetworkName};
+use crate::set::Set;
 use json::{Fields, Json};
 use read::{FromPlan, Reader, reads};
 
@@ -123,13 +125,13 @@ reads! {
     Home { mesh, cluster, network }
 }
 
-/// Reads the types of a plan, once its version is known to be one of ours.
-fn read<T: FromPlan>(json: Json<'_>) -> Result<T, PlanError> {
-    let schema = json.fields().and_then(|fields| field(fields, "schema")).and_then(Json::number);
+/// Reads the types of a plan that stands under a key, once its version is known to be one of ours.
+fn read<T: FromPlan>(json: Json<'_>, key: &'static str) -> Result<T, PlanError> {
+    let schema = member(json, "schema").and_then(Json::number);
     if let Some(found) = schema.filter(|found| *found > u64::from(SCHEMA)) {
         return Err(PlanError::Newer { found });
     }
-    let mut reader = Reader::within("plan");
+    let mut reader = Reader::within(key);
     let mut plan = T::blank();
     plan.fill(json, &mut reader);
     reader.end().map(|()| plan)
@@ -144,11 +146,11 @@ macro_rules! plans {
         impl $plan {
             /// Reads a plan and checks its references.
             pub fn read(json: &[u8]) -> Result<Self, PlanError> {
-                Self::of_json(Json::read(json)?)
+                Self::of_json(Json::read(json)?, PLAN)
             }
 
-            fn of_json(json: Json<'_>) -> Result<Self, PlanError> {
-                let mut plan: Self = read(json)?;
+            fn of_json(json: Json<'_>, key: &'static str) -> Result<Self, PlanError> {
+                let mut plan: Self = read(json, key)?;
                 plan.check().map(|()| plan)
             }
 
@@ -167,17 +169,52 @@ macro_rules! plans {
 
 plans!(OutboundPlan, InboundPlan, GatewayPlan);
 
+/// Where a plan stands in a configuration.
+const PLAN: &str = "plan";
+/// Where one that is tried stands.
+const TRIED: &str = "trial.plan";
+
 impl Plan {
     /// Reads the plan of a role and checks its references.
     pub fn read(role: Role, json: &[u8]) -> Result<Self, PlanError> {
-        Self::of_json(role, Json::read(json)?)
+        Self::of_json(role, Json::read(json)?, PLAN)
     }
 
-    fn of_json(role: Role, json: Json<'_>) -> Result<Self, PlanError> {
+    fn of_json(role: Role, json: Json<'_>, key: &'static str) -> Result<Self, PlanError> {
         match role {
-            Role::Outbound | Role::Upstream => OutboundPlan::of_json(json).map(Self::Outbound),
-            Role::Inbound => InboundPlan::of_json(json).map(Self::Inbound),
-            Role::Gateway => GatewayPlan::of_json(json).map(Self::Gateway),
+            Role::Outbound | Role::Upstream => OutboundPlan::of_json(json, key).map(Self::Outbound),
+            Role::Inbound => InboundPlan::of_json(json, key).map(Self::Inbound),
+            Role::Gateway => GatewayPlan::of_json(json, key).map(Self::Gateway),
+        }
+    }
+
+    /// A plan of the same home by which nothing is decided, nothing believed that only tokens prove, and nothing signed: as
+    /// if nobody had written a policy.
+    #[must_use]
+    pub fn without_policies(&self) -> Self {
+        match self.clone() {
+            Self::Outbound(plan) => Self::Outbound(OutboundPlan {
+                clusters: Vec::new(),
+                inside: Map::default(),
+                tokens: None,
+                enforced: Table::default(),
+                shadow: Table::default(),
+                ..plan
+            }),
+            Self::Inbound(plan) => Self::Inbound(InboundPlan {
+                sections: Vec::new(),
+                enforced: Table::default(),
+                shadow: Table::default(),
+                tokens: None,
+                apart: Set::default(),
+                ..plan
+            }),
+            Self::Gateway(plan) => Self::Gateway(GatewayPlan {
+                ranges: Vec::new(),
+                enforced: Table::default(),
+                shadow: Table::default(),
+                ..plan
+            }),
         }
     }
 
@@ -205,6 +242,18 @@ pub struct Configuration {
     pub digest: String,
     /// The plan.
     pub plan: Plan,
+    /// A plan that judges the same requests beside it, and that nothing is done by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
+}
+
+/// A plan that is tried before it is enforced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    /// Its digest, as [`Configuration::digest`] is.
+    pub digest: String,
+    /// The plan.
+    pub plan: Plan,
 }
 
 impl Configuration {
@@ -212,12 +261,27 @@ impl Configuration {
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
         let json = Json::read(json)?;
         let (mut role, mut digest, mut reader) = (Role::Outbound, String::new(), Reader::default());
-        let keys = &[("role", true), ("digest", true), ("plan", true)];
-        reader.object(json, keys, &mut [&mut role, &mut digest, &mut Later]);
+        let keys = &[("role", true), ("digest", true), ("plan", true), ("trial", false)];
+        reader.object(json, keys, &mut [&mut role, &mut digest, &mut Later, &mut Later]);
         reader.end()?;
-        let plan = json.fields().and_then(|fields| field(fields, "plan")).unwrap_or(json);
-        Ok(Self { role, digest, plan: Plan::of_json(role, plan)? })
+        let plan = member(json, "plan").unwrap_or(json);
+        let trial = member(json, "trial").map(|trial| Trial::of_json(role, trial)).transpose()?;
+        Ok(Self { role, digest, plan: Plan::of_json(role, plan, PLAN)?, trial })
     }
+}
+
+impl Trial {
+    fn of_json(role: Role, json: Json<'_>) -> Result<Self, PlanError> {
+        let (mut digest, mut reader) = (String::new(), Reader::within("trial"));
+        reader.object(json, &[("digest", true), ("plan", true)], &mut [&mut digest, &mut Later]);
+        reader.end()?;
+        Ok(Self { digest, plan: Plan::of_json(role, member(json, "plan").unwrap_or(json), TRIED)? })
+    }
+}
+
+/// What stands under a key of an object.
+fn member<'j>(json: Json<'j>, key: &str) -> Option<Json<'j>> {
+    json.fields().and_then(|fields| field(fields, key))
 }
 
 /// A part that is read once it is known what it is.

@@ -2,7 +2,7 @@
 
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Located;
 use crate::finding::{Finding, Place};
-use crate::mesh::Cluster;
+use crate::mesh::{Cluster, Mesh};
 use crate::name::{
     ClusterName, CookieName, HeaderName, NameError, Namespace, NetworkName, PolicyName, Port, RuleName,
     Service,
@@ -156,6 +156,26 @@ pub enum Boundary {
     Region,
     /// Goes anywhere in the mesh.
     Mesh,
+}
+
+impl Boundary {
+    /// Whether a cluster lies inside this, drawn around another.
+    pub fn joins(self, around: &Cluster, other: &Cluster) -> bool {
+        match self {
+            Self::Cluster => other.name == around.name,
+            Self::Network => other.network == around.network,
+            Self::Region => {
+                other.name == around.name || (other.region.is_some() && other.region == around.region)
+            }
+            Self::Mesh => true,
+        }
+    }
+
+    /// The clusters inside this, drawn around one of them.
+    pub fn around(self, cluster: &Cluster, mesh: &Mesh) -> BTreeSet<ClusterName> {
+        let inside = mesh.clusters().filter(|other| self.joins(cluster, other));
+        inside.map(|other| other.name.clone()).collect()
+    }
 }
 
 /// A field and its `not` twin. Holds when one value of `any` does, if there is one, and no value of `none` does.

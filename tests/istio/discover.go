@@ -67,6 +67,7 @@ type sent struct {
 }
 
 type plugin struct {
+	Name          string `json:"name"`
 	RootID        string `json:"rootId"`
 	FailurePolicy string `json:"failurePolicy"`
 	File          string `json:"file"`
@@ -262,6 +263,7 @@ func (a *asking) configured(extension *corev3.TypedExtensionConfig) plugin {
 	value := &wrapperspb.StringValue{}
 	a.must(config.Configuration.UnmarshalTo(value))
 	return plugin{
+		Name:          config.Name,
 		RootID:        config.RootId,
 		FailurePolicy: config.FailurePolicy.String(),
 		File:          config.GetVmConfig().GetCode().GetLocal().GetFilename(),

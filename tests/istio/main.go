@@ -8,6 +8,7 @@
 //	helm upgrade|uninstall ...                        by that name: such a release, applied or deleted
 //	istio discover                                    what istiod sends to each proxy of the meshes that are read as JSON
 //	istio accept KUBECONFIG                           whether istiod takes it, and how many Services it then sees
+//	istio read --kubeconfig ... --cluster ...         what istiod reads other clusters with, and its metrics of that
 package main
 
 import (
@@ -45,6 +46,7 @@ func main() {
 	root.AddCommand(multicluster.NewCreateRemoteSecretCommand(ctx))
 	root.AddCommand(&cobra.Command{Use: "template", Args: cobra.ExactArgs(4), RunE: template})
 	root.AddCommand(&cobra.Command{Use: "discover", Args: cobra.NoArgs, RunE: discover})
+	root.AddCommand(readCmd())
 	root.AddCommand(&cobra.Command{Use: "accept", Args: cobra.ExactArgs(1), RunE: accept})
 	if err := root.Execute(); err != nil {
 		os.Exit(1)

@@ -3,14 +3,20 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/credentials.rs"]
+mod credentials;
 #[path = "cluster/discovery.rs"]
 mod discovery;
 #[path = "cluster/doctor.rs"]
 mod doctor;
+#[path = "cluster/exchange.rs"]
+mod exchange;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/killed.rs"]
+mod killed;
 #[path = "cluster/mesh.rs"]
 mod mesh;
 #[path = "cluster/objects.rs"]
@@ -27,8 +33,12 @@ mod renderer;
 mod rollout;
 #[path = "cluster/status.rs"]
 mod status;
+#[path = "cluster/trial.rs"]
+mod trial;
 #[path = "cluster/tries.rs"]
 mod tries;
+#[path = "cluster/trust.rs"]
+mod trust;
 #[path = "cluster/verify.rs"]
 mod verify;
 #[path = "cluster/waves.rs"]

@@ -22,6 +22,7 @@ use isthmus::native::upstream::{Behind, Module, envoy_filter};
 use isthmus::plugin::{self, Deployed, Reach, Span};
 use isthmus_tests::repository;
 use policy::finding::{Code, Finding, has_errors};
+use policy::mesh::Extension;
 use policy::name::{ClusterName, Namespace};
 use policy::plan::Role;
 use policy::{Mesh, Plan, Policy, compile};
@@ -96,7 +97,10 @@ fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
     let Some(plans) = compile(&mesh, &policies).0 else { return Vec::new() };
     let url = "oci://registry.example/isthmus:v1@sha256:687f55b39dfd1c7ba66f6c0c5ddb1a81ca46d02484517e9e31e7059a2a76f6a6".parse::<plugin::ModuleUrl>().expect("a URL");
     let url = url.with_pull_secret("registry").expect("a name");
-    let module = Deployed { url, on_failure: mesh.on_failure() };
+    let modules = Extension::ALL.map(|extension| {
+        let (url, on_failure) = (url.clone(), mesh.on_failure());
+        Deployed { url, on_failure, extension }
+    });
     let mut objects = Vec::new();
     for (cluster, native) in native::objects(&mesh, &plans) {
         objects.extend(native.into_values().map(|object| (cluster.clone(), object)));
@@ -114,8 +118,10 @@ fn generated(case: &Path) -> Vec<(ClusterName, Value)> {
         }
         for (role, _, plan) in plans[&cluster].parts() {
             let reach = Reach { span: Span::All("istio-system"), of };
-            let object = plugin::wasm_plugin(role, &plan, reach, &module).expect("a plugin");
-            objects.push((primary.clone(), object));
+            for module in &modules {
+                let object = plugin::object(role, &plan, reach, module).expect("a plugin");
+                objects.push((primary.clone(), object));
+            }
         }
     }
     objects

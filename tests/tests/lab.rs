@@ -6,6 +6,8 @@
 mod differential;
 #[path = "lab/edges.rs"]
 mod edges;
+#[path = "lab/exchange.rs"]
+mod exchange;
 #[path = "lab/failure.rs"]
 mod failure;
 #[path = "lab/forgery.rs"]
@@ -92,6 +94,7 @@ fn blueprint() -> Blueprint {
         clusters: vec![cluster(1), cluster(2)],
         services: vec![service("helloworld", &["cluster1", "cluster2"]), service("ledger", &["cluster2"])],
         clients: vec![sleep()],
+        both_kinds: false,
     }
 }
 

@@ -195,8 +195,9 @@ impl<'l> Line<'l> {
                 _ if !departure.verdict.is_allow() => Vec::new(),
                 Route::Anywhere => hosts.iter().cloned().collect(),
                 Route::Within(boundary) => {
-                    let inside = world.mesh.inside(world.cluster(&self.cluster), boundary);
-                    inside.intersection(&hosts).cloned().collect()
+                    let own = world.cluster(&self.cluster);
+                    let is_inside = |host: &&ClusterName| boundary.joins(own, world.cluster(host));
+                    hosts.iter().filter(is_inside).cloned().collect()
                 }
                 Route::To(cluster) => vec![cluster.clone()],
             };

@@ -22,6 +22,8 @@ mod order;
 mod request;
 #[path = "property/spec.rs"]
 mod spec;
+#[path = "property/trial.rs"]
+mod trial;
 #[path = "property/verdicts.rs"]
 mod verdicts;
 #[path = "property/world.rs"]

@@ -10,6 +10,8 @@ mod places;
 mod soak;
 #[path = "sandbox/tokens.rs"]
 mod tokens;
+#[path = "sandbox/trial.rs"]
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

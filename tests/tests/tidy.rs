@@ -6,6 +6,8 @@
 mod architecture;
 #[path = "tidy/commands.rs"]
 mod commands;
+#[path = "tidy/guides.rs"]
+mod guides;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/paths.rs"]

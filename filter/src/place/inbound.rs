@@ -2,28 +2,31 @@
 
 use std::rc::Rc;
 
-use policy::evaluate::{self, Arrival};
+use policy::evaluate;
 use policy::name::ClusterName;
 use policy::source::{By, Source};
 
-use super::{Next, ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK, STATE_REASON, act};
+use super::act::{Next, act, is_judged};
+use super::trying;
+use crate::caller::Caller;
 use crate::host::{Host, Level, SECOND};
-use crate::peer::Caller;
 use crate::refusal::{Origin, unready};
-use crate::seen::{Seen, text};
+use crate::seen::Seen;
 use crate::settings::{Apart, Inward, Place, Settings};
+use crate::tags::{ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK};
 use crate::tell::Ends;
 use crate::token::{self, Verified};
 
 pub(super) fn request(settings: &Settings, inward: &Inward, host: &impl Host) -> Next {
     let seen = Seen::of(host);
     let needs = inward.guard.needs();
-    let caller = inward.peers.caller(&inward.plan, seen.xfcc, needs.port, host);
+    let caller = inward.peers.caller(&inward.plan, seen.xfcc, inward.asks_port, host);
     let token = verified(settings, inward, &caller, &seen, host);
     let token = token.as_ref().map(|token| token.cluster.as_str());
     let source = caller.source(&inward.plan, token, seen.cluster.text());
-    // Another plugin that judged it before this one has taken away by what a source without a certificate is known.
-    if matches!(source, Source::Unknown) && is_judged(host) {
+    // Another plugin that judged it before this one has taken away by what a source without a certificate is known, or has
+    // written what it proved into the tags.
+    if !matches!(source, Source::Verified(..)) && is_judged(host) {
         return Next::Continue;
     }
     retag(host, &seen, source);
@@ -32,18 +35,13 @@ pub(super) fn request(settings: &Settings, inward: &Inward, host: &impl Host) ->
     } else if let Source::Verified(_, By::Token) = source {
         inward.peers.tell(source, host);
     }
-    let arrival = Arrival {
-        source,
-        identity: caller.peer.as_ref().and_then(|peer| peer.identity.as_ref()),
-        port: caller.port,
-        method: seen.method.filter(|_| needs.method).and_then(text).unwrap_or_default(),
-        path: seen.path.filter(|_| needs.path).and_then(text).unwrap_or_default(),
-        host: seen.authority.filter(|_| needs.host).and_then(text),
-    };
+    let arrival = seen.arrival(&caller, source, needs);
     let cluster = source.named().map(ClusterName::as_str);
     let ends = Ends { source: cluster, destination: Some(settings.home.cluster.as_str()) };
     let origin = Origin { cluster, level: source.level() };
-    act(settings, host, (ends, origin), &evaluate::inbound(&inward.guard, &arrival))
+    let judgement = evaluate::inbound(&inward.guard, &arrival);
+    trying::arriving(settings, (&caller, &seen), &judgement.verdict, host);
+    act(settings, host, (ends, origin), &judgement)
 }
 
 /// A request that another plugin judges, which stands before this one; while that one is not there, the plan before
@@ -64,11 +62,6 @@ pub(super) fn apart(settings: &Settings, apart: &Apart, host: &impl Host) -> Nex
     });
     unready(host, "isthmus:plan-missing");
     Next::Stop
-}
-
-/// Whether another plugin has judged this request: each leaves its reason, and no peer can.
-fn is_judged(host: &impl Host) -> bool {
-    host.property(STATE_REASON).is_some()
 }
 
 /// What a token proves, where nothing else does. It is looked at only then: it is for proxies that cannot read certificates.

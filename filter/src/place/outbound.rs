@@ -6,15 +6,15 @@ use policy::evaluate::{self, Departure, Leaving, Route};
 use policy::name::{ClusterName, Service};
 use policy::plan::OutboundPlan;
 use policy::rule::Boundary;
-use policy::verdict::{DeniedBy, Judgement, Verdict};
+use policy::verdict::{AllowedBy, DeniedBy, Judgement, Verdict};
 
-use super::{
-    DESTINATION_CLUSTER, DESTINATION_NETWORK, Next, OWN, ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK, act,
-};
+use super::act::{Next, act, is_judged};
+use super::trying;
 use crate::host::{Headers, Host, Level, SECOND};
 use crate::refusal::Origin;
 use crate::seen::{Seen, text};
 use crate::settings::{Door, Outward, Settings};
+use crate::tags::{DESTINATION_CLUSTER, DESTINATION_NETWORK, ROUTE, SOURCE_CLUSTER, SOURCE_NETWORK};
 use crate::tell::{Count, Ends};
 use crate::token;
 
@@ -45,6 +45,12 @@ pub enum Sent {
 pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited, host: &impl Host) -> Next {
     let home = &settings.home;
     if out.reads_nothing() {
+        if settings.trial.is_some() {
+            let seen = Seen::of(host);
+            if let Some(service) = out.service(seen.authority, host) {
+                tried(settings, out, (&service, &seen), host);
+            }
+        }
         // What hands data back costs as much as three hostcalls that do not, and there is nothing to learn here.
         host.set_header(Headers::Request, SOURCE_CLUSTER, home.cluster.as_str());
         host.set_header(Headers::Request, SOURCE_NETWORK, home.network.as_str());
@@ -57,18 +63,27 @@ pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited,
         seen.cluster.replace(host, SOURCE_CLUSTER, Some(home.cluster.as_str()));
         seen.network.replace(host, SOURCE_NETWORK, Some(home.network.as_str()));
     }
-    let asked = !out.plan.is_empty() || out.signer.is_some();
+    let asked = !out.plan.is_empty() || out.signer.is_some() || settings.trial.is_some();
     let service = if asked { out.service(seen.authority, host) } else { None };
     let token = service.as_ref().and_then(|service| {
         out.signer.as_ref().map(|signer| signer.token(&service.namespace, host.now() / SECOND))
     });
     seen.token.replace(host, token::HEADER, token.as_deref());
+    if let Some(service) = service.as_ref().filter(|_| out.plan.is_empty()) {
+        tried(settings, out, (service, &seen), host);
+    }
     let Some(service) = service.filter(|_| !out.plan.is_empty()) else {
         seen.route.replace(host, ROUTE, None);
         return Next::Continue;
     };
     let leaving = Leaving { header: &|name| seen.text(name).map(str::to_owned), draw: out.draws.next() };
     let Departure { verdict, route, shadow } = evaluate::outbound(&out.plan, &service, &leaving);
+    trying::leaving(settings, (&service, &leaving), &verdict, host);
+    // Two plugins with one plan stand here while one kind of object takes the place of another. Both come to the same but where
+    // chance decides: there the first one has chosen, and looks whether the answer comes from there.
+    if matches!(verdict, Verdict::Allow(AllowedBy::Split { .. })) && is_judged(host) {
+        return Next::Continue;
+    }
     seen.route.replace(host, ROUTE, route.header().as_deref());
     *awaited = match route {
         Route::Within(Boundary::Mesh) | Route::Anywhere => Awaited::Nothing,
@@ -76,9 +91,15 @@ pub(super) fn request(settings: &Settings, out: &Outward, awaited: &mut Awaited,
         Route::To(cluster) => Awaited::From { service, sent: Sent::To(cluster.clone()) },
     };
     let own = home.cluster.as_str();
-    let origin = Origin { cluster: Some(own), level: OWN };
+    let origin = Origin::own(own);
     let ends = Ends { source: Some(own), destination: None };
     act(settings, host, (ends, origin), &Judgement { verdict, shadow })
+}
+
+/// Tries what leaves by a plan that says nothing of anything.
+fn tried(settings: &Settings, out: &Outward, (service, seen): (&Service, &Seen<'_>), host: &impl Host) {
+    let leaving = Leaving { header: &|name| seen.text(name).map(str::to_owned), draw: out.draws.next() };
+    trying::leaving(settings, (service, &leaving), &Verdict::Allow(AllowedBy::NoPolicy), host);
 }
 
 /// Whether the peer is of the mesh: an egress gateway keeps what such a peer says of the source.

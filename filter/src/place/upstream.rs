@@ -4,8 +4,8 @@ use policy::name::Service;
 use policy::plan::OutboundPlan;
 use policy::verdict::{AllowedBy, DeniedBy, Judgement, Verdict};
 
+use super::act::{Next, act};
 use super::outbound::chosen;
-use super::{Next, OWN, act};
 use crate::host::Host;
 use crate::refusal::Origin;
 use crate::settings::{Settings, service_of_cluster};
@@ -23,6 +23,6 @@ pub(super) fn request(settings: &Settings, plan: &OutboundPlan, host: &impl Host
     };
     let own = settings.home.cluster.as_str();
     let ends = Ends { source: Some(own), destination: cluster.map(|cluster| cluster.as_str()) };
-    let origin = Origin { cluster: Some(own), level: OWN };
+    let origin = Origin::own(own);
     act(settings, host, (ends, origin), &Judgement { verdict, shadow: None })
 }

@@ -66,6 +66,15 @@ pub enum CertError {
         /// What the certificate library said.
         source: rcgen::Error,
     },
+    /// A private key that only a password opens.
+    #[error(
+        "{path} is encrypted, and nobody is asked for its password here: `openssl pkey -in FILE -out PLAIN` decrypts it; name PLAIN, in a \
+         directory that only you can read, and remove it when all is signed"
+    )]
+    Encrypted {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A private key of another kind.
     #[error(
         "{path} holds no Ed25519 key alone, as `openssl genpkey -algorithm ed25519` writes it: name another with --kid"

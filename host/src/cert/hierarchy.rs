@@ -93,6 +93,7 @@ impl Hierarchy {
         now: OffsetDateTime,
     ) -> Result<Report, CertError> {
         clusters.iter().try_for_each(|name| check_name(name))?;
+        self.check_key_to_come(root, clusters)?;
         store::make_dir(&self.root)?;
         let root_made = match root.certificate {
             Some(path) => self.adopt(path, root.key, now)?,
@@ -107,6 +108,21 @@ impl Hierarchy {
             to.push(cluster.to_owned());
         }
         Ok(report)
+    }
+
+    /// A root that is taken without its key can sign nothing: that is told before it is taken, as another could not be
+    /// named after it.
+    fn check_key_to_come(&self, root: RootFiles<'_>, clusters: &[&str]) -> Result<(), CertError> {
+        let path = self.root_key();
+        if root.certificate.is_none() || root.key.is_some() || is_there(&path)? {
+            return Ok(());
+        }
+        for cluster in clusters {
+            if !is_there(&self.cluster(cluster).join("ca-cert.pem"))? {
+                return Err(CertError::NoRootKey { path });
+            }
+        }
+        Ok(())
     }
 
     /// Reads the root, which must have its key beside it.

@@ -47,6 +47,9 @@ impl CaKey {
 
     /// The key, ready to sign; `path` is where it was read.
     pub(super) fn pair(&self, path: &Path) -> Result<KeyPair, CertError> {
+        if self.0.contains("ENCRYPTED") {
+            return Err(CertError::Encrypted { path: path.to_owned() });
+        }
         let not_one = |source| CertError::NotAKey { path: path.to_owned(), source };
         let unread = || not_one(rcgen::Error::CouldNotParseKeyPair);
         let key = PrivateKeyDer::from_pem_slice(self.0.as_bytes()).map_err(|_cause| unread())?;

@@ -109,7 +109,8 @@ pub enum Refusal {
     },
     /// Certificates that were signed under the old root still hold.
     #[error(
-        "workloads may hold certificates under the old root until {until}: wait, or restart them all and say --leaf-lifetime 0s"
+        "workloads may hold certificates under the old root until {}: wait, or restart them all and say --leaf-lifetime 0s",
+        minute(.until)
     )]
     LeavesHold {
         /// Until when.
@@ -120,6 +121,12 @@ pub enum Refusal {
         "what the step before wrote must be in force in every cluster first: apply the Secrets, see that every istiod and every proxy has them, then say --applied"
     )]
     NotApplied,
+}
+
+/// A time as people compare it with their clocks.
+fn minute(time: &OffsetDateTime) -> String {
+    let time = time.to_offset(time::UtcOffset::UTC);
+    format!("{} {:02}:{:02} UTC", time.date(), time.hour(), time.minute())
 }
 
 /// The clusters that go on, and to which level.

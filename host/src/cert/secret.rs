@@ -81,7 +81,8 @@ pub fn write_secret(path: &Path, text: &Zeroizing<String>) -> Result<bool, CertE
     if let Some(dir) = path.parent() {
         store::make_private_dir(dir)?;
     }
-    if store::is_there(path)? && Zeroizing::new(store::read(path)?) == *text {
+    let is_kept = store::is_there(path)? && !store::others_may_read(path)?;
+    if is_kept && Zeroizing::new(store::read(path)?) == *text {
         return Ok(false);
     }
     store::replace(path, text, Mode::Private)?;

@@ -12,7 +12,7 @@ pub(super) struct Build {}
 impl Build {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Self {} = self;
-        let workspace = Workspace::find(&std::env::current_dir()?)?;
+        let workspace = Workspace::here()?;
         let toolchain = Toolchain::find(&workspace)?;
         out.say(&format!("compiling the filter with {toolchain}"));
         let built = build(&BuildOptions::new(workspace, toolchain), &mut |line| out.say(line))?;

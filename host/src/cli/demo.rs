@@ -35,7 +35,7 @@ impl Demo {
     pub(super) fn run(self, out: &mut Out) -> anyhow::Result<Exit> {
         let begun = Instant::now();
         let here = std::env::current_dir()?;
-        let workspace = Workspace::find(&here)?;
+        let workspace = Workspace::here()?;
         let example = workspace.root().join("examples/two-clusters");
         let example = example.strip_prefix(&here).map_or(example.clone(), Path::to_owned);
         let mut story = Story::new(out);

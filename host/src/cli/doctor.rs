@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use policy::Mesh;
 use policy::compile::Plans;
@@ -23,7 +23,7 @@ pub(super) struct Doctor {
     #[arg(long, env = "ISTHMUS_FROM", value_name = "DIR")]
     from: Option<PathBuf>,
     /// Also try from here what clusters reach each other by: API servers, remote secrets, gateways and who answers behind
-    /// them; and ask proxies which plan they run
+    /// them; and ask proxies which plan they run, and istiods which clusters they have read
     #[arg(long, env = "ISTHMUS_PROBE", conflicts_with = "from")]
     probe: bool,
     #[command(flatten)]
@@ -92,11 +92,12 @@ impl Doctor {
 
 /// What the directories of the clusters have.
 fn read(mesh: &Mesh, from: &Path) -> anyhow::Result<BTreeMap<ClusterName, Seen>> {
+    ensure!(from.is_dir(), "there is no directory {}", from.display());
     let mut seen = BTreeMap::new();
     for cluster in mesh.clusters() {
         let found = match Inventory::read(&from.join(cluster.name.as_str())) {
             Ok(inventory) => Seen::Objects(inventory),
-            Err(missing @ InventoryError::Missing { .. }) => Seen::Nothing(missing.to_string()),
+            Err(missing @ InventoryError::Missing { .. }) => Seen::Absent(missing.to_string()),
             Err(why) => return Err(why).context("cannot see what the clusters have"),
         };
         seen.insert(cluster.name.clone(), found);

@@ -175,7 +175,7 @@ async fn raise(place: &Where, common: &Common, out: &mut Out) -> anyhow::Result<
         "a lab is up in {} already: end it with `isthmus lab down`, or name another --dir",
         place.dir.display()
     );
-    let workspace = Workspace::find(&std::env::current_dir()?)?;
+    let workspace = Workspace::here()?;
     let envoy = envoy::Envoy::find(&workspace)?;
     let module = super::module(place.module.clone())?;
     let clients = clients(&project)?.into_iter().chain(place.client.iter().map(|named| named.0.clone()));
@@ -205,7 +205,7 @@ pub(super) fn clients(project: &Project) -> anyhow::Result<Vec<Client>> {
 }
 
 /// Until someone wants us to end.
-async fn interrupted() {
+pub(super) async fn interrupted() {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,

@@ -31,6 +31,9 @@ pub(super) struct MeshApply {
     /// Only say what would be made: `client` looks at what is there, `server` also has API servers check it
     #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, default_missing_value = "client")]
     dry_run: Option<Where>,
+    /// Put the CAs that lie here into the clusters also where workloads refuse each other until they are restarted
+    #[arg(long)]
+    replace_ca: bool,
 }
 
 /// What a mesh is made of and with, and how its clusters are reached.
@@ -85,7 +88,7 @@ impl MeshApply {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let dry_run = Where::dry_run(self.dry_run);
-        let deed = Deed { word: "MeshApplied", dry_run };
+        let deed = Deed { word: "MeshApplied", dry_run, replace_ca: self.replace_ca };
         self.making.run(&project, (self.tokens, deed), (common.output, out), |wanted, standing, how| {
             Box::pin(install::apply(wanted, standing, how))
         })
@@ -97,6 +100,7 @@ impl MeshApply {
 pub(super) struct Deed {
     pub(super) word: &'static str,
     pub(super) dry_run: DryRun,
+    pub(super) replace_ca: bool,
 }
 
 /// The work itself, which a verb hands in.
@@ -112,6 +116,7 @@ impl Making {
         work: impl for<'w> Fn(&'w Wanted<'w>, &'w Standing, &'w How) -> Working<'w>,
     ) -> anyhow::Result<Exit> {
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
+        super::mesh_render::warn_of_version(mesh, out);
         let authorities = self.authorities(project, mesh)?;
         let (tell, told) = unbounded_channel();
         let how = How {
@@ -125,6 +130,7 @@ impl Making {
                 helm: self.helm.clone(),
                 kubeconfig: self.clusters.named(),
             },
+            replace_authority: deed.replace_ca,
             secrets: tokens.how(self.force_conflicts, &self.patience),
             tell,
         };
@@ -212,7 +218,7 @@ fn exit(outcomes: &[Outcome]) -> Exit {
     }
 }
 
-fn report(outcomes: &[Outcome], Deed { word, dry_run }: Deed, output: Output, out: &mut Out) {
+fn report(outcomes: &[Outcome], Deed { word, dry_run, .. }: Deed, output: Output, out: &mut Out) {
     let is_dry = dry_run != DryRun::No;
     if output == Output::Json {
         let items: Vec<Value> = outcomes.iter().map(json).collect();

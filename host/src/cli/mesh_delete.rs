@@ -28,7 +28,7 @@ impl MeshDelete {
             }
             dry_run @ (DryRun::No | DryRun::Client | DryRun::Server) => dry_run,
         };
-        let deed = Deed { word: "MeshDeleted", dry_run };
+        let deed = Deed { word: "MeshDeleted", dry_run, replace_ca: false };
         self.making.run(&project, (Tokens::default(), deed), (common.output, out), |wanted, standing, how| {
             Box::pin(install::remove(wanted, standing, how))
         })

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use policy::Mesh;
-use policy::mesh::Federated;
+use policy::mesh::{Federated, IstioVersion};
 use policy::name::{ClusterName, RootName};
 use serde_json::{Value, json};
 
@@ -57,6 +57,13 @@ impl Rendering {
         clusters: &'o [ClusterName],
     ) -> anyhow::Result<Options<'o>> {
         let beside = project.file.with_file_name("roots");
+        if let Some(roots) = &self.roots {
+            ensure!(
+                roots.is_dir(),
+                "there is no directory {}: --roots names the one that has ROOT.pem of each mesh",
+                roots.display()
+            );
+        }
         let mut roots = BTreeMap::new();
         for mesh in project.mesh.iter().flat_map(Mesh::meshes) {
             let given = self.roots.as_ref().unwrap_or(&beside).join(format!("{}.pem", mesh.root));
@@ -73,6 +80,7 @@ impl MeshRender {
     pub(super) fn run(self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some(project) = common.sound_project(out)? else { return Ok(Exit::No) };
         let (Some(mesh), Some(plans)) = (&project.mesh, &project.plans) else { return Ok(Exit::No) };
+        warn_of_version(mesh, out);
         let names: Vec<&str> = mesh.clusters().map(|cluster| cluster.name.as_str()).collect();
         for cluster in &self.cluster {
             let known = mesh.cluster(cluster).is_some();
@@ -105,6 +113,18 @@ impl MeshRender {
             None => print(&manifest, out)?,
         }
         Ok(Exit::Yes)
+    }
+}
+
+/// An Istio that nobody has tried what is rendered with.
+pub(super) fn warn_of_version(mesh: &Mesh, out: &mut Out) {
+    let (oldest, newest) = manifest::KNOWN;
+    let is_known =
+        |version: &IstioVersion| version.major() == 1 && (oldest..=newest).contains(&version.minor());
+    if let Some(version) = mesh.installation().version.filter(|version| !is_known(version)) {
+        out.say(&format!(
+            "warning: what is rendered is for Istio 1.{oldest} to 1.{newest}, and mesh.yaml says {version}"
+        ));
     }
 }
 

@@ -12,7 +12,7 @@ pages! {
     "ISM009" "ISM010" "ISM011" "ISM012" "ISM013" "ISM014" "ISM015" "ISM016"
     "ISM017" "ISM018" "ISM019" "ISM020" "ISM021" "ISM022" "ISM023" "ISM024"
     "ISM025" "ISM026" "ISM027" "ISM028" "ISM029" "ISM030" "ISM031" "ISM032"
-    "ISM033" "ISM034" "ISM035"
+    "ISM033" "ISM034" "ISM035" "ISM036"
 }
 
 const _: () = assert!(PAGES.len() == policy::finding::Code::ALL.len(), "a page for each code");

@@ -12,7 +12,7 @@ pub(super) struct Setup {}
 impl Setup {
     pub(super) fn run(self, out: &mut Out) -> anyhow::Result<Exit> {
         let Self {} = self;
-        let workspace = Workspace::find(&std::env::current_dir()?)?;
+        let workspace = Workspace::here()?;
         let toolchain = Toolchain::provide(&workspace, &mut |line| out.say(line))?;
         out.print(&format!("wasm toolchain: {toolchain}"));
         let envoy = Envoy::provide(&workspace, &mut |line| out.say(line))?;

@@ -101,7 +101,7 @@ impl Test {
     }
 
     fn in_lab(&self, jobs: &[Job<'_>], module: &Path, out: &mut Out) -> anyhow::Result<Vec<Option<Tested>>> {
-        let workspace = Workspace::find(&std::env::current_dir()?)?;
+        let workspace = Workspace::here()?;
         let envoy = Envoy::find(&workspace)?;
         out.say(&format!("starting {}", envoy.version()));
         let options = LabOptions {

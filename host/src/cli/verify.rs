@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::clusters::{self, Clusters};
 use super::{Common, Exit, Out, Output};
 use crate::envoy::Envoy;
+use crate::kube::ClusterError;
 use crate::lab::Site;
 use crate::read::Project;
 use crate::stage::Stage;
@@ -59,14 +60,21 @@ impl Verify {
             patience: Duration::from_secs(self.wait),
             parallel: self.clusters.parallel,
         };
-        let outcomes = super::runtime()?.block_on(async {
-            let reached = self.clusters.connect_for_mesh(clusters::contexts(mesh)).await?;
-            let one = |cluster: &policy::mesh::Cluster| {
-                (cluster.name.clone(), clusters::reached(&reached, &cluster.name))
-            };
-            let standing: Standing = mesh.clusters().map(one).collect();
-            Ok::<_, anyhow::Error>(verify::verify(mesh, &standing, &what, self.keep).await)
-        })?;
+        let outcomes = super::runtime()?.block_on(self.in_clusters(mesh, &what))?;
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(left) => {
+                out.say(if self.keep {
+                    "interrupted: what ran is left"
+                } else {
+                    "interrupted: what ran is taken away"
+                });
+                for left in left {
+                    out.say(&format!("error: namespace {} is left: {left}", verify::NAMESPACE));
+                }
+                return Ok(Exit::Environment);
+            }
+        };
         report(&outcomes, common.output, out);
         let proven = outcomes.iter().all(Outcome::is_proven);
         let known = outcomes.iter().filter(|outcome| outcome.answers.is_ok()).count();
@@ -80,9 +88,30 @@ impl Verify {
 }
 
 impl Verify {
+    /// Runs the proof until it is over or we are told to end; then what ran goes, and what could not is told.
+    async fn in_clusters(
+        &self,
+        mesh: &Mesh,
+        what: &What,
+    ) -> anyhow::Result<Result<Vec<Outcome>, Vec<ClusterError>>> {
+        let reached = self.clusters.connect_for_mesh(clusters::contexts(mesh)).await?;
+        let one = |cluster: &policy::mesh::Cluster| {
+            (cluster.name.clone(), clusters::reached(&reached, &cluster.name))
+        };
+        let standing: Standing = mesh.clusters().map(one).collect();
+        tokio::select! {
+            outcomes = verify::verify(mesh, &standing, what, self.keep) => return Ok(Ok(outcomes)),
+            () = super::lab::interrupted() => {}
+        }
+        if self.keep {
+            return Ok(Err(Vec::new()));
+        }
+        Ok(Err(verify::take_all(&standing, what.parallel).await))
+    }
+
     /// Brings a lab up, has its clusters call each other, and brings it down.
     async fn in_lab(&self, project: &Project, mesh: &Mesh, directory: &Path) -> anyhow::Result<Vec<Outcome>> {
-        let envoy = Envoy::find(&Workspace::find(&std::env::current_dir()?)?)?;
+        let envoy = Envoy::find(&Workspace::here()?)?;
         let module = super::module(self.module.clone())?;
         let site = Site::claim(verify::lab::blueprint(mesh), directory)?;
         let stage = Stage::set(mesh, &site, &module)?;

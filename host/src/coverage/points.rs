@@ -114,7 +114,7 @@ fn unreachable(world: &World, policy: &Policy) -> bool {
     let boundary = policy.routing.boundary.as_ref().map_or(Boundary::Mesh, |boundary| boundary.value);
     let reaches = |to: &ClusterName| {
         world.mesh.clusters().all(|source| {
-            let inside = world.mesh.inside(source, boundary);
+            let inside = boundary.around(source, &world.mesh);
             inside.contains(to) && services.iter().all(|service| world.mesh.hosts(service).contains(to))
         })
     };

@@ -19,6 +19,12 @@ pub(super) fn unreachable(cluster: &Cluster, why: &str) -> Failure {
     Failure::error(format!("nothing was seen of it: {why}"), hint)
 }
 
+/// What is wrong with a cluster of which there are no files.
+pub(super) fn absent(why: &str) -> Failure {
+    let hint = "write there what the cluster has (`kubectl get -A -o yaml`) or is to have; or leave --from out, to look at the cluster itself";
+    Failure::error(format!("nothing was seen of it: {why}"), hint)
+}
+
 pub(super) fn readable(visit: &Visit<'_>) -> Found {
     if visit.inventory.server.is_none() {
         return Err(super::Skip::idle("these are files, which need no permission"));

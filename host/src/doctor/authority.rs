@@ -11,6 +11,8 @@ use crate::cert::{Bundle, Certificate, Side, from_secret, missing_in};
 
 /// The Secret that istiod signs with.
 const CACERTS: &str = "cacerts";
+/// The key by which istiod marks a CA that it has made for itself.
+const GENERATED: &str = "istio-generated";
 /// A CA that ends sooner than this is told of: time enough to rotate a root without haste.
 const SOON: Duration = Duration::days(30);
 
@@ -51,6 +53,11 @@ pub(super) fn present(visit: &Visit<'_>) -> Found {
             hint,
         )]);
     };
+    if secret.keys().contains(&GENERATED) {
+        let message =
+            format!("Secret {} was made by istiod itself: no other cluster trusts that CA", secret.shown());
+        return Ok(vec![Failure::error(message, hint)]);
+    }
     let missing = missing_in(&secret.keys());
     let failure = || {
         let message =
@@ -178,7 +185,11 @@ pub(super) fn side_of(visit: &Visit<'_>, other: &Cluster) -> Option<Side> {
 }
 
 fn seen_bundle(visit: &Visit<'_>, seen: &Inventory) -> Option<Bundle> {
-    let root = visit.root();
+    bundle_in(seen, visit.root())
+}
+
+/// The CA that a cluster was seen to have, if it is whole.
+pub(super) fn bundle_in(seen: &Inventory, root: &str) -> Option<Bundle> {
     let mut secrets = seen.of(Kind::Secret).ok()?.iter();
     let secret = secrets.find(|secret| secret.namespace() == root && secret.name() == CACERTS)?;
     from_secret(|key| secret.data(key))

@@ -99,6 +99,7 @@ codes! {
     Reader = 35, RemoteSecrets, "there is an account that other control planes read as";
     RemoteSecretWorks = 36, RemoteSecrets, "remote secrets let istiod list what it needs";
     ServerAnswers = 37, RemoteSecrets, "the API server answers where the others are told that it is";
+    ClustersRead = 38, RemoteSecrets, "istiod itself has read the clusters that it has secrets of";
     NetworkLabel = 40, Networks, "Istio's namespace says the network";
     Led = 41, Networks, "the control plane of a remote cluster may lead there";
     PodNetwork = 42, Networks, "pods of one network have addresses of their own";
@@ -112,6 +113,7 @@ codes! {
     GatewayShows = 56, Gateways, "behind it answer workloads that the others accept";
     Webhook = 60, Injection, "the webhook of injection leads somewhere";
     Injection = 61, Injection, "namespaces of listed services are injected";
+    Validation = 62, Injection, "the webhook that judges Istio's objects leads somewhere";
     ServiceThere = 70, Services, "listed services are in every cluster that calls them";
     ServiceSame = 71, Services, "a service has the same ports everywhere";
     Endpoints = 72, Services, "services have endpoints where mesh.yaml says";

@@ -1,6 +1,6 @@
 //! Control planes: whether they run, of which version, and what they were told.
 
-use policy::mesh::ControlPlane;
+use policy::mesh::{ControlPlane, Extension};
 use serde_json::Value;
 
 use super::{Failure, Found, Kind, Object, Skip, Visit};
@@ -65,11 +65,7 @@ pub(super) fn control_plane(visit: &Visit<'_>) -> Found {
 }
 
 pub(super) fn istio_version(visit: &Visit<'_>) -> Found {
-    let wanted = visit
-        .mesh()
-        .installation()
-        .version
-        .ok_or_else(|| Skip::unseen("mesh.yaml says no version of Istio"))?;
+    let Some(wanted) = visit.mesh().installation().version else { return skew(visit) };
     let mut failures = Vec::new();
     for istiod in istiods(visit)? {
         let Some(found) = version(istiod) else { continue };
@@ -79,6 +75,33 @@ pub(super) fn istio_version(visit: &Visit<'_>) -> Found {
                 format!("{} is Istio {found}, and mesh.yaml says {wanted}", istiod.shown()),
                 "plans and objects are made for the version of mesh.yaml: what an older Istio does not know it refuses \
                  or leaves out",
+            ));
+        }
+    }
+    Ok(failures)
+}
+
+/// Where mesh.yaml says no version, control planes are compared with each other: those that read each other's clusters are
+/// of neighbouring versions.
+fn skew(visit: &Visit<'_>) -> Found {
+    let minor_of = |istiod: &&Object| {
+        let found = version(istiod)?;
+        Some((minor(&found)?, found))
+    };
+    let own = istiods(visit)?.into_iter().find_map(|istiod| minor_of(&istiod));
+    let Some((own, found)) = own else {
+        return Err(Skip::unseen("mesh.yaml says no version of Istio, and no istiod does"));
+    };
+    let mut failures = Vec::new();
+    for other in visit.others().filter(|other| other.name > visit.cluster.name) {
+        let deployments = visit.other(&other.name).and_then(|seen| seen.of(Kind::Deployment).ok());
+        let mut theirs =
+            deployments.into_iter().flatten().filter(|object| object.label("app") == Some("istiod"));
+        let Some((far, theirs)) = theirs.find_map(|istiod| minor_of(&istiod)) else { continue };
+        if own.abs_diff(far) > 1 {
+            failures.push(Failure::warning(
+                format!("its istiod is Istio {found}, and that of {} is {theirs}", other.name),
+                "Istio is tested with control planes one minor version apart: upgrade the older one",
             ));
         }
     }
@@ -186,10 +209,15 @@ pub(super) fn definitions(visit: &Visit<'_>) -> Found {
         Failure::error(
             format!("it knows no {name} of {group}/{version}: nothing of that kind can be there"),
             "install Istio's definitions: the chart `base` or `istioctl install`; of Istio the release channel `stable` \
-             leaves WasmPlugin out",
+             leaves WasmPlugin and TrafficExtension out",
         )
     };
-    Ok(visit.inventory.unknown.iter().map(failure).collect())
+    // Istio has it since 1.30, and only who asks for it needs it.
+    let is_asked_for = |kind: &&Kind| {
+        **kind != Kind::TrafficExtension
+            || visit.mesh().installation().extension == Extension::TrafficExtension
+    };
+    Ok(visit.inventory.unknown.iter().filter(is_asked_for).map(failure).collect())
 }
 
 /// The objects of a kind in Istio's namespace.

@@ -25,7 +25,7 @@ impl Imports {
     pub(super) fn of(all: Examined<'_>) -> Self {
         let inventories = all.seen.values().filter_map(|seen| match seen {
             Seen::Objects(inventory) => Some(inventory),
-            Seen::Nothing(_) => None,
+            Seen::Nothing(_) | Seen::Absent(_) => None,
         });
         let maps = inventories.filter_map(|inventory| inventory.of(Kind::ConfigMap).ok()).flatten();
         let books = maps.filter(|map| is_book(map)).filter_map(book);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Object, Skip, Tried, installer};
+use crate::cert::Bundle;
+use crate::manifest::ISTIO_NAMESPACE;
 use crate::read::{ReadError, yaml_files};
 
 macro_rules! kinds {
@@ -52,6 +54,8 @@ kinds! {
     Service = "Service", "", "v1", "services", ;
     ServiceAccount = "ServiceAccount", "", "v1", "serviceaccounts", ;
     ServiceEntry = "ServiceEntry", "networking.istio.io", "v1", "serviceentries", kept;
+    TrafficExtension = "TrafficExtension", "extensions.istio.io", "v1alpha1", "trafficextensions", kept;
+    Validator = "ValidatingWebhookConfiguration", "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", ;
     WasmPlugin = "WasmPlugin", "extensions.istio.io", "v1alpha1", "wasmplugins", kept;
     Webhook = "MutatingWebhookConfiguration", "admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", ;
 }
@@ -63,6 +67,8 @@ pub enum Seen {
     Objects(Inventory),
     /// Nothing: its API server does not answer.
     Nothing(String),
+    /// Nothing: there are no files of it.
+    Absent(String),
 }
 
 /// The objects of a cluster, by kind.
@@ -134,6 +140,11 @@ impl Inventory {
     /// The kinds that could not be seen, and why.
     pub(super) fn gaps(&self) -> impl Iterator<Item = (Kind, &str)> {
         self.objects.iter().filter_map(|(kind, seen)| Some((*kind, seen.as_ref().err()?.as_str())))
+    }
+
+    /// The CA that its istiod signs with, if that was seen and is whole.
+    pub fn authority(&self) -> Option<Bundle> {
+        super::authority::bundle_in(self, ISTIO_NAMESPACE)
     }
 
     /// The objects in the manifests of a directory and those below it, as `kubectl get -o yaml` or GitOps has them.

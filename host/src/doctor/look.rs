@@ -26,6 +26,8 @@ impl Kind {
             | Self::Node
             | Self::Service
             | Self::ServiceEntry
+            | Self::TrafficExtension
+            | Self::Validator
             | Self::WasmPlugin
             | Self::Webhook => Where::Everywhere,
         }

@@ -1,23 +1,24 @@
 //! The filter and its plans, as the cluster's objects have them.
 
+use policy::mesh::Extension;
 use policy::plan::Role;
 use serde_json::Value;
 
 use super::tried::tried;
-use super::{Failure, Found, Kind, Object, Skip, Visit};
+use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 use crate::plugin;
 use crate::status::{Plans, Runs};
 
 pub(super) fn present(visit: &Visit<'_>) -> Found {
     let plans = visit.all.plans.get(&visit.cluster.name);
     let plans = plans.ok_or_else(|| Skip::idle("it has no plans"))?;
-    // istiod reads them in the cluster that it runs in.
     let mesh = visit.mesh();
     let primary = &mesh.primary(visit.cluster).name;
-    let objects = match visit.other(primary) {
-        Some(inventory) => inventory.of(Kind::WasmPlugin)?,
-        None => return Err(Skip::unseen(format!("its plugins are in {primary}, which was not seen"))),
-    };
+    let inventory = inventory(visit)?;
+    let extension = mesh.installation().extension;
+    let wanted = inventory.of(kind_of(extension))?;
+    // Where those cannot be seen nothing is said of them.
+    let others = inventory.of(kind_of(extension.other())).unwrap_or_default();
     let of = mesh.shares_control_plane(visit.cluster).then_some(&visit.cluster.name);
     let elsewhere = if *primary == visit.cluster.name { String::new() } else { format!(" in {primary}") };
     let mut failures = Vec::new();
@@ -25,31 +26,63 @@ pub(super) fn present(visit: &Visit<'_>) -> Found {
         let namespace = namespace.unwrap_or(mesh.root_namespace()).as_str();
         let digest = plugin::digest(&plan).map_err(|why| Skip::unseen(why.to_string()))?;
         let name = plugin::object_name(role, of);
-        let mut named = objects.iter().filter(|object| object.name() == name);
-        let Some(object) = named.find(|object| object.namespace() == namespace) else {
-            failures.push(Failure::error(
-                format!("no WasmPlugin {namespace}/{name}{elsewhere}: {}", consequence(role)),
+        let [found, other] = [wanted, others].map(|objects| {
+            let mut named = objects.iter().filter(|object| object.name() == name);
+            named.find(|object| object.namespace() == namespace)
+        });
+        if let Some(other) = other {
+            failures.push(of_other_kind(other, extension));
+        }
+        match found.or(other) {
+            Some(object) => failures.extend(stale(object, &digest)),
+            None => failures.push(Failure::error(
+                format!("no {} {namespace}/{name}{elsewhere}: {}", extension.as_str(), consequence(role)),
                 "`isthmus rollout` writes it",
-            ));
-            continue;
-        };
-        failures.extend(stale(object, &digest));
+            )),
+        }
     }
     Ok(failures)
+}
+
+fn kind_of(extension: Extension) -> Kind {
+    match extension {
+        Extension::WasmPlugin => Kind::WasmPlugin,
+        Extension::TrafficExtension => Kind::TrafficExtension,
+    }
+}
+
+/// What was seen where the plugins of a cluster are: istiod reads them in the cluster that it runs in.
+fn inventory<'v>(visit: &Visit<'v>) -> Result<&'v Inventory, Skip> {
+    let primary = &visit.mesh().primary(visit.cluster).name;
+    let why = || Skip::unseen(format!("its plugins are in {primary}, which was not seen"));
+    visit.other(primary).ok_or_else(why)
+}
+
+/// A plugin that was not brought over, or was left behind.
+fn of_other_kind(object: &Object, wanted: Extension) -> Failure {
+    Failure::warning(
+        format!(
+            "{} {} stands there, and mesh.yaml asks for {}",
+            object.kind(),
+            object.shown(),
+            wanted.as_str()
+        ),
+        "`isthmus rollout` brings the one and takes the other away; two that differ both have to agree to a request",
+    )
 }
 
 /// What proxies run is told by themselves alone: one may not have got the module, or have refused a plan.
 pub(super) fn running(visit: &Visit<'_>) -> Found {
     let proxies = tried(visit)?.proxies.as_ref().ok_or_else(|| Skip::idle("nobody asked its proxies"))?;
     let proxies = proxies.as_ref().map_err(Skip::unseen)?;
-    let mesh = visit.mesh();
-    let primary = &mesh.primary(visit.cluster).name;
-    let objects = match visit.other(primary) {
-        Some(inventory) => inventory.of(Kind::WasmPlugin)?.iter().filter_map(|object| object.at("")),
-        None => return Err(Skip::unseen(format!("its plugins are in {primary}, which was not seen"))),
-    };
-    let objects: Vec<Value> = objects.cloned().collect();
-    let plans = Plans::of_objects(&objects, &visit.cluster.name, mesh.root_namespace().as_str());
+    let inventory = inventory(visit)?;
+    let extension = visit.mesh().installation().extension;
+    let mut objects = inventory.of(kind_of(extension))?;
+    if objects.is_empty() {
+        objects = inventory.of(kind_of(extension.other())).unwrap_or_default();
+    }
+    let objects: Vec<Value> = objects.iter().filter_map(|object| object.at("")).cloned().collect();
+    let plans = Plans::of_objects(&objects, &visit.cluster.name, visit.root());
     if plans == Plans::default() {
         return Err(Skip::idle("it has no plugins of ours"));
     }
@@ -80,18 +113,19 @@ fn amiss(proxy: &str, runs: &Runs) -> Option<Failure> {
 
 fn stale(object: &Object, wanted: &str) -> Option<Failure> {
     let said = object.annotation("isthmus.dev/plan").unwrap_or_default();
-    let configured = object.text("/spec/pluginConfig/digest").unwrap_or_default();
-    let shown = object.shown();
+    let configured = object.at("").and_then(plugin::configured);
+    let configured = configured.and_then(|said| said.get("digest")?.as_str()).unwrap_or_default();
+    let (kind, shown) = (object.kind(), object.shown());
     if said != configured {
         return Some(Failure::error(
-            format!("WasmPlugin {shown} was changed by hand: its plan is not the one that was rolled out"),
+            format!("{kind} {shown} was changed by hand: its plan is not the one that was rolled out"),
             "`isthmus rollout` writes it as it should be; change policies and not plugins",
         ));
     }
     (configured != wanted).then(|| {
         Failure::warning(
             format!(
-                "WasmPlugin {shown} has plan {}, and these policies come to {}",
+                "{kind} {shown} has plan {}, and these policies come to {}",
                 short(configured),
                 short(wanted)
             ),

@@ -19,8 +19,9 @@ use super::Inventory;
 use super::secrets::kubeconfigs;
 use super::tried::{Answer, Tried};
 use crate::kube::{self, Kubeconfig, Problem};
-use crate::proxies::{self, Asking, Proxy};
-use crate::remote;
+use crate::manifest::ISTIO_NAMESPACE;
+use crate::proxies::{self, Asking};
+use crate::remote::{self, RemoteError};
 
 /// How many proxies of a cluster are asked at a time.
 const PROXIES: usize = 32;
@@ -32,13 +33,31 @@ pub async fn probe(
     (at, inventory): (&Arc<kube::Cluster>, &Inventory),
 ) -> Tried {
     let timeout = at.timeout();
-    let mut tried = Tried { proxies: Some(running(at).await), ..Tried::default() };
+    let mut tried = Tried::default();
+    match at.running_pods().await {
+        Ok(pods) => {
+            let asking = Asking { patience: timeout, parallel: PROXIES };
+            let istiods = proxies::istiods(at, &pods, ISTIO_NAMESPACE, asking).await;
+            let running = proxies::in_pods(at, proxies::with_proxies(&pods), asking).await;
+            (tried.istiods, tried.proxies) = (Some(Ok(istiods)), Some(Ok(running)));
+        }
+        Err(error) => {
+            let why = error.to_string();
+            (tried.istiods, tried.proxies) = (Some(Err(why.clone())), Some(Err(why)));
+        }
+    }
     if let Some(said) = &cluster.api_server {
         tried.server = Some(server(said, at).await);
     }
-    for (name, text) in kubeconfigs(inventory, crate::manifest::ISTIO_NAMESPACE) {
-        let came = remote::check(&text, timeout).await;
-        tried.secrets.insert(name, came.map_err(|error| kube::chain(&error)));
+    for (name, text) in kubeconfigs(inventory, ISTIO_NAMESPACE) {
+        match remote::check(&text, timeout).await {
+            Err(foreign @ RemoteError::Foreign { .. }) => {
+                tried.untried.insert(name, kube::chain(&foreign));
+            }
+            came => {
+                tried.secrets.insert(name, came.map_err(|error| kube::chain(&error)));
+            }
+        }
     }
     let elsewhere = |other: &Cluster| other.network != cluster.network || other.mesh != cluster.mesh;
     let is_entered = mesh.global_names().is_some() || mesh.clusters().any(elsewhere);
@@ -50,13 +69,6 @@ pub async fn probe(
         }
     }
     tried
-}
-
-/// What the proxies of a cluster run, as they say themselves.
-async fn running(at: &Arc<kube::Cluster>) -> Result<Vec<Proxy>, String> {
-    let pods = at.running_pods().await.map_err(|error| error.to_string())?;
-    let asking = Asking { patience: at.timeout(), parallel: PROXIES };
-    Ok(proxies::in_pods(at, proxies::with_proxies(&pods), asking).await)
 }
 
 /// Whether an API server answers at an address, by the certificates that we know it by. Whom it takes us for is no matter,

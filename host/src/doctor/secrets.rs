@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use base64ct::Encoding as _;
 use policy::mesh::{Cluster, ControlPlane};
 use serde_json::Value;
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use super::control::root_objects;
 use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 use crate::manifest::read_by;
-use crate::remote::{READER, claims, ends, is_loopback};
+use crate::remote::{READER, claims, ends, hangs_on, is_loopback};
 
 /// The label of remote secrets; istiod takes every key of such a Secret for a cluster's name.
 const LABEL: &str = "istio/multiCluster";
-/// A token that ends sooner than this is told of.
+/// A token that ends sooner than this is told of, unless that is its way: what lives a day is renewed in time, or not, when a
+/// quarter of the day is left.
 const SOON: Duration = Duration::days(7);
 
 /// A cluster as a Secret gives it to istiod.
@@ -119,18 +120,17 @@ fn needed<'v>(visit: &Visit<'v>) -> impl Iterator<Item = &'v Cluster> {
 pub(super) fn present(visit: &Visit<'_>) -> Found {
     leads(visit)?;
     let remotes = remotes(visit)?;
-    let missing =
-        needed(visit).filter(|other| remotes.iter().all(|remote| remote.cluster != other.name.as_str()));
-    let failure = |other: &Cluster| {
+    let is_missing = |other: &&Cluster| remotes.iter().all(|remote| remote.cluster != other.name.as_str());
+    let missing: Vec<&str> = needed(visit).filter(is_missing).map(|other| other.name.as_str()).collect();
+    let failure = |first: &&str| {
         Failure::error(
-            format!("no remote secret of {}: its istiod sees no endpoint there", other.name),
+            format!("no remote secret of {}: its istiod sees no endpoint there", missing.join(", ")),
             format!(
-                "`isthmus mesh apply` makes it, as `istioctl create-remote-secret --name {}` does",
-                other.name
+                "`isthmus mesh secrets` makes it, as `istioctl create-remote-secret --name {first}` does"
             ),
         )
     };
-    Ok(missing.map(failure).collect())
+    Ok(missing.first().map(failure).into_iter().collect())
 }
 
 pub(super) fn named(visit: &Visit<'_>) -> Found {
@@ -286,7 +286,7 @@ pub(super) fn token(visit: &Visit<'_>) -> Found {
                 let message =
                     format!("the token of {shown} ended {} ago: {} refuses it", age(-left), remote.cluster);
                 failures.push(Failure::error(message, hint));
-            } else if left < SOON {
+            } else if left < SOON.min(lifetime(&claims, end) / 4) {
                 failures.push(Failure::warning(format!("the token of {shown} ends in {}", age(left)), hint));
             }
         }
@@ -295,11 +295,16 @@ pub(super) fn token(visit: &Visit<'_>) -> Found {
     Ok(failures)
 }
 
+/// How long a token lives in all; one that does not say when it began lives long.
+fn lifetime(claims: &Value, end: OffsetDateTime) -> Duration {
+    let begin = claims.get("iat").and_then(Value::as_i64);
+    let begin = begin.and_then(|begin| OffsetDateTime::from_unix_timestamp(begin).ok());
+    begin.map_or(Duration::MAX, |begin| end - begin)
+}
+
 /// Whether a token that is kept in a Secret is there no more: then its cluster refuses it.
 fn revoked(visit: &Visit<'_>, remote: &Remote<'_>, claims: &Value) -> Option<String> {
-    let claim =
-        |name: &str| claims.get(format!("kubernetes.io/serviceaccount/{name}")).and_then(Value::as_str);
-    let (namespace, secret) = (claim("namespace")?, claim("secret.name")?);
+    let (namespace, secret) = hangs_on(claims)?;
     let other = visit.other(&remote.cluster.parse().ok()?)?;
     let mut secrets = other.of(Kind::Secret).ok()?.iter();
     let there = secrets.any(|kept| kept.namespace() == namespace && kept.name() == secret);

@@ -6,9 +6,11 @@ use std::path::Path;
 use base64ct::{Base64, Encoding as _};
 use policy::mesh::ControlPlane;
 
+use super::secrets::kubeconfigs;
 use super::{Failure, Found, Inventory, Kind, Skip, Visit};
 use crate::cert::{Certificate, judge};
-use crate::proxies::Proxy;
+use crate::manifest::ISTIO_NAMESPACE;
+use crate::proxies::{Istiod, Proxy, Reads};
 
 /// What was tried of one cluster. What is `None` there was nothing to try.
 #[derive(Debug, Clone, Default)]
@@ -17,12 +19,16 @@ pub struct Tried {
     pub server: Option<Result<(), String>>,
     /// What its remote secrets lead to, by the names of the clusters.
     pub secrets: BTreeMap<String, Result<(), String>>,
+    /// The remote secrets that were not tried, by the names of the clusters, and why.
+    pub untried: BTreeMap<String, String>,
     /// Its gateway, where the other clusters are told that it is: a connection.
     pub gateway: Option<Result<(), String>>,
     /// What answers there to the name of a service.
     pub service: Option<Answer>,
     /// What its proxies say that they run.
     pub proxies: Option<Result<Vec<Proxy>, String>>,
+    /// What its istiods say of the clusters that they read.
+    pub istiods: Option<Result<Vec<Istiod>, String>>,
 }
 
 /// What answers to the name of a service.
@@ -61,7 +67,56 @@ pub(super) fn secrets(visit: &Visit<'_>) -> Found {
             "`isthmus mesh secrets` makes those anew that do not work; istiod takes them without a restart",
         ))
     };
-    Ok(tried(visit)?.secrets.iter().filter_map(failure).collect())
+    let tried = tried(visit)?;
+    let failures: Vec<Failure> = tried.secrets.iter().filter_map(failure).collect();
+    match tried.untried.iter().next().filter(|_| failures.is_empty()) {
+        Some((cluster, why)) => Err(Skip::unseen(format!("that of {cluster} was not tried: {why}"))),
+        None => Ok(failures),
+    }
+}
+
+/// From where istiod stands: a firewall, or a name that only others know, is between it and a server and not between us.
+pub(super) fn read(visit: &Visit<'_>) -> Found {
+    if let ControlPlane::RemoteOf(primary) = &visit.cluster.control_plane {
+        return Err(Skip::idle(format!("{primary} reads what it needs itself")));
+    }
+    let wanted: Vec<String> =
+        kubeconfigs(visit.inventory, visit.root()).into_iter().map(|(name, _)| name).collect();
+    let istiods = match &tried(visit)?.istiods {
+        _ if wanted.is_empty() => return Err(Skip::idle("it has no remote secret")),
+        Some(Ok(istiods)) if !istiods.is_empty() => istiods,
+        Some(Err(why)) => return Err(Skip::unseen(why)),
+        Some(Ok(_)) | None => return Err(Skip::unseen("no istiod runs here that could be asked")),
+    };
+    let mut failures = Vec::new();
+    let mut unsaid = None;
+    for istiod in istiods {
+        match &istiod.said {
+            Ok(Some(reads)) => failures.extend(wanted.iter().filter_map(|name| unread(istiod, name, reads))),
+            Ok(None) => unsaid = Some(Skip::idle(format!("{} does not say it: newer ones do", istiod.pod))),
+            Err(why) => unsaid = Some(Skip::unseen(format!("{} was not asked: {why}", istiod.pod))),
+        }
+    }
+    match unsaid.filter(|_| failures.is_empty()) {
+        Some(skip) => Err(skip),
+        None => Ok(failures),
+    }
+}
+
+fn unread(istiod: &Istiod, name: &str, reads: &Reads) -> Option<Failure> {
+    let pod = &istiod.pod;
+    let message = match reads.get(name).map(String::as_str) {
+        Some("synced") => return None,
+        Some(state) => format!("{pod} has not read {name}: it says {state}"),
+        None => format!("{pod} does not read {name}, of which there is a remote secret"),
+    };
+    Some(Failure::error(
+        message,
+        format!(
+            "its log says why: `kubectl -n {ISTIO_NAMESPACE} logs {pod}`; where ISD036 passes, the way is closed from its pod alone: a \
+             network policy, a firewall, or a name that its DNS does not know"
+        ),
+    ))
 }
 
 pub(super) fn gateway(visit: &Visit<'_>) -> Found {

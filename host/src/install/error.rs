@@ -31,6 +31,16 @@ pub enum Trouble {
         "there is no CA for it: neither here, where `isthmus mesh certs` makes it, nor as Secret istio-system/cacerts in the cluster"
     )]
     NoAuthority,
+    /// The CA that lies here does not go with those that the clusters have.
+    #[error(
+        "the CA that lies here would break trust, and was not put there: {}; a root changes in steps (`isthmus mesh rotate root`), each \
+         applied everywhere before the next; --replace-ca changes it at once, and then every workload has to be restarted",
+        broken.join("; ")
+    )]
+    Distrust {
+        /// Who would refuse whom.
+        broken: Vec<String>,
+    },
     /// A tool is not there.
     #[error(
         "there is no {name} on the PATH to run `{command}`: install it, name it with --{name}, or --skip-install and install from what \

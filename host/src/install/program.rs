@@ -110,7 +110,10 @@ impl Work {
         let running = tokio::task::spawn_blocking(move || output_within(&mut command, limit));
         match running.await {
             Ok(Ok(output)) if output.status.success() => Ok(()),
-            Ok(Ok(output)) => Err(failed(failure(&output))),
+            Ok(Ok(output)) => Err(failed(advised(failure(&output)))),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(failed(format!("it did not end within {limit:?}: --wait says how many seconds")))
+            }
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(error) => Err(failed(error.to_string())),
         }
@@ -151,6 +154,18 @@ impl Work {
         let tool = if matches!(item.content, Content::Helm(_)) { Tool::Helm } else { Tool::Istioctl };
         (tool, words.into_iter().map(str::to_owned).collect())
     }
+}
+
+/// What an installer said, and what to do where it does not say so itself.
+fn advised(said: String) -> String {
+    // helm's lock on a release, which a helm that was killed leaves behind.
+    if said.contains("another operation (install/upgrade/rollback) is in progress") {
+        return format!(
+            "{said}: if no other helm is at it, one was killed: `helm rollback` that release, or `helm uninstall` it where it was never \
+             installed (`helm list -a` says), and run again"
+        );
+    }
+    said
 }
 
 /// Stands for the file of an item among the words of a command.

@@ -128,7 +128,17 @@ fn read(path: &Path) -> Result<File, KubeconfigError> {
 }
 
 fn unreadable(path: &Path, error: &FileError) -> KubeconfigError {
-    KubeconfigError::Read { path: path.to_owned(), why: chain(error) }
+    // A line that is no YAML may be that of a token, so only its place is shown.
+    let why = if let FileError::Parse(error) = error {
+        let place = |at: serde_saphyr::Location| format!("line {}, column {}", at.line(), at.column());
+        let place = error.location().map_or_else(|| "it".to_owned(), place);
+        format!("{place} is not as a kubeconfig has it")
+    } else if let FileError::ReadConfig(error, _) = error {
+        error.to_string()
+    } else {
+        chain(error)
+    };
+    KubeconfigError::Read { path: path.to_owned(), why }
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ pub struct Blueprint {
     pub services: Vec<LabService>,
     /// Where requests are sent from.
     pub clients: Vec<Client>,
+    /// Whether its proxies have a slot for each kind of plugin: while one kind takes the place of the other, both are there.
+    /// A slot is one more of Linux' inotify instances.
+    pub both_kinds: bool,
 }
 
 /// A cluster of a lab.
@@ -258,6 +261,7 @@ pub(super) mod tests {
                 application: Application::Hello,
             }],
             clients: vec![Client::new("cluster1", "sample", "sleep")],
+            both_kinds: false,
         }
     }
 

@@ -125,10 +125,9 @@ fn address(ip: Ipv4Addr, port: u16) -> Value {
 
 /// The slots of the filter: each filled by ECDS, and like Istio's either with Wasm or with the RBAC that lets all pass.
 ///
-/// The wait is endless, as Istio's is: a proxy takes no request before it knows its policy. The slot of the proxy's own
-/// namespace stands first, as priorities say.
+/// The wait is endless, as Istio's is: a proxy takes no request before it knows its policy.
 fn slots(own: &Workload<'_>) -> Vec<Value> {
-    own.kind().slots().iter().rev().map(|name| slot(own, name)).collect()
+    own.slots().iter().map(|place| slot(own, &place.name)).collect()
 }
 
 fn slot(own: &Workload<'_>, name: &str) -> Value {

@@ -1,9 +1,9 @@
-//! Plays istiod: WasmPlugins of a cluster become the filters its proxies fetch, DestinationRules and VirtualServices
-//! the clusters, routes and chains.
+//! Plays istiod: WasmPlugins and TrafficExtensions of a cluster become the filters its proxies fetch, DestinationRules and
+//! VirtualServices the clusters, routes and chains.
 //!
 //! Translates as istiod does: plugins reach a proxy from its own namespace and from the root namespace, by
-//! selector and by direction. A proxy of the lab has one slot for plugins of either, a server one for each of them:
-//! more plugins for one proxy are an error here.
+//! selector and by direction. A proxy of the lab has one slot for plugins of either, a server one for each of them, and where
+//! the lab is made so one for each kind: more plugins for one proxy are an error here.
 
 mod config;
 mod plugin;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::bootstrap;
-use super::proxy::{ProxyKind, Workload};
+use super::proxy::{ProxyKind, Slot, Workload};
 use super::site::Site;
 use crate::digest::sha256;
 use config::Objects;
@@ -192,9 +192,10 @@ impl Istiod {
         let mut filters = Vec::new();
         for target in &self.proxies {
             // In one go, as istiod sends them: which one Envoy takes first nobody knows.
-            for (number, slot) in target.kind.slots().iter().enumerate() {
-                let filter = target.translate(number, &plugins)?;
-                filters.push((target.ecds.join(format!("{slot}.json")), extension(slot, &filter)));
+            for slot in &target.slots {
+                let filter = target.translate(slot, &plugins)?;
+                let file = target.ecds.join(format!("{}.json", slot.name));
+                filters.push((file, extension(&slot.name, &filter)));
             }
         }
         let narrow = Config::read(&objects)?;
@@ -221,6 +222,7 @@ impl Istiod {
 struct Target {
     name: String,
     kind: ProxyKind,
+    slots: Vec<Slot>,
     namespace: String,
     root: String,
     labels: Labels,
@@ -234,6 +236,7 @@ impl Target {
             root: root.to_owned(),
             name: workload.name(),
             kind: workload.kind(),
+            slots: workload.slots(),
             namespace: workload.namespace().to_owned(),
             labels: workload.labels(),
             ecds: workload.ecds(),
@@ -241,9 +244,12 @@ impl Target {
         }
     }
 
-    fn translate(&self, slot: usize, plugins: &[Plugin]) -> Result<Value, PluginError> {
+    fn translate(&self, slot: &Slot, plugins: &[Plugin]) -> Result<Value, PluginError> {
         let is_own = |plugin: &Plugin| plugin.namespace() != self.root;
-        let fills = |plugin: &&Plugin| self.kind.slots().len() == 1 || usize::from(is_own(plugin)) == slot;
+        let fills = |plugin: &&Plugin| {
+            slot.own.is_none_or(|own| own == is_own(plugin))
+                && slot.extension.is_none_or(|extension| extension == plugin.extension())
+        };
         let mut reaching = plugins.iter().filter(|plugin| self.is_reached_by(plugin)).filter(fills);
         match (reaching.next(), reaching.next()) {
             (None, _) => Ok(pass_through(self.kind)),

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use policy::mesh::Extension;
+
 use super::blueprint::{ADMIN_PORT, Blueprint, LabCluster, LabService, OUTBOUND_PORT};
 use super::client::{Client, Door};
 use super::istiod::Labels;
@@ -37,15 +39,37 @@ pub enum ProxyKind {
 }
 
 impl ProxyKind {
-    /// The names of its filter slots, and of the ECDS resources that fill them. A server has a second one, for a
-    /// plugin of its own namespace beside the one of the root namespace; its priority puts it before that.
-    pub(super) fn slots(self) -> &'static [&'static str] {
-        match self {
-            Self::Client => &["isthmus-outbound"],
-            Self::Server => &["isthmus-inbound", "isthmus-inbound-own"],
-            Self::Gateway => &["isthmus-gateway"],
-        }
+    /// Its filter slots, in the order in which they stand before a request. A server has one for a plugin of its own
+    /// namespace before the one of the root namespace, as priorities say; where both kinds of plugin can be there at once,
+    /// each has its own, that of a `TrafficExtension` after the other.
+    pub(super) fn slots(self, both_kinds: bool) -> Vec<Slot> {
+        let places: &[(&str, Option<bool>)] = match self {
+            Self::Client => &[("isthmus-outbound", None)],
+            Self::Server => &[("isthmus-inbound-own", Some(true)), ("isthmus-inbound", Some(false))],
+            Self::Gateway => &[("isthmus-gateway", None)],
+        };
+        let of = |(name, own): &(&str, Option<bool>)| {
+            let slot = |mark: &str, extension| Slot { name: format!("{name}{mark}"), own: *own, extension };
+            if both_kinds {
+                let [plugin, extension] = Extension::ALL;
+                vec![slot("", Some(plugin)), slot("-extension", Some(extension))]
+            } else {
+                vec![slot("", None)]
+            }
+        };
+        places.iter().flat_map(of).collect()
     }
+}
+
+/// A place for a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Its name, and that of the ECDS resource that fills it.
+    pub(super) name: String,
+    /// Whether it is for plugins of the proxy's own namespace, if it is not for all.
+    pub(super) own: Option<bool>,
+    /// For which kind of them, if not for both.
+    pub(super) extension: Option<Extension>,
 }
 
 /// A workload with its proxy, as its own istiod knows it.
@@ -54,6 +78,7 @@ pub(super) struct Workload<'b> {
     pub(super) role: Role<'b>,
     pub(super) cluster: &'b LabCluster,
     root: &'b str,
+    both_kinds: bool,
     /// A client in all its manners, each with a listener of its own.
     manners: Vec<&'b Client>,
     /// Sets apart what else would have one name: who is there in several manners.
@@ -104,7 +129,8 @@ impl<'b> Workload<'b> {
             _ => String::new(),
         };
         let (root, manners, dir) = (blueprint.root_namespace.as_str(), Vec::new(), PathBuf::new());
-        let mut workload = Self { role, cluster, root, manners, mark, address, dir };
+        let both_kinds = blueprint.both_kinds;
+        let mut workload = Self { role, cluster, root, both_kinds, manners, mark, address, dir };
         workload.dir = site.dir().join("proxies").join(workload.name());
         Some(workload)
     }
@@ -125,6 +151,11 @@ impl<'b> Workload<'b> {
             Role::Server { .. } => ProxyKind::Server,
             Role::Gateway => ProxyKind::Gateway,
         }
+    }
+
+    /// Where its filters come.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.kind().slots(self.both_kinds)
     }
 
     pub(super) fn name(&self) -> String {

@@ -47,9 +47,6 @@ pub fn read_by<'m>(mesh: &'m Mesh, primary: &Cluster) -> Vec<&'m Cluster> {
     if primary.control_plane != ControlPlane::Primary {
         return Vec::new();
     }
-    let is_read = |other: &&Cluster| {
-        let own = other.control_plane == ControlPlane::RemoteOf(primary.name.clone());
-        other.name != primary.name && (own || other.mesh == primary.mesh && mesh.global_names().is_none())
-    };
+    let is_read = |other: &&Cluster| other.name != primary.name && mesh.knows(primary, other);
     mesh.clusters().filter(is_read).collect()
 }

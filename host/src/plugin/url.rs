@@ -91,7 +91,7 @@ pub enum ModuleUrlError {
 }
 
 /// What [`ModuleUrl::describe`] says, of all that a `WasmPlugin` can say.
-pub(crate) const FIELDS: [&str; 4] = ["url", "sha256", "imagePullPolicy", "imagePullSecret"];
+pub(super) const FIELDS: [&str; 4] = ["url", "sha256", "imagePullPolicy", "imagePullSecret"];
 
 impl ModuleUrl {
     /// No place at all, for objects that are compared and never applied.

@@ -92,8 +92,8 @@ pub struct OfProxies {
 
 /// What a strategy demands of proxies, as a gate; none where it demands nothing of them.
 pub fn gates(limits: &Limits, root: &str, sources: &Sources, asking: Asking) -> Vec<Arc<dyn Gate>> {
-    let Limits { applied: _, running, denials, errors, traps } = limits;
-    if running.is_none() && denials.is_none() && errors.is_none() && traps.is_none() {
+    let Limits { applied: _, running, would_deny, denials, errors, traps } = limits;
+    if running.is_none() && would_deny.is_none() && denials.is_none() && errors.is_none() && traps.is_none() {
         return Vec::new();
     }
     vec![Arc::new(OfProxies {
@@ -133,19 +133,20 @@ impl Gate for OfProxies {
             if let Some(silence) = all_forbidden(&proxies) {
                 return Verdict::Fail(silence);
             }
+            let objects = wanted.objects();
             let mut plans: BTreeMap<&ClusterName, Plans> = BTreeMap::new();
             for (cluster, _) in &proxies {
-                plans
-                    .entry(cluster)
-                    .or_insert_with(|| Plans::of_objects(&wanted.objects, cluster, &self.root));
+                plans.entry(cluster).or_insert_with(|| Plans::of_objects(&objects, cluster, &self.root));
             }
-            let judged: Vec<(&Proxy, Runs)> = proxies
+            let runs =
+                |plans: &Plans, proxy: &Proxy| plans.judge(proxy, &[]) == Runs::Wanted && plans.tries(proxy);
+            let judged: Vec<(&Proxy, bool)> = proxies
                 .iter()
-                .filter_map(|(cluster, proxy)| Some((proxy, plans.get(cluster)?.judge(proxy, &[]))))
+                .filter_map(|(cluster, proxy)| Some((proxy, runs(plans.get(cluster)?, proxy))))
                 .collect();
             let mut health = self.health.lock().await;
             let health = health.entry(wanted.cluster.clone()).or_default();
-            let standing = health.see(judged.iter().map(|(proxy, runs)| (*proxy, *runs == Runs::Wanted)));
+            let standing = health.see(judged.iter().copied());
             self.judge(&standing, &judged)
         })
     }
@@ -182,11 +183,14 @@ impl OfProxies {
     }
 
     /// What was counted says no at once; what does not run yet may.
-    fn judge(&self, standing: &Standing, judged: &[(&Proxy, Runs)]) -> Verdict {
-        let Limits { applied: _, running, denials, errors, traps } = &self.limits;
+    fn judge(&self, standing: &Standing, judged: &[(&Proxy, bool)]) -> Verdict {
+        let Limits { applied: _, running, would_deny, denials, errors, traps } = &self.limits;
         if let Some(limit) = traps.filter(|limit| standing.counts.traps > *limit) {
             let found = standing.counts.traps;
             return Verdict::Fail(format!("the module broke {found} times, and {limit} may be"));
+        }
+        if let Some(beyond) = would_deny.and_then(|limit| standing.would_deny_beyond(limit)) {
+            return Verdict::Fail(format!("requests that the new plan would deny: {beyond}"));
         }
         if let Some(beyond) = denials.and_then(|limit| standing.denied_beyond(limit)) {
             return Verdict::Fail(format!("requests denied since the plan runs: {beyond}"));
@@ -202,7 +206,7 @@ impl OfProxies {
         if standing.asked > 0 && is_share(standing.running, standing.asked, running.share.of_one()) {
             return Verdict::Pass;
         }
-        let behind = judged.iter().filter(|(_, runs)| *runs != Runs::Wanted);
+        let behind = judged.iter().filter(|(_, runs)| !runs);
         let named: Vec<&str> = behind.map(|(proxy, _)| proxy.name.as_str()).take(NAMED).collect();
         Verdict::NotYet(format!(
             "{} of {} proxies run the plan, {} do not answer; not {}",

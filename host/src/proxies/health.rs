@@ -95,6 +95,11 @@ impl Standing {
         self.beyond(budget, (counts.denied, counts.judged()), (before.denied, before.judged()))
     }
 
+    /// Those let on that the plan on trial would have refused. What an earlier trial has counted is no measure.
+    pub fn would_deny_beyond(&self, budget: AtMost) -> Option<Beyond> {
+        self.beyond(budget, (self.counts.trial_denied, self.counts.tried), (0, 0))
+    }
+
     /// Those answered with 500 or more.
     pub fn failed_beyond(&self, budget: AtMost) -> Option<Beyond> {
         let (counts, before) = (&self.counts, &self.before);

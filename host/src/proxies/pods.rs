@@ -63,13 +63,23 @@ impl InPod {
     async fn ask(self, cluster: Arc<Cluster>, asking: Asking) -> Proxy {
         let said = match cluster.ask_pod(&self.at, QUERY, asking.patience).await {
             Ok(text) => Reading::read(&text).map_err(Silence::from),
-            Err(problem @ Problem::Forbidden { .. }) => Err(Silence::Forbidden(problem.to_string())),
-            // The server says it of the pod and not of itself.
-            Err(Problem::Server { message, .. }) => Err(Silence::Unreachable(message)),
-            Err(problem) => Err(Silence::Unreachable(problem.to_string())),
+            Err(problem) => Err(problem.into()),
         };
         let namespace = self.at.namespace.parse().ok();
         Proxy { name: format!("{}/{}", self.at.namespace, self.at.pod), namespace, kind: self.kind, said }
+    }
+}
+
+impl From<Problem> for Silence {
+    fn from(problem: Problem) -> Self {
+        if matches!(problem, Problem::Forbidden { .. }) {
+            return Self::Forbidden(problem.to_string());
+        }
+        // The server says it of the pod and not of itself.
+        if let Problem::Server { message, .. } = problem {
+            return Self::Unreachable(message);
+        }
+        Self::Unreachable(problem.to_string())
     }
 }
 

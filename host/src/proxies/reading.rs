@@ -16,6 +16,9 @@ use super::exposition::{self, ExpositionError, Sample};
 pub struct Stamp(u64);
 
 impl Stamp {
+    /// How a proxy tells that there is none.
+    const NONE: Self = Self(0);
+
     /// That of a digest in hex; `None` where it is none.
     pub fn of(digest: &str) -> Option<Self> {
         digest.get(..12).and_then(|start| u64::from_str_radix(start, 16).ok()).map(Self)
@@ -49,6 +52,10 @@ pub struct Counts {
     pub denied: u64,
     /// Those that it let on, and that policies in shadow would have refused.
     pub shadow_denied: u64,
+    /// Requests and connections that a plan on trial has judged.
+    pub tried: u64,
+    /// Those that were let on, and that it would have refused.
+    pub trial_denied: u64,
     /// Requests that the proxy itself has counted.
     pub requests: u64,
     /// Those of them that were answered with 500 or more.
@@ -64,6 +71,8 @@ pub struct Counts {
 pub struct Reading {
     /// The plan of each of the filter's places.
     pub plans: BTreeMap<Role, Stamp>,
+    /// The plan that is tried beside it, where one is.
+    pub trials: BTreeMap<Role, Stamp>,
     /// What was counted.
     pub counts: Counts,
 }
@@ -83,6 +92,7 @@ impl Reading {
         // Envoy keeps what it was ever told of: where no VM runs any more, a plan that is told of does not either.
         if samples.iter().any(|sample| sample.name.ends_with("_runtime_v8_active") && sample.value == 0.0) {
             reading.plans.clear();
+            reading.trials.clear();
         }
         Ok(reading)
     }
@@ -90,15 +100,19 @@ impl Reading {
     fn take(&mut self, sample: &Sample<'_>) {
         let counts = &mut self.counts;
         if let Some(tags) = tags(sample, "isthmus_plan_info") {
-            let role = Role::ALL.into_iter().find(|role| tags.has("direction", role.as_str()));
-            if let (Some(role), Some(stamp)) = (role, Stamp::read(sample.value)) {
-                self.plans.insert(role, stamp);
-            }
+            self.plans.extend(tags.role().zip(Stamp::read(sample.value)));
+        } else if let Some(tags) = tags(sample, "isthmus_trial_info") {
+            let stamp = Stamp::read(sample.value).filter(|stamp| *stamp != Stamp::NONE);
+            self.trials.extend(tags.role().zip(stamp));
         } else if let Some(tags) = tags(sample, "isthmus_requests_total") {
             let count = if tags.has("verdict", "deny") { &mut counts.denied } else { &mut counts.allowed };
             *count += whole(sample.value);
         } else if tags(sample, "isthmus_shadow_denied_total").is_some() {
             counts.shadow_denied += whole(sample.value);
+        } else if tags(sample, "isthmus_trial_requests_total").is_some() {
+            counts.tried += whole(sample.value);
+        } else if tags(sample, "isthmus_trial_denied_total").is_some() {
+            counts.trial_denied += whole(sample.value);
         } else if sample.name == "envoy_server_uptime" {
             counts.uptime = whole(sample.value);
         } else if is_trap(sample.name) {
@@ -133,14 +147,14 @@ impl Counts {
         self.all().into_iter().zip(before.all()).any(|(now, before)| now < before)
     }
 
-    fn all(self) -> [u64; 7] {
-        let Self { allowed, denied, shadow_denied, requests, failed, traps, uptime } = self;
-        [allowed, denied, shadow_denied, requests, failed, traps, uptime]
+    fn all(mut self) -> [u64; 9] {
+        self.each().map(|count| *count)
     }
 
-    fn each(&mut self) -> [&mut u64; 7] {
-        let Self { allowed, denied, shadow_denied, requests, failed, traps, uptime } = self;
-        [allowed, denied, shadow_denied, requests, failed, traps, uptime]
+    fn each(&mut self) -> [&mut u64; 9] {
+        let Self { allowed, denied, shadow_denied, tried, trial_denied, requests, failed, traps, uptime } =
+            self;
+        [allowed, denied, shadow_denied, tried, trial_denied, requests, failed, traps, uptime]
     }
 
     /// Istio counts requests at both of their ends, each proxy its own; where it does not, Envoy does.
@@ -175,6 +189,10 @@ fn tags<'s>(sample: &'s Sample<'s>, metric: &str) -> Option<Tags<'s>> {
 }
 
 impl Tags<'_> {
+    fn role(&self) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| self.has("direction", role.as_str()))
+    }
+
     fn has(&self, tag: &str, value: &str) -> bool {
         match self.0.label(tag) {
             Some(found) => found == value,

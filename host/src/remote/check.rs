@@ -20,7 +20,7 @@ const READS: [(&str, &str); 7] = [
 
 /// What a kubeconfig has besides an address, certificates and a token. It may be another's: what would run a program or read
 /// a file here is not tried.
-fn foreign(kubeconfig: &str) -> Option<String> {
+pub(super) fn foreign(kubeconfig: &str) -> Option<String> {
     let config: Value = serde_saphyr::from_str(kubeconfig).unwrap_or_default();
     let known = |list: &str, field: &str, known: &[&str]| -> Option<String> {
         let entries = config.get(list).and_then(Value::as_array).into_iter().flatten();

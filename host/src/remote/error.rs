@@ -42,6 +42,14 @@ pub enum RemoteError {
         /// How long it was waited.
         after: Duration,
     },
+    /// Others have made the same secret again and again.
+    #[error(
+        "somebody else makes the remote secret of {cluster} at the same time: run again when they are done"
+    )]
+    Raced {
+        /// Of which cluster.
+        cluster: ClusterName,
+    },
     /// A kubeconfig that cannot be used at all.
     #[error("the kubeconfig of the secret cannot be used")]
     Kubeconfig(#[source] KubeconfigError),

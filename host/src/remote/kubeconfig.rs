@@ -83,6 +83,11 @@ impl Kubeconfig {
         }))
     }
 
+    /// The namespace and name of the Secret that the token ends with, if it says so.
+    pub(super) fn hangs_on(&self) -> Option<(String, String)> {
+        hangs_on(&claims(&self.token)?)
+    }
+
     /// Whether less than half of the token's life is over; one that never ends is always fresh.
     pub(super) fn is_fresh(&self, now: OffsetDateTime) -> bool {
         let Some(claims) = claims(&self.token) else { return true };
@@ -108,6 +113,16 @@ pub(crate) fn claims(token: &str) -> Option<Value> {
 /// When a token with these claims ends, if it does.
 pub(crate) fn ends(claims: &Value) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(claims.get("exp")?.as_i64()?).ok()
+}
+
+/// The namespace and name of the Secret that a token with these claims ends with, where it is one's: a lasting token says it
+/// in one way, and one that ends by itself in another.
+pub(crate) fn hangs_on(claims: &Value) -> Option<(String, String)> {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let lasting = |name: &str| text(claims.get(format!("kubernetes.io/serviceaccount/{name}")));
+    let ending = |path: &str| text(claims.get("kubernetes.io").and_then(|said| said.pointer(path)));
+    let namespace = lasting("namespace").or_else(|| ending("/namespace"))?;
+    Some((namespace, lasting("secret.name").or_else(|| ending("/secret/name"))?))
 }
 
 /// Whether an address of an API server means the one who asks.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::kubeconfig::Token;
 use super::{How, Pair, READER, Reached, RemoteError};
-use crate::kube::{Apply, Cluster, Id, Kind, MESH_MANAGER, is_managed_by};
+use crate::kube::{Apply, Cluster, ClusterError, Id, Kind, MESH_MANAGER, Problem, is_managed_by};
 use crate::manifest::ISTIO_NAMESPACE;
 
 /// The label that says whose token it is.
@@ -75,7 +75,8 @@ async fn wait(
     let deadline = Instant::now() + patience;
     let id = id("Secret", name);
     loop {
-        let secret = at.get(&id).await?.unwrap_or_default();
+        let raced = || RemoteError::Raced { cluster: cluster.clone() };
+        let secret = at.get(&id).await?.ok_or_else(raced)?;
         let data = |key: &str| {
             let text = secret.get("data")?.get(key)?.as_str()?;
             String::from_utf8(Base64::decode_vec(text).ok()?).ok()
@@ -114,10 +115,19 @@ pub(super) async fn revoke(
         let name = secret.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let is_of_pair = labels.and_then(of).as_deref() == Some(pair.reader.name.as_str());
         if is_of_pair && is_managed_by(&secret, MESH_MANAGER) && !stays(name) {
-            at.delete(&secret, false).await?;
+            match at.delete(&secret, false).await {
+                // Somebody has just written to it: whoever comes next takes it away.
+                Err(ClusterError { problem, .. }) if matches!(*problem, Problem::Changed { .. }) => {}
+                deleted => drop(deleted?),
+            }
         }
     }
     Ok(())
+}
+
+/// Whether the Secret of a token is there.
+pub(super) async fn is_there(at: &Cluster, name: &str) -> Result<bool, RemoteError> {
+    Ok(at.get(&id("Secret", name)).await?.is_some())
 }
 
 fn id(kind: &str, name: &str) -> Id {

@@ -5,7 +5,7 @@ mod keep;
 mod open;
 mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use policy::Mesh;
@@ -18,7 +18,7 @@ use super::drive::{Driver, Tell};
 use super::gate::Gate;
 use super::job::Job;
 use super::lease::Holder;
-use super::machine::{Event, Goal, OnFailure, State};
+use super::machine::{Event, Goal, OnFailure, State, Wave};
 use super::record::{Origin, Record, timestamp};
 use super::rendered::{self, Rendered};
 use super::strategy::{Limits, Strategy};
@@ -226,6 +226,7 @@ impl Campaign<'_> {
         let state = record.state.clone();
         let (gates, applied) = ((self.gates)(&record.gates), record.gates.applied);
         crew.record = Some(record);
+        crew.trying = trying(state.waves());
         let mut driver = Driver::new(state, &mut crew, self.tell);
         (driver.gates, driver.applied) = (gates, applied);
         let driven = driver.run(first).await;
@@ -242,7 +243,9 @@ impl Campaign<'_> {
                 Err(error) => drop(crew.out.insert(name, error.to_string())),
             }
         }
-        let state = State::new(waves(&order.strategy, &crew.new), OnFailure::Stop);
+        let waves = waves(&order.strategy, &crew.new);
+        crew.trying = trying(&waves);
+        let state = State::new(waves, OnFailure::Stop);
         let driven = Driver::new(state, &mut crew, self.tell).run(Event::Begin).await;
         finish(crew, driven, self.history).await
     }
@@ -259,6 +262,7 @@ impl Campaign<'_> {
             return refuse(crew, Refused::Paused { id, revision }).await;
         }
         (crew.new, crew.left) = (order.new, order.left);
+        crew.trying = trying(&order.strategy.waves);
         let names: Vec<ClusterName> = crew.new.keys().cloned().collect();
         let tasks: Vec<_> = names.iter().map(|name| crew.task(name, Goal::New)).collect();
         let jobs = many::bounded(tasks.into_iter().map(Job::start), crew.how.parallel).await;
@@ -327,11 +331,16 @@ impl Campaign<'_> {
 }
 
 /// The waves with those clusters that have objects: a remote's are in the cluster of its control plane.
-fn waves(strategy: &Strategy, new: &BTreeMap<ClusterName, Arc<Rendered>>) -> Vec<super::machine::Wave> {
+fn waves(strategy: &Strategy, new: &BTreeMap<ClusterName, Arc<Rendered>>) -> Vec<Wave> {
     let mut waves = strategy.waves.clone();
     waves.iter_mut().for_each(|wave| wave.clusters.retain(|name| new.contains_key(name)));
     waves.retain(|wave| !wave.clusters.is_empty());
     waves
+}
+
+/// The clusters of those waves that try their plans first.
+fn trying(waves: &[Wave]) -> BTreeSet<ClusterName> {
+    waves.iter().filter(|wave| wave.shadow.is_some()).flat_map(|wave| wave.clusters.iter().cloned()).collect()
 }
 
 /// Why nothing can be done, where nobody can say what was to be done.

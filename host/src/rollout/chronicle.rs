@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::agree::{Agreed, agreed};
 use super::lease::{self, Holding};
-use super::record::{Copy, Record};
+use super::record::{Copy, Record, Records};
 use super::revision::{self, Revision};
 use super::shelf::Shelf;
 use super::{Target, Trouble};
+use crate::plugin;
 use crate::proxies::Stamp;
 
 /// What one cluster tells.
@@ -63,11 +64,11 @@ impl Chronicle {
         self.copy.at
     }
 
-    /// Reads what a cluster tells; `root` is Istio's namespace.
-    pub async fn read(target: &Target, root: &str) -> Result<Self, Trouble> {
+    /// Reads what a cluster tells; `root` is Istio's namespace, and `records` those that other clusters have told already.
+    pub async fn read(target: &Target, root: &str, records: &Records) -> Result<Self, Trouble> {
         let shelf = Shelf::new(target.clone(), root);
         let (copy, list, held) =
-            tokio::try_join!(Copy::read(&shelf), shelf.list(), lease::holding(target, root))?;
+            tokio::try_join!(Copy::read(&shelf, records), shelf.list(), lease::holding(target, root))?;
         let kept = revision::listed(&list).into_iter().map(|(revision, _)| revision).collect();
         Ok(Self { copy, kept, held })
     }
@@ -94,8 +95,8 @@ impl Chronicle {
             }
             // What cannot be used names no plan.
             let Ok(Some(rendered)) = revision::read(&shelf, *number).await else { continue };
-            let digest = |object: &Value| Stamp::of(object.pointer("/spec/pluginConfig/digest")?.as_str()?);
-            for stamp in rendered.parts.iter().filter_map(|part| digest(&part.object)) {
+            let digest = |object: &Value| Stamp::of(plugin::configured(object)?.get("digest")?.as_str()?);
+            for stamp in rendered.parts.iter().filter_map(|part| digest(&part.object.open())) {
                 if plans.remove(&stamp) {
                     found.insert(stamp, *number);
                 }

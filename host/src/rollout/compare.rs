@@ -43,7 +43,8 @@ pub async fn compare(
         let target = targets.remove(&cluster)?.map_err(|error| error.to_string());
         let wanted = Wanted::These(Arc::new(rendered));
         let root = mesh.root_namespace().to_string();
-        let task = Task { cluster, target, wanted, left: None, root, how, guard: Guard::none() };
+        let task =
+            Task { cluster, target, wanted, left: None, tries: false, root, how, guard: Guard::none() };
         Some(async { Job::start(task).await.compare().await })
     });
     Ok(many::bounded(comparing.collect::<Vec<_>>(), how.parallel).await)
@@ -52,6 +53,8 @@ pub async fn compare(
 impl Job {
     async fn compare(mut self) -> Compared {
         let mut differences = Vec::new();
+        let there: meaning::Objects =
+            self.there.iter().map(|(file, seen)| (file.clone(), seen.open())).collect();
         // An object that is written wide and then narrow is narrow in the end.
         let last: BTreeMap<String, Step> =
             self.steps.drain(..).map(|(_, step)| (step.file().to_owned(), step)).collect();
@@ -59,7 +62,7 @@ impl Job {
             if self.trouble.is_some() {
                 break;
             }
-            let before = self.there.get(&file).map(bare);
+            let before = there.get(&file).map(bare);
             match self.result(&step).await {
                 Ok(after) if after == before => {}
                 Ok(after) => differences.push((file, Difference { name: self.name(&step), before, after })),
@@ -69,8 +72,8 @@ impl Job {
         let meaning = match self.trouble {
             Some(_) => BTreeMap::new(),
             None => {
-                let after = meaning::made(&self.there, &differences);
-                meaning::of(&self.change.cluster, self.root(), (&self.there, &after), &differences)
+                let after = meaning::made(&there, &differences);
+                meaning::of(&self.change.cluster, self.root(), (&there, &after), &differences)
             }
         };
         let differences = differences.into_iter().map(|(_, difference)| difference).collect();
@@ -83,9 +86,9 @@ impl Job {
             (Step::Remove(_), _) => Ok(None),
             (Step::Write(_, object), Some(Target::Cluster(server))) if self.how.dry_run == DryRun::Server => {
                 let how = Apply { dry_run: true, force: self.how.force };
-                Ok(Some(bare(&server.apply(object, how).await?)))
+                Ok(Some(bare(&server.apply(&object.open(), how).await?)))
             }
-            (Step::Write(_, object), _) => Ok(Some(object.clone())),
+            (Step::Write(_, object), _) => Ok(Some(object.open())),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The clusters of a rollout: what each is to have, what holds them for us, and the record that each has a copy of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use policy::name::ClusterName;
@@ -10,7 +10,7 @@ use super::agree::{self, Agreed, Apart};
 use super::job::{Task, Wanted};
 use super::lease::{Guard, Hold};
 use super::machine::{Goal, State};
-use super::record::{Copy, Record, Said};
+use super::record::{Copy, Record, Records, Said};
 use super::rendered::Rendered;
 use super::shelf::Shelf;
 use super::target::{How, Target, Trouble};
@@ -42,6 +42,8 @@ pub(super) struct Crew {
     pub(super) new: BTreeMap<ClusterName, Arc<Rendered>>,
     /// What they are brought away from.
     pub(super) left: BTreeMap<ClusterName, Arc<Rendered>>,
+    /// Those whose new plans are tried first.
+    pub(super) trying: BTreeSet<ClusterName>,
     pub(super) record: Option<Record>,
 }
 
@@ -99,6 +101,7 @@ impl Crew {
             // Before its first revision a cluster had nothing.
             wanted: wanted.unwrap_or_else(|| Wanted::These(Arc::default())),
             left,
+            tries: goal == Goal::New && self.trying.contains(cluster),
             root: self.root.clone(),
             how: self.how,
             guard: member.map_or_else(Guard::none, |member| member.hold.guard()),
@@ -177,7 +180,7 @@ async fn write(name: &ClusterName, shelf: &Shelf, copy: &mut Copy, record: &Said
     match copy.write(shelf, record).await {
         Err(Trouble::Cluster(error)) if matches!(*error.problem, Problem::Changed { .. }) => {
             // It may be that we have, and did not hear of it.
-            let there = Copy::read(shelf).await?;
+            let there = Copy::read(shelf, &Records::default()).await?;
             if there.record.as_ref() != Some(&record.record) {
                 return Err(Trouble::Lost { cluster: name.clone() });
             }

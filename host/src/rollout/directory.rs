@@ -43,9 +43,9 @@ pub(super) fn take(directory: &Path, step: &Step) -> Result<(), RolloutError> {
     match step {
         Step::Write(file, object) => {
             let path = directory.join(file);
-            let text = serde_saphyr::to_string(object)
+            let text = serde_saphyr::to_string(&object.open())
                 .map_err(|source| RolloutError::Yaml { path: path.clone(), source: Box::new(source) })?;
-            replace(&path, &text)
+            write(&path, &text)
         }
         Step::Remove(file) => {
             let path = directory.join(file);
@@ -55,7 +55,7 @@ pub(super) fn take(directory: &Path, step: &Step) -> Result<(), RolloutError> {
 }
 
 /// Writes a file so that a reader sees the old text or the new one, whole.
-fn replace(path: &Path, text: &str) -> Result<(), RolloutError> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), RolloutError> {
     let write = || {
         let directory = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory)?;

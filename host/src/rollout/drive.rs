@@ -170,7 +170,9 @@ impl<'d> Driver<'d> {
     }
 
     fn spawn(&mut self, cluster: ClusterName, phase: Phase, job: impl Future<Output = Job> + Send + 'static) {
-        let is_asked = phase == Phase::Filters && self.state.goal() == Goal::New && !self.crew.is_dry();
+        let is_asked = matches!(phase, Phase::Shadow | Phase::Filters)
+            && self.state.goal() == Goal::New
+            && !self.crew.is_dry();
         let gates = if is_asked { self.gates.clone() } else { Vec::new() };
         self.running.spawn(async move {
             for gate in &gates {
@@ -202,7 +204,11 @@ impl<'d> Driver<'d> {
                 }
                 let count = job.change.written.len() + job.change.removed.len();
                 (self.tell)(&Progress::Took(cluster.clone(), phase, count));
-                Event::Taken(cluster.clone(), changed)
+                if phase == Phase::Shadow && !job.has_trials() {
+                    Event::Spared(cluster.clone())
+                } else {
+                    Event::Taken(cluster.clone(), changed)
+                }
             }
         };
         self.jobs.insert(cluster, job);
@@ -218,14 +224,12 @@ impl<'d> Driver<'d> {
     /// The gates of a cluster and what they are asked; none for what only pretends.
     fn gates_of(&self, cluster: &ClusterName) -> Option<(Vec<Arc<dyn Gate>>, gate::Wanted)> {
         let job = self.jobs.get(cluster).filter(|_| !self.crew.is_dry())?;
+        let in_shadow = self.state.is_in_shadow();
         let applied: Arc<dyn Gate> =
-            Arc::new(watch::Applied { looker: job.looker()?, patience: self.applied });
-        // The gate of objects has its own: a copy for each of very many clusters is much.
-        let asked = job.wanted.parts.iter().filter(|_| !self.gates.is_empty());
+            Arc::new(watch::Applied { looker: job.looker(in_shadow)?, patience: self.applied });
         let wanted = gate::Wanted {
             cluster: cluster.clone(),
-            digest: job.wanted.digest.clone(),
-            objects: asked.map(|part| part.object.clone()).collect(),
+            all: Arc::clone(job.expected(in_shadow)),
             since: Instant::now(),
         };
         Some(([vec![applied], self.gates.clone()].concat(), wanted))
@@ -235,9 +239,9 @@ impl<'d> Driver<'d> {
         let Some(wave) = self.state.waves().get(wave).filter(|_| !self.crew.is_dry()) else {
             return events.push_back(Event::Baked);
         };
-        let passed = wave.clusters.iter().filter(|name| self.state.has_passed(name));
-        let watched: Vec<_> = passed.filter_map(|name| self.gates_of(name)).collect();
-        self.watching.spawn(watch::bake(watched, Duration::from_secs(wave.bake), self.heard.0.clone()));
+        let seconds = if self.state.is_in_shadow() { wave.shadow.unwrap_or_default() } else { wave.bake };
+        let watched: Vec<_> = self.state.watched().filter_map(|name| self.gates_of(name)).collect();
+        self.watching.spawn(watch::bake(watched, Duration::from_secs(seconds), self.heard.0.clone()));
     }
 
     fn tell_of(&mut self, event: &Event) {
@@ -248,6 +252,7 @@ impl<'d> Driver<'d> {
             Event::Passed(_)
             | Event::Begin
             | Event::Taken(..)
+            | Event::Spared(_)
             | Event::Baked
             | Event::Pause
             | Event::Undo => return,
@@ -265,6 +270,8 @@ impl<'d> Driver<'d> {
         let progress = match stage {
             Stage::Ended(end) => Progress::Ends(end),
             Stage::Subsets
+            | Stage::Shadow(_)
+            | Stage::ShadowBake(_)
             | Stage::Routes(_)
             | Stage::Filters(_)
             | Stage::Bake(_)

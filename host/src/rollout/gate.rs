@@ -7,10 +7,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::name::ClusterName;
 use serde_json::Value;
+
+use super::rendered::Rendered;
 
 /// What a gate says some time later.
 pub type Later<'l, T> = Pin<Box<dyn Future<Output = T> + Send + 'l>>;
@@ -20,12 +23,17 @@ pub type Later<'l, T> = Pin<Box<dyn Future<Output = T> + Send + 'l>>;
 pub struct Wanted {
     /// The cluster.
     pub cluster: ClusterName,
-    /// The digest over its plans, as `isthmus rollout` prints it.
-    pub digest: String,
-    /// All objects that it should have, plugins with the digests of their plans among them.
-    pub objects: Vec<Value>,
+    /// All that it should have.
+    pub(super) all: Arc<Rendered>,
     /// When the last of them was written. What proxies did before says nothing.
     pub since: Instant,
+}
+
+impl Wanted {
+    /// All objects that the cluster should have, plugins with the digests of their plans among them.
+    pub fn objects(&self) -> Vec<Value> {
+        self.all.parts.iter().map(|part| part.object.open()).collect()
+    }
 }
 
 /// What a gate says.

@@ -7,11 +7,12 @@ use policy::name::ClusterName;
 use serde_json::Value;
 
 use super::lease::Guard;
+use super::packed::Packed;
 use super::rendered::{Part, Rendered, Sort};
 use super::shelf::Shelf;
 use super::steps::{self, Phase, Step};
 use super::target::{DryRun, How, Target, Trouble};
-use super::{Change, directory, live, revision};
+use super::{Change, directory, live, revision, shadow};
 use crate::kube::Apply;
 
 /// What a cluster should have.
@@ -32,6 +33,8 @@ pub(super) struct Task {
     pub(super) wanted: Wanted,
     /// What it is brought away from, where no name tells that to be ours.
     pub(super) left: Option<Arc<Rendered>>,
+    /// Whether its new plans are tried first.
+    pub(super) tries: bool,
     pub(super) root: String,
     pub(super) how: How,
     pub(super) guard: Guard,
@@ -53,13 +56,18 @@ impl Wanted {
 pub(super) struct Job {
     pub(super) target: Option<Target>,
     pub(super) how: How,
-    pub(super) there: BTreeMap<String, Value>,
+    pub(super) there: BTreeMap<String, Packed>,
     /// What is still to be done.
     pub(super) steps: Vec<(Phase, Step)>,
     pub(super) change: Change,
     pub(super) trouble: Option<Trouble>,
     /// All that should be there in the end.
     pub(super) wanted: Arc<Rendered>,
+    /// The plugins that should be there while new plans are tried.
+    staged: Arc<Rendered>,
+    tries: bool,
+    /// Whether it was waited before plugins of another kind go.
+    settled: bool,
     root: String,
     guard: Guard,
 }
@@ -67,7 +75,7 @@ pub(super) struct Job {
 impl Job {
     /// Looks at what is there, and finds out what is to be done.
     pub(super) async fn start(task: Task) -> Self {
-        let Task { cluster, target, wanted, left, root, how, guard } = task;
+        let Task { cluster, target, wanted, left, tries, root, how, guard } = task;
         let (wanted, unknown) = match wanted.rendered(&cluster).await {
             Ok(wanted) => (wanted, None),
             Err(trouble) => (Arc::default(), Some(trouble)),
@@ -80,6 +88,9 @@ impl Job {
             change: Change::new(&cluster, wanted.digest.clone()),
             trouble: None,
             wanted,
+            staged: Arc::default(),
+            tries,
+            settled: false,
             root,
             guard,
         };
@@ -89,7 +100,12 @@ impl Job {
             (None, Err(why)) => Err(Trouble::Before(why)),
             (None, Ok(target)) => {
                 let all: Vec<Part> = job.wanted.parts.iter().chain(left).cloned().collect();
-                let looked = look(&target, &job.root, &all).await;
+                let mut looked = look(&target, &job.root, &all).await;
+                if let (Ok(there), Target::Cluster(server)) = (&looked, &target)
+                    && let Err(error) = live::reads(server, there, &job.wanted.parts).await
+                {
+                    looked = Err(error.into());
+                }
                 job.target = Some(target);
                 looked
             }
@@ -103,17 +119,46 @@ impl Job {
         match looked {
             // Nobody knows what is there, so all of it is to be done.
             Err(trouble) => {
-                (self.steps, _) = steps::steps(&self.there, parts, |_, _| false);
+                (self.steps, _) = steps::steps(&BTreeMap::new(), parts, |_, _| false);
                 self.trouble = Some(trouble);
             }
             Ok(there) => {
                 let files: BTreeSet<String> = parts.iter().map(|part| part.file.clone()).collect();
                 (self.steps, self.change.unchanged) = steps::steps(&there, parts, self.holds());
                 self.steps.extend(steps::leave(&there, &files, left));
+                if self.tries {
+                    self.stage(&there);
+                }
                 self.steps.sort_by_key(|(phase, _)| *phase);
-                self.there = there;
+                self.there = there.iter().map(|(file, seen)| (file.clone(), Packed::of(seen))).collect();
             }
         }
+    }
+
+    /// What is to be done so that new plans are tried. What cannot be tried is not done either.
+    fn stage(&mut self, there: &BTreeMap<String, Value>) {
+        let staged = shadow::staged(there, &self.wanted.parts, (&self.change.cluster, &self.root));
+        let parts = match staged {
+            Ok(parts) => parts,
+            Err(trouble) => return self.trouble = Some(trouble),
+        };
+        let holds = self.holds();
+        let is_due =
+            |part: &&Part| !there.get(&part.file).is_some_and(|there| holds(there, &part.object.open()));
+        let steps = parts.iter().filter(is_due);
+        let steps = steps.map(|part| (Phase::Shadow, Step::Write(part.file.clone(), part.object.clone())));
+        self.steps.extend(steps);
+        self.staged = Arc::new(Rendered { digest: self.wanted.digest.clone(), parts });
+    }
+
+    /// Whether any new plan is tried here.
+    pub(super) fn has_trials(&self) -> bool {
+        shadow::tries(&self.staged.parts)
+    }
+
+    /// All that should be there: in the end, or while new plans are tried.
+    pub(super) fn expected(&self, in_shadow: bool) -> &Arc<Rendered> {
+        if in_shadow { &self.staged } else { &self.wanted }
     }
 
     fn holds(&self) -> fn(&Value, &Value) -> bool {
@@ -126,12 +171,13 @@ impl Job {
     /// Takes the steps of a phase, up to the first that fails.
     pub(super) async fn phase(mut self, phase: Phase) -> Self {
         while self.trouble.is_none()
-            && let Some((_, step)) = self.steps.first().filter(|(due, _)| *due == phase)
+            && let Some((_, step)) = self.steps.first().filter(|(due, _)| *due == phase).cloned()
         {
-            match self.take(step).await {
+            self.settle(&step).await;
+            match self.take(&step).await {
                 Ok(true) => {
-                    let name = self.name(step);
-                    self.change.note(&step.clone(), name);
+                    let name = self.name(&step);
+                    self.change.note(&step, name);
                 }
                 Ok(false) => self.change.unchanged += 1,
                 Err(trouble) => {
@@ -144,8 +190,17 @@ impl Job {
         self
     }
 
+    /// Waits before the first plugin goes that another kind has taken the place of.
+    async fn settle(&mut self, step: &Step) {
+        let goes = matches!(step, Step::Remove(_)) && steps::is_replaced(step.file(), &self.wanted.parts);
+        if goes && !self.settled && self.how.dry_run == DryRun::No {
+            tokio::time::sleep(steps::SETTLING).await;
+            self.settled = true;
+        }
+    }
+
     /// Takes a step; false if nothing changes by it.
-    async fn take(&self, step: &Step) -> Result<bool, Trouble> {
+    async fn take(&mut self, step: &Step) -> Result<bool, Trouble> {
         if !self.guard.holds() {
             return Err(Trouble::Unrenewed { cluster: self.change.cluster.clone() });
         }
@@ -157,7 +212,13 @@ impl Job {
             }
             (Some(Target::Cluster(server)), dry_run) => {
                 let how = Apply { dry_run: dry_run == DryRun::Server, force: self.how.force };
-                Ok(live::take(server, &self.there, step, how).await?)
+                let (changed, now) = live::take(server, &self.there, step, how).await?;
+                // What only stands in for a while has to be known when it goes.
+                let goes = |file: &str| self.wanted.parts.iter().all(|part| part.file != file);
+                if let Some(now) = now.filter(|_| goes(step.file())) {
+                    self.there.insert(step.file().to_owned(), Packed::of(&now));
+                }
+                Ok(changed)
             }
         }
     }
@@ -191,12 +252,12 @@ impl Job {
     }
 
     /// What reads the objects again.
-    pub(super) fn looker(&self) -> Option<Looker> {
+    pub(super) fn looker(&self, in_shadow: bool) -> Option<Looker> {
         let target = self.target.clone()?;
         Some(Looker {
             target,
             root: self.root.clone(),
-            wanted: Arc::clone(&self.wanted),
+            wanted: Arc::clone(self.expected(in_shadow)),
             holds: self.holds(),
         })
     }
@@ -237,8 +298,9 @@ impl Looker {
     /// The file of an object that is not as it was written, if there is one.
     pub(super) async fn differs(&self) -> Result<Option<String>, Trouble> {
         let there = look(&self.target, &self.root, &self.wanted.parts).await?;
-        let is_other =
-            |part: &&Part| !there.get(&part.file).is_some_and(|there| (self.holds)(there, &part.object));
+        let is_other = |part: &&Part| {
+            !there.get(&part.file).is_some_and(|there| (self.holds)(there, &part.object.open()))
+        };
         // A route or subset is written wide, and narrow only in the end.
         let plugins = |part: &&Part| matches!(part.sort, Sort::Plugin);
         Ok(self.wanted.parts.iter().filter(plugins).find(is_other).map(|part| part.file.clone()))

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use policy::mesh::Extension;
 use serde_json::Value;
 
-use super::rendered::{KINDS, Part, file_of};
+use super::packed::Packed;
+use super::rendered::{KINDS, Part, extension_of, file_of};
 use super::steps::Step;
 use crate::kube::{Apply, Cluster, ClusterError, Id, Kind, Problem, is_ours};
+use crate::plugin;
 
 /// The objects that are wanted or were made by an earlier rollout, by file. What only bears our label and is not wanted
 /// belongs to whoever made it.
@@ -32,6 +35,21 @@ pub(super) async fn there(
     Ok(there)
 }
 
+/// An error where a cluster is to have a `TrafficExtension` and knows none: its Istio is older than `mesh.yaml` says. Were
+/// that found only when one is written, routes would have changed already.
+pub(super) async fn reads(
+    cluster: &Cluster,
+    there: &BTreeMap<String, Value>,
+    wanted: &[Part],
+) -> Result<(), ClusterError> {
+    let is_one = |file: &str| extension_of(file) == Some(Extension::TrafficExtension);
+    if !wanted.iter().any(|part| is_one(&part.file)) || there.keys().any(|file| is_one(file)) {
+        return Ok(());
+    }
+    let kind = Kind::new(plugin::API_VERSION, Extension::TrafficExtension.as_str());
+    cluster.list(&kind).await.map(drop)
+}
+
 /// Whether an object of a cluster says what is wanted, and says it for us.
 pub(super) fn holds(there: &Value, wanted: &Value) -> bool {
     let fields = |object: &Value, path: &str| {
@@ -47,32 +65,36 @@ pub(super) fn holds(there: &Value, wanted: &Value) -> bool {
         && has_all("/metadata/annotations")
 }
 
-/// Takes a step; false if the server found that nothing changes by it.
+/// Takes a step: false if the server found that nothing changes by it, and what it has from now on.
 pub(super) async fn take(
     cluster: &Cluster,
-    there: &BTreeMap<String, Value>,
+    there: &BTreeMap<String, Packed>,
     step: &Step,
     how: Apply,
-) -> Result<bool, ClusterError> {
+) -> Result<(bool, Option<Value>), ClusterError> {
     match step {
         Step::Write(file, object) => {
             let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
-            let applied = cluster.apply(object, how).await?;
+            let applied = cluster.apply(&object.open(), how).await?;
             // A dry run has the version of before.
-            Ok(how.dry_run || there.get(file).and_then(version) != version(&applied))
+            let changed =
+                how.dry_run || there.get(file).and_then(|seen| version(&seen.open())) != version(&applied);
+            Ok((changed, Some(applied).filter(|_| !how.dry_run)))
         }
         Step::Remove(file) => match there.get(file) {
-            Some(seen) => cluster.delete(seen, how.dry_run).await,
-            None => Ok(false),
+            Some(seen) => Ok((cluster.delete(&seen.open(), how.dry_run).await?, None)),
+            None => Ok((false, None)),
         },
     }
 }
 
 /// What an object is called that a step is about.
-pub(super) fn name(there: &BTreeMap<String, Value>, step: &Step) -> String {
+pub(super) fn name(there: &BTreeMap<String, Packed>, step: &Step) -> String {
     let object = match step {
         Step::Write(_, object) => Some(object),
         Step::Remove(file) => there.get(file),
     };
-    object.and_then(|object| Id::of(object).ok()).map_or_else(|| step.file().to_owned(), |id| id.to_string())
+    object
+        .and_then(|object| Id::of(&object.open()).ok())
+        .map_or_else(|| step.file().to_owned(), |id| id.to_string())
 }

@@ -1,11 +1,14 @@
 //! What a rollout does next: a state, what has happened, and what to do about it. No IO and no clock.
 //!
 //! ```text
-//! Subsets ─> Routes(0) ─> Filters(0) ─> Bake(0) ─> Routes(1) ─> ... ─> RoutesGo ─> SubsetsGo ─> Ended
-//!    ^ all      wave's      a few at                                     all         all
-//!    │        clusters      a time, each with its gate
+//! Subsets ─> [Shadow(0) ─> ShadowBake(0)] ─> Routes(0) ─> Filters(0) ─> Bake(0) ─> ... ─> RoutesGo ─> SubsetsGo ─> Ended
+//!    ^ all     a few at                      wave's      a few at                             all         all
+//!    │         a time, each with its gate    clusters    a time, each with its gate
 //!    └──────────── begins again, towards what was before, when it is undone; and whenever it is resumed
 //! ```
+//!
+//! A wave that tries its plans first has them judge and count beside those in force; no cluster of it goes on to its routes and
+//! filters before that was watched there for its time.
 //!
 //! What a cluster has to do for a stage is not known here: whoever takes it there looks at what is there. So a stage
 //! that was taken already costs nothing, and a rollout that was cut anywhere begins again at its first one.
@@ -25,6 +28,10 @@ use super::steps::Phase;
 pub enum Stage {
     /// Subsets come to all clusters.
     Subsets,
+    /// New plans of a wave come to judge beside those in force, and their gates open.
+    Shadow(usize),
+    /// What they would refuse is watched for a time.
+    ShadowBake(usize),
     /// Routes come to a wave.
     Routes(usize),
     /// Filters of a wave change, and its gates open.
@@ -59,6 +66,8 @@ impl Stage {
         match self {
             Self::Ended(end) => Some(end),
             Self::Subsets
+            | Self::Shadow(_)
+            | Self::ShadowBake(_)
             | Self::Routes(_)
             | Self::Filters(_)
             | Self::Bake(_)
@@ -72,6 +81,8 @@ impl Stage {
         let wave = wave.unwrap_or_default();
         match self {
             Self::Subsets => "subsets come everywhere".to_owned(),
+            Self::Shadow(_) => format!("wave {wave}: plans come in shadow"),
+            Self::ShadowBake(_) => format!("wave {wave}: tried in shadow"),
             Self::Routes(_) => format!("wave {wave}: routes come"),
             Self::Filters(_) => format!("wave {wave}: filters change"),
             Self::Bake(_) => format!("wave {wave}: watched"),
@@ -126,6 +137,9 @@ pub struct Wave {
     pub at_once: usize,
     /// For how many seconds it is watched.
     pub bake: u64,
+    /// For how many seconds its plans are tried in shadow before; `None`: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<u64>,
 }
 
 /// What a cluster is about in the stage that the rollout is in.
@@ -160,6 +174,8 @@ pub enum Event {
     Begin,
     /// A cluster has taken its steps, and whether there were any.
     Taken(ClusterName, bool),
+    /// Nothing of a cluster is to be tried: it has the plans that it should have.
+    Spared(ClusterName),
     /// A cluster could not take them; why.
     Stuck(ClusterName, String),
     /// The gates of a cluster are open.
@@ -200,6 +216,9 @@ pub struct State {
     clusters: BTreeMap<ClusterName, Standing>,
     /// Those whose filters are what they should be, and whose gates were open since.
     passed: BTreeSet<ClusterName>,
+    /// Those whose new plans were tried for their time.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    tried: BTreeSet<ClusterName>,
     /// How many waves are over.
     over: usize,
     /// How many waves were begun.
@@ -221,6 +240,7 @@ impl State {
             goal: Goal::New,
             stage: Stage::Subsets,
             passed: BTreeSet::new(),
+            tried: BTreeSet::new(),
             over: 0,
             begun: 0,
             failure: None,
@@ -247,7 +267,11 @@ impl State {
     /// The wave that its stage is of, if it is one's.
     pub fn wave(&self) -> Option<&Wave> {
         match self.stage {
-            Stage::Routes(wave) | Stage::Filters(wave) | Stage::Bake(wave) => self.waves.get(wave),
+            Stage::Shadow(wave)
+            | Stage::ShadowBake(wave)
+            | Stage::Routes(wave)
+            | Stage::Filters(wave)
+            | Stage::Bake(wave) => self.waves.get(wave),
             Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo | Stage::Ended(_) => None,
         }
     }
@@ -260,6 +284,22 @@ impl State {
     /// Whether a cluster has its filters, and its gates were open since.
     pub fn has_passed(&self, cluster: &ClusterName) -> bool {
         self.passed.contains(cluster)
+    }
+
+    /// Whether its new plans are tried: they judge, and nothing is done by them.
+    pub fn is_in_shadow(&self) -> bool {
+        matches!(self.stage, Stage::Shadow(_) | Stage::ShadowBake(_))
+    }
+
+    /// The clusters of the wave whose gates have to stay open while it is watched.
+    pub fn watched(&self) -> impl Iterator<Item = &ClusterName> {
+        let wave = self.wave().into_iter().flat_map(|wave| &wave.clusters);
+        wave.filter(|name| if self.is_in_shadow() { self.is_on_trial(name) } else { self.has_passed(name) })
+    }
+
+    /// Whether the gates of a cluster that tries its plans are open, and have not been for their time.
+    fn is_on_trial(&self, cluster: &ClusterName) -> bool {
+        self.clusters.get(cluster) == Some(&Standing::Ready) && !self.tried.contains(cluster)
     }
 
     /// Why it failed, if it has.
@@ -295,6 +335,7 @@ impl State {
         let begun = alike().map(|state| state.begun).max().unwrap_or_default();
         (self.over, self.begun) = (self.over.min(over), self.begun.max(begun));
         self.passed.retain(|name| own.get(name).is_none_or(|state| state.passed.contains(name)));
+        self.tried.retain(|name| own.get(name).is_none_or(|state| state.tried.contains(name)));
         self.pruned |= own.values().any(|state| state.pruned);
     }
 

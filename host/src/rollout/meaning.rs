@@ -9,9 +9,7 @@ use serde_json::Value;
 
 use super::difference::{Difference, bare};
 use super::rendered::{Sort, sort_of};
-
-/// Where a filter's plan stands in its object.
-const PLAN: &str = "pluginConfig";
+use crate::plugin;
 
 /// The objects of a cluster by file, as they are or would be.
 pub(super) type Objects = BTreeMap<String, Value>;
@@ -52,7 +50,7 @@ fn read(objects: &Objects, root: &str) -> Read {
     let mut read = Read::default();
     for object in objects.values() {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let Some(configuration) = object.get("spec").and_then(|spec| spec.get(PLAN)) else { continue };
+        let Some(configuration) = plugin::configured(object) else { continue };
         let namespace = text("/metadata/namespace");
         match configured(configuration) {
             Ok(configuration) => {
@@ -88,7 +86,7 @@ fn put(running: &mut Running, configuration: Configuration, apart: Option<Namesp
 /// What differs of an object beside the plan in it.
 fn beside(file: &str, difference: &Difference) -> Option<String> {
     let sides = [&difference.before, &difference.after];
-    let has_plan = sides.into_iter().flatten().any(|object| object.pointer("/spec/pluginConfig").is_some());
+    let has_plan = sides.into_iter().flatten().any(|object| plugin::configured(object).is_some());
     if !has_plan {
         let what = match sort_of(file) {
             Some(Sort::Plugin) => "what it checks behind the load balancer",
@@ -98,9 +96,13 @@ fn beside(file: &str, difference: &Difference) -> Option<String> {
     }
     let [Some(before), Some(after)] = sides else { return None };
     let fields = |object: &Value| {
-        let mut spec = object.get("spec").cloned().unwrap_or_default();
-        spec.as_object_mut().map(|spec| spec.remove(PLAN));
-        spec.as_object().cloned().unwrap_or_default()
+        // A file has one kind of object, and what a plugin says is called alike in both.
+        let mut spec = object.pointer("/spec").and_then(Value::as_object).cloned().unwrap_or_default();
+        if let Some(Value::Object(wasm)) = spec.remove("wasm") {
+            spec.extend(wasm);
+        }
+        spec.remove("pluginConfig");
+        spec
     };
     let (before, after) = (fields(before), fields(after));
     let names = before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name));

@@ -1,7 +1,7 @@
 //! The record of a rollout: what it is to do, how far it has come, and who said so. Every cluster has a copy.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::name::ClusterName;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::Trouble;
 use super::machine::{End, State};
 use super::shelf::{RECORD, Shelf};
 use super::strategy::Limits;
+use crate::digest::sha256;
 
 /// Where the object has it.
 const FILE: &str = "rollout.json";
@@ -74,6 +75,24 @@ impl Origin {
     }
 }
 
+/// Records that clusters were found to have. Of very many clusters nearly all have the very same, which is read and kept
+/// once.
+#[derive(Debug, Default)]
+pub struct Records(Mutex<BTreeMap<String, Arc<Record>>>);
+
+impl Records {
+    fn read(&self, text: &str) -> Result<Arc<Record>, serde_json::Error> {
+        let digest = sha256(text);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = known.get(&digest) {
+            return Ok(Arc::clone(record));
+        }
+        let record: Arc<Record> = Arc::new(serde_json::from_str(text)?);
+        known.insert(digest, Arc::clone(&record));
+        Ok(record)
+    }
+}
+
 /// A record as it is written, to very many clusters.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -109,7 +128,7 @@ impl Copy {
     }
 
     /// What a cluster has.
-    pub(super) async fn read(shelf: &Shelf) -> Result<Self, Trouble> {
+    pub(super) async fn read(shelf: &Shelf, records: &Records) -> Result<Self, Trouble> {
         let Some(object) = shelf.get(RECORD).await? else { return Ok(Self::default()) };
         let text = |path: &str| object.pointer(path).and_then(Value::as_str);
         let annotation = |name: &str| {
@@ -117,10 +136,11 @@ impl Copy {
             all.and_then(|all| all.get(name)?.as_str())
         };
         let said = object.get("data").and_then(|data| data.get(FILE)?.as_str()).unwrap_or_default();
-        let record = serde_json::from_str(said)
+        let record = records
+            .read(said)
             .map_err(|error| Trouble::Record { place: shelf.place(RECORD), why: error.to_string() })?;
         Ok(Self {
-            record: Some(Arc::new(record)),
+            record: Some(record),
             at: annotation(AT).and_then(|at| at.parse().ok()),
             version: text("/metadata/resourceVersion").map(str::to_owned),
         })

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use policy::compile::{ClusterPlans, Plans};
+use policy::mesh::Extension;
 use policy::name::{ClusterName, Namespace, Service};
 use policy::plan::{PlanError, Role};
 use policy::{Mesh, Plan};
 use serde_json::Value;
 
+use super::packed::Packed;
 use super::{Options, RolloutError};
 use crate::digest::sha256;
 use crate::native::upstream::{Behind, Module};
@@ -15,15 +17,24 @@ use crate::native::{self, Kind};
 use crate::plugin::{self, Deployed, Reach, Span};
 
 /// The kinds that a rollout makes.
-pub(super) const KINDS: [(&str, &str); 4] = [
+pub(super) const KINDS: [(&str, &str); 5] = [
     ("extensions.istio.io/v1alpha1", "WasmPlugin"),
+    ("extensions.istio.io/v1alpha1", "TrafficExtension"),
     ("networking.istio.io/v1", "DestinationRule"),
     ("networking.istio.io/v1", "VirtualService"),
     ("networking.istio.io/v1alpha3", "EnvoyFilter"),
 ];
 
 /// What stands between the name of a kind and the namespace in the name of a file; in neither of them can it be.
-const NAMESPACE: char = '@';
+pub(super) const NAMESPACE: char = '@';
+
+/// What the name of a plugin's file ends in where it is a `TrafficExtension`: for as long as one kind takes the place of the
+/// other, both are there.
+const TRAFFIC_EXTENSION: &str = ".trafficextension";
+
+/// An object of more bytes no API server would store: etcd takes 1.5 MiB. Plans are kept smaller when they are made, but what
+/// stands behind the load balancer is one object for all services.
+const MOST_BYTES: usize = 3 << 19;
 
 /// What an object is to a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +50,7 @@ pub(super) enum Sort {
 pub(super) struct Part {
     pub(super) file: String,
     pub(super) sort: Sort,
-    pub(super) object: Value,
+    pub(super) object: Packed,
 }
 
 /// What a cluster should have: its plugins in the order in which they may come.
@@ -57,13 +68,13 @@ pub(super) fn render(
     plans: &Plans,
     options: Options<'_>,
 ) -> Result<BTreeMap<ClusterName, Rendered>, RolloutError> {
-    let mut objects = native::objects(mesh, plans);
-    let module = Deployed { url: options.url.clone(), on_failure: mesh.on_failure() };
+    let extension = mesh.installation().extension;
+    let module = Deployed { url: options.url.clone(), on_failure: mesh.on_failure(), extension };
     let mut rendered = BTreeMap::new();
-    for (primary, led) in mesh.control_planes() {
-        let natives = objects.remove(&primary.name).unwrap_or_default().into_iter();
+    for (primary, led, natives) in native::by_control_plane(mesh, plans) {
+        let natives = natives.into_iter();
         let mut parts: Vec<Part> =
-            natives.map(|((kind, service), object)| of(kind, &service, object)).collect();
+            natives.map(|((kind, service), object)| of(kind, &service, &object)).collect();
         let (mut digests, mut everywhere) = (Vec::new(), Vec::new());
         for cluster in &led {
             let Some(plans) = plans.get(&cluster.name) else { continue };
@@ -80,6 +91,10 @@ pub(super) fn render(
             Ok([digest]) => digest,
             Err(digests) => sha256(digests.concat()),
         };
+        if let Some(part) = parts.iter().find(|part| part.object.length() > MOST_BYTES) {
+            let (cluster, file) = (primary.name.clone(), part.file.clone());
+            return Err(RolloutError::TooLarge { cluster, file, kib: part.object.length() / 1024 });
+        }
         rendered.insert(primary.name.clone(), Rendered { digest, parts });
     }
     Ok(rendered)
@@ -103,11 +118,11 @@ struct Plugins {
     everywhere: Vec<Part>,
 }
 
-fn of(kind: Kind, service: &Service, object: Value) -> Part {
+fn of(kind: Kind, service: &Service, object: &Value) -> Part {
     Part {
         file: native_file(kind, service.namespace.as_str(), service.name.as_str()),
         sort: Sort::Native(kind),
-        object,
+        object: Packed::of(object),
     }
 }
 
@@ -117,11 +132,11 @@ fn plugins(site: Site<'_>, plans: &ClusterPlans, module: &Deployed) -> Result<Pl
     let (mut apart, mut everywhere) = (Vec::new(), Vec::new());
     for (role, namespace, plan) in plans.parts() {
         let span = namespace.map_or(Span::All(site.root.as_str()), |own| Span::One(own.as_str()));
-        let object =
-            plugin::wasm_plugin(role, &plan, Reach { span, of: site.of }, module).map_err(plan_error)?;
-        let file = plugin_file(&plugin::object_name(role, site.of), namespace.map(Namespace::as_str));
+        let object = plugin::object(role, &plan, Reach { span, of: site.of }, module).map_err(plan_error)?;
+        let name = plugin::object_name(role, site.of);
+        let file = plugin_file(&name, namespace.map(Namespace::as_str), Some(module.extension));
         let parts = if namespace.is_some() { &mut apart } else { &mut everywhere };
-        parts.push(Part { file, sort: Sort::Plugin, object });
+        parts.push(Part { file, sort: Sort::Plugin, object: Packed::of(&object) });
         digests += &plugin::digest(&plan).map_err(plan_error)?;
     }
     apart.sort_by(|part, other| part.file.cmp(&other.file));
@@ -153,8 +168,8 @@ fn upstream(
         .collect::<Result<Vec<Behind>, PlanError>>()
         .map_err(|source| RolloutError::Plan { cluster: site.cluster.clone(), source })?;
     let object = native::upstream::envoy_filter(site.root, site.of, &module, &places);
-    let file = plugin_file(&plugin::object_name(Role::Upstream, site.of), None);
-    Ok(Some(Part { file, sort: Sort::Plugin, object }))
+    let file = plugin_file(&plugin::object_name(Role::Upstream, site.of), None, None);
+    Ok(Some(Part { file, sort: Sort::Plugin, object: Packed::of(&object) }))
 }
 
 /// The file of a service's object.
@@ -163,9 +178,30 @@ pub(super) fn native_file(kind: Kind, namespace: &str, service: &str) -> String 
 }
 
 /// The file of a plugin: of a namespace of its own, or of the root namespace.
-fn plugin_file(name: &str, namespace: Option<&str>) -> String {
+fn plugin_file(name: &str, namespace: Option<&str>, extension: Option<Extension>) -> String {
     let place = namespace.map_or_else(String::new, |namespace| format!("{NAMESPACE}{namespace}"));
-    format!("{name}{place}.yaml")
+    let kind = match extension {
+        Some(Extension::TrafficExtension) => TRAFFIC_EXTENSION,
+        Some(Extension::WasmPlugin) | None => "",
+    };
+    format!("{name}{place}{kind}.yaml")
+}
+
+/// The kind of plugin that is in a file, if a plugin is.
+pub(super) fn extension_of(file: &str) -> Option<Extension> {
+    let is_filter = file.starts_with(&plugin::name(Role::Upstream));
+    let stem = file.strip_suffix(".yaml").filter(|_| sort_of(file) == Some(Sort::Plugin) && !is_filter)?;
+    let is_extension = stem.ends_with(TRAFFIC_EXTENSION);
+    Some(if is_extension { Extension::TrafficExtension } else { Extension::WasmPlugin })
+}
+
+/// The file of the same plugin as the other kind.
+pub(super) fn other_file(file: &str) -> Option<String> {
+    let stem = file.strip_suffix(".yaml")?;
+    Some(match extension_of(file)? {
+        Extension::WasmPlugin => format!("{stem}{TRAFFIC_EXTENSION}.yaml"),
+        Extension::TrafficExtension => format!("{}.yaml", stem.strip_suffix(TRAFFIC_EXTENSION)?),
+    })
 }
 
 /// How the name of an object's file starts.
@@ -185,7 +221,10 @@ pub(super) fn file_of(object: &Value, root: &str) -> Option<String> {
     match text("/kind")? {
         "DestinationRule" => native(Kind::DestinationRule),
         "VirtualService" => native(Kind::VirtualService),
-        "WasmPlugin" | "EnvoyFilter" => Some(plugin_file(name, Some(namespace).filter(|own| *own != root))),
+        "WasmPlugin" | "TrafficExtension" | "EnvoyFilter" => {
+            let own = Some(namespace).filter(|own| *own != root);
+            Some(plugin_file(name, own, plugin::extension(object)))
+        }
         _ => None,
     }
 }
@@ -193,10 +232,11 @@ pub(super) fn file_of(object: &Value, root: &str) -> Option<String> {
 /// Whether an object is one that a rollout makes, under the file that it makes it under. What a cluster or a directory
 /// keeps can be written by whoever writes there, and may neither bring anything else nor leave the directory.
 pub(super) fn is_made_by_rollouts(part: &Part, root: &str) -> bool {
-    let text = |path: &str| part.object.pointer(path).and_then(Value::as_str);
+    let object = part.object.open();
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
     let kind = (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
     KINDS.contains(&kind)
-        && file_of(&part.object, root).as_ref() == Some(&part.file)
+        && file_of(&object, root).as_ref() == Some(&part.file)
         && sort_of(&part.file) == Some(part.sort)
         && !part.file.contains(['/', '\\'])
 }
@@ -205,6 +245,7 @@ pub(super) fn is_made_by_rollouts(part: &Part, root: &str) -> bool {
 pub(super) fn sort_of(file: &str) -> Option<Sort> {
     let stem = file.strip_suffix(".yaml")?;
     let stem = stem.split_once(NAMESPACE).map_or(stem, |(stem, _)| stem);
+    let stem = stem.strip_suffix(TRAFFIC_EXTENSION).unwrap_or(stem);
     let is_of = |role: Role| {
         let rest = stem.strip_prefix(&plugin::name(role));
         rest.is_some_and(|cluster| cluster.is_empty() || cluster.starts_with('-'))
@@ -214,3 +255,6 @@ pub(super) fn sort_of(file: &str) -> Option<Sort> {
     }
     Kind::ALL.into_iter().find(|kind| stem == self::stem(*kind)).map(Sort::Native)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 
 use super::Trouble;
 use super::difference::bare;
+use super::packed::Packed;
 use super::record::Origin;
 use super::rendered::{Part, Rendered, Sort};
+use super::shadow;
 use super::shelf::{REVISIONS, Shelf};
 use crate::digest::sha256;
 use crate::native::Kind;
@@ -161,7 +163,7 @@ fn pack(rendered: &Rendered) -> std::io::Result<Vec<u8>> {
     let kept = |part: &Part| Kept {
         file: part.file.clone(),
         sort: sort_name(part.sort).to_owned(),
-        object: part.object.clone(),
+        object: part.object.open(),
     };
     let snapshot =
         Snapshot { plans: rendered.digest.clone(), objects: rendered.parts.iter().map(kept).collect() };
@@ -178,7 +180,7 @@ fn unpack(packed: &[u8]) -> Result<Rendered, String> {
     let part = |kept: Kept| {
         let sort = sort_of_name(&kept.sort)
             .ok_or_else(|| format!("{:?} is nothing that it could have", kept.sort))?;
-        Ok::<_, String>(Part { file: kept.file, sort, object: kept.object })
+        Ok::<_, String>(Part { file: kept.file, sort, object: Packed::of(&kept.object) })
     };
     let parts = snapshot.objects.into_iter().map(part).collect::<Result<_, _>>()?;
     Ok(Rendered { digest: snapshot.plans, parts })
@@ -199,17 +201,18 @@ fn sort_of_name(name: &str) -> Option<Sort> {
 }
 
 /// What was found in a cluster that nobody has kept a revision of.
-pub(super) fn found(there: &std::collections::BTreeMap<String, Value>) -> Rendered {
+pub(super) fn found(there: &std::collections::BTreeMap<String, Packed>) -> Rendered {
     let parts = there.iter().filter_map(|(file, object)| {
+        let object = bare(&object.open());
         let sort = match object.get("kind").and_then(Value::as_str)? {
             "DestinationRule" => Sort::Native(Kind::DestinationRule),
             "VirtualService" => Sort::Native(Kind::VirtualService),
             _ => Sort::Plugin,
         };
-        Some(Part { file: file.clone(), sort, object: bare(object) })
+        Some(Part { file: file.clone(), sort, object: Packed::of(&shadow::untried(object)?) })
     });
     let parts: Vec<Part> = parts.collect();
-    let texts: String = parts.iter().map(|part| part.object.to_string()).collect();
+    let texts: String = parts.iter().map(|part| part.object.open().to_string()).collect();
     Rendered { digest: sha256(texts), parts }
 }
 

@@ -91,11 +91,14 @@ impl Shelf {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                     text => text.map_err(|source| unreadable(&path, source))?,
                 };
-                let object = serde_saphyr::from_str_with_options(&text, options());
-                object.map(Some).map_err(|error| Trouble::Record {
-                    place: path.display().to_string(),
-                    why: error.to_string().lines().next().unwrap_or_default().to_owned(),
-                })
+                // What is put here is JSON: what is kept for a thousand clusters takes long to read as YAML. Others may have
+                // made YAML of it.
+                let object = serde_json::from_str(&text).or_else(|_| {
+                    let first = |error: String| error.lines().next().unwrap_or_default().to_owned();
+                    serde_saphyr::from_str_with_options(&text, options())
+                        .map_err(|error| first(error.to_string()))
+                });
+                object.map(Some).map_err(|why| Trouble::Record { place: path.display().to_string(), why })
             }
         }
     }
@@ -108,7 +111,7 @@ impl Shelf {
                 Ok(server.apply(object, Apply { dry_run: false, force: true }).await?)
             }
             Target::Directory(path) => {
-                directory::take(path, &Step::Write(format!("{name}.yaml"), object.clone()))?;
+                directory::write(&path.join(format!("{name}.yaml")), &format!("{object:#}\n"))?;
                 Ok(object.clone())
             }
         }

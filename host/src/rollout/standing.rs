@@ -12,7 +12,7 @@ use super::rendered::{self, Part, Rendered, Sort, sort_of};
 use super::{Options, RolloutError, Target, Trouble, directory, live};
 use crate::digest::sha256;
 use crate::kube::Id;
-use crate::plugin::{self, ModuleUrl};
+use crate::plugin::{self, ModuleUrl, without_module};
 
 /// What stands of a cluster.
 #[derive(Debug, Clone)]
@@ -115,18 +115,20 @@ impl Wanted {
             }
         };
         for part in &self.parts {
-            let seen = there.remove(&part.file);
+            let (seen, object) = (there.remove(&part.file), part.object.open());
             let state = match (&seen, target) {
                 (None, _) => State::Missing,
-                (Some(seen), Target::Cluster(_)) if live::holds(&unplaced(seen), &unplaced(&part.object)) => {
+                (Some(seen), Target::Cluster(_))
+                    if live::holds(&without_module(seen), &without_module(&object)) =>
+                {
                     State::AsWanted
                 }
-                (Some(seen), Target::Directory(_)) if unplaced(seen) == unplaced(&part.object) => {
+                (Some(seen), Target::Directory(_)) if without_module(seen) == without_module(&object) => {
                     State::AsWanted
                 }
                 (Some(_), _) => State::Differs,
             };
-            place(&part.object, state, seen);
+            place(&object, state, seen);
         }
         for (file, seen) in there {
             // Whether boundaries are held once more behind load balancers is said to a rollout, and nowhere else.
@@ -140,25 +142,23 @@ impl Wanted {
 
     /// The cluster that an object is for, among those that are led from here.
     fn whose(&self, object: &Value) -> ClusterName {
-        let home = object.pointer("/spec/pluginConfig/plan/home/cluster").and_then(Value::as_str);
+        let home = plugin::configured(object).and_then(|said| said.pointer("/plan/home/cluster")?.as_str());
         let named = |cluster: &&ClusterName| Some(cluster.as_str()) == home;
         self.digests.keys().find(named).unwrap_or(&self.primary).clone()
     }
 
     /// The digest that a rollout would give to the plans of these plugins of a cluster.
     fn digest_of(&self, there: &BTreeMap<String, Value>, cluster: &ClusterName) -> Option<String> {
-        let text =
-            |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let mut plans: Vec<(usize, String, String)> = Vec::new();
         for (file, object) in there {
-            let is_plugin = matches!(sort_of(file), Some(Sort::Plugin));
-            if !is_plugin
-                || object.get("kind").is_none_or(|kind| kind != "WasmPlugin")
-                || self.whose(object) != *cluster
-            {
+            let is_plugin =
+                matches!(sort_of(file), Some(Sort::Plugin)) && plugin::extension(object).is_some();
+            if !is_plugin || self.whose(object) != *cluster {
                 continue;
             }
-            let role = text(object, "/spec/pluginConfig/role").unwrap_or_default();
+            let said = |path: &str| plugin::configured(object).and_then(|said| text(said, path));
+            let role = said("/role").unwrap_or_default();
             let own = text(object, "/metadata/namespace").filter(|namespace| *namespace != self.root);
             // As the parts of a cluster's plans stand.
             let place = match (&own, role.as_str()) {
@@ -167,22 +167,13 @@ impl Wanted {
                 (None, _) => 2,
                 (Some(_), _) => 3,
             };
-            let digest = text(object, "/spec/pluginConfig/digest").unwrap_or_default();
+            let digest = said("/digest").unwrap_or_default();
             plans.push((place, own.unwrap_or_default(), digest));
         }
         plans.sort();
         let digests: String = plans.iter().map(|(_, _, digest)| digest.as_str()).collect();
         (!plans.is_empty()).then(|| sha256(digests))
     }
-}
-
-/// An object without where it says that the module is.
-fn unplaced(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.retain(|field, _| !plugin::FIELDS.contains(&field.as_str()));
-    }
-    object
 }
 
 fn name(object: &Value) -> String {

@@ -1,11 +1,15 @@
 //! What has to be done in a cluster, in an order in which no request is lost on the way.
 
+mod exchange;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::packed::Packed;
 use super::rendered::{Part, Sort, sort_of};
 use crate::native::{self, Kind};
+pub(super) use exchange::{SETTLING, is_replaced};
 
 /// When a step is due: all clusters take theirs before any goes on to the next. A gateway of another cluster must know
 /// a subset before the first request for it arrives there.
@@ -13,6 +17,8 @@ use crate::native::{self, Kind};
 pub enum Phase {
     /// Subsets come.
     SubsetsCome,
+    /// New plans come to judge beside those in force.
+    Shadow,
     /// Routes come.
     RoutesCome,
     /// Filters change.
@@ -42,7 +48,7 @@ impl Phase {
 /// One change of a cluster, by the file of the object.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    Write(String, Value),
+    Write(String, Packed),
     Remove(String),
 }
 
@@ -58,34 +64,45 @@ impl Step {
 /// there says something else than what is wanted when `holds` says so.
 ///
 /// A subset is there before a route leads to it, and a route before a filter asks for it; what goes, goes the other
-/// way round. So an object that loses something is written twice: wide before the filters change, narrow after.
+/// way round. So an object that loses something is written twice: wide before the filters change, narrow after. Plugins of
+/// the other kind give way first, to the same in the kind that is wanted.
 pub(super) fn steps(
     there: &BTreeMap<String, Value>,
     wanted: Vec<Part>,
     holds: impl Fn(&Value, &Value) -> bool,
 ) -> (Vec<(Phase, Step)>, usize) {
     let kept: BTreeSet<String> = wanted.iter().map(|part| part.file.clone()).collect();
-    let mut steps = Vec::new();
+    let (made, exchange) = exchange::exchange(there, &wanted);
+    let gone: BTreeSet<String> = exchange
+        .iter()
+        .filter(|step| matches!(step, Step::Remove(_)))
+        .map(|step| step.file().to_owned())
+        .collect();
+    let mut steps: Vec<(Phase, Step)> = exchange.into_iter().map(|step| (Phase::Filters, step)).collect();
     let mut unchanged = 0;
-    for Part { file, sort, object } in wanted {
-        let before = there.get(&file);
+    for Part { file, sort, object: packed } in wanted {
+        let (before, object) = (there.get(&file), packed.open());
+        if made.get(&file) == Some(&object) {
+            continue;
+        }
         if before.is_some_and(|before| holds(before, &object)) {
             unchanged += 1;
             continue;
         }
         let Sort::Native(kind) = sort else {
-            steps.push((Phase::Filters, Step::Write(file, object)));
+            steps.push((Phase::Filters, Step::Write(file, packed)));
             continue;
         };
         let wide = before.map(|before| native::widened(before, &object)).filter(|wide| *wide != object);
         if let Some(wide) = wide {
-            steps.push((Phase::coming(kind), Step::Write(file.clone(), wide)));
-            steps.push((Phase::going(kind), Step::Write(file, object)));
+            steps.push((Phase::coming(kind), Step::Write(file.clone(), Packed::of(&wide))));
+            steps.push((Phase::going(kind), Step::Write(file, packed)));
         } else {
-            steps.push((Phase::coming(kind), Step::Write(file, object)));
+            steps.push((Phase::coming(kind), Step::Write(file, packed)));
         }
     }
-    for file in there.keys().filter(|file| !kept.contains(*file)) {
+    let going = there.keys().filter(|file| !gone.contains(*file)).chain(made.keys());
+    for file in going.filter(|file| !kept.contains(*file)) {
         match sort_of(file) {
             Some(Sort::Plugin) => steps.push((Phase::Filters, Step::Remove(file.clone()))),
             Some(Sort::Native(kind)) => steps.push((Phase::going(kind), Step::Remove(file.clone()))),

@@ -13,7 +13,7 @@ use policy::{Mesh, name::ClusterName};
 use serde::{Deserialize, Serialize};
 
 use super::machine::{OnFailure, Wave};
-pub use measure::{AtMost, Count, MeasureError, Share, Span};
+pub use measure::{AtMost, Count, MeasureError, Share, Span, Trying};
 
 /// A `RolloutStrategy` that was read and fits the mesh: every cluster is in one wave.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,11 +30,14 @@ pub struct Strategy {
 
 /// What the gates of a rollout demand. What is not said is not asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Within what time all objects are as they were written.
     pub applied: Duration,
     /// Which share of the proxies runs the plan, within what time.
     pub running: Option<Running>,
+    /// How many requests may be let on that a plan on trial would have denied.
+    pub would_deny: Option<AtMost>,
     /// How many requests may be denied, beyond those of before.
     pub denials: Option<AtMost>,
     /// How many answers of 5xx there may be, beyond those of before.
@@ -54,12 +57,24 @@ pub struct Running {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { applied: APPLIED, running: None, denials: None, errors: None, traps: None }
+        Self { applied: APPLIED, running: None, would_deny: None, denials: None, errors: None, traps: None }
     }
 }
 
 /// How long objects may take to be what was written, where nobody says otherwise.
 const APPLIED: Duration = Duration::from_secs(60);
+
+impl Limits {
+    /// What holds where plans are tried and nothing else is said: every proxy tries them, and they would deny nothing that is
+    /// let on.
+    fn trying(&mut self) {
+        self.running.get_or_insert(Running { within: RUNNING, share: Share::ALL });
+        self.would_deny.get_or_insert(AtMost::Share(Share::NONE));
+    }
+}
+
+/// How long proxies may take to try a plan, where nobody says otherwise.
+const RUNNING: Duration = Duration::from_secs(300);
 
 impl Strategy {
     /// All clusters in one wave, whoever is down.
@@ -68,7 +83,7 @@ impl Strategy {
         let at_once = clusters.len();
         Self {
             name: "all-at-once".to_owned(),
-            waves: vec![Wave { name: "all".to_owned(), clusters, at_once, bake: 0 }],
+            waves: vec![Wave { name: "all".to_owned(), clusters, at_once, bake: 0, shadow: None }],
             gates: Limits::default(),
             on_failure: OnFailure::Stop,
         }

@@ -108,6 +108,18 @@ pub enum Trouble {
         /// Which.
         number: u64,
     },
+    /// A plugin whose new plan cannot be tried.
+    #[error(
+        "{cluster}: the new plan of {file} cannot be tried beside the one in force: {why}: nothing was changed; roll out without shadowFirst"
+    )]
+    Untriable {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        file: String,
+        /// Why.
+        why: String,
+    },
     /// What went wrong before.
     #[error("{0}")]
     Before(String),

@@ -1,5 +1,7 @@
 //! A running guest: every call into it, and what Envoy does after each.
 
+mod failing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

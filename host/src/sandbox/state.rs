@@ -266,4 +266,19 @@ impl State {
     pub(crate) fn l4_mut(&mut self, id: u32) -> Option<&mut L4> {
         self.stream_mut(id)?.l4_mut()
     }
+
+    /// Takes over what outlives a guest that has trapped: its streams, which fail, and what it logged.
+    pub(crate) fn outlive(&mut self, dead: &mut Self) {
+        let logged = std::mem::replace(&mut self.logs, std::mem::take(&mut dead.logs));
+        self.logs.extend(logged);
+        self.log_level = dead.log_level;
+        self.recorder = dead.recorder.take();
+        let contexts = std::mem::take(&mut dead.contexts);
+        for (id, context) in contexts {
+            if matches!(context, Context::Stream(_)) {
+                self.dead.insert(id);
+                self.contexts.insert(id, context);
+            }
+        }
+    }
 }

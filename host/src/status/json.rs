@@ -1,10 +1,13 @@
 //! The status of clusters for programs.
 
+use std::collections::BTreeMap;
+
+use policy::plan::Role;
 use serde_json::{Value, json as value};
 use time::OffsetDateTime;
 
 use super::{Drift, Found, Judged, Rollout, Runs, Status, Told};
-use crate::proxies::{Counts, Kind};
+use crate::proxies::{Counts, Kind, Stamp};
 use crate::rollout::State;
 
 /// Everything that is known of them.
@@ -99,18 +102,19 @@ fn proxy(Judged { proxy, runs }: &Judged, told: Option<&Told>) -> Value {
         Kind::Unknown => "Unknown",
     };
     let reading = proxy.said.as_ref().ok();
-    let plans = reading.map(|reading| {
-        let plans = reading.plans.iter();
+    let named = |plans: &BTreeMap<Role, Stamp>| {
+        let plans = plans.iter();
         plans
             .map(|(role, stamp)| (role.as_str().to_owned(), stamp.to_string().into()))
             .collect::<serde_json::Map<_, Value>>()
-    });
+    };
     value!({
         "name": proxy.name,
         "kind": kind,
         "runs": word,
         "why": why,
-        "plans": plans,
+        "plans": reading.map(|reading| named(&reading.plans)),
+        "trials": reading.map(|reading| named(&reading.trials)),
         "revision": revision,
         "counts": reading.map(|reading| counts(&reading.counts)),
     })
@@ -121,6 +125,8 @@ fn counts(counts: &Counts) -> Value {
         "allowed": counts.allowed,
         "denied": counts.denied,
         "shadowDenied": counts.shadow_denied,
+        "tried": counts.tried,
+        "trialDenied": counts.trial_denied,
         "requests": counts.requests,
         "failed": counts.failed,
         "traps": counts.traps,

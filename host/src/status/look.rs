@@ -13,8 +13,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Found, Judged, Plans, Runs, Status, Told, drift};
 use crate::kube::{Cluster, ClusterError, many};
+use crate::plugin;
 use crate::proxies::{self, Asking, Envoy, InPod, Proxy, Silence, Stamp};
-use crate::rollout::{self, Chronicle, RolloutError, Standing, Target, Wanted};
+use crate::rollout::{self, Chronicle, Records, RolloutError, Standing, Target, Wanted};
 
 /// Why nobody knows what should be.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +44,7 @@ pub struct Look {
 
 /// Looks at every cluster whose control plane there is a target for.
 pub async fn look(mesh: &Mesh, plans: &compile::Plans, mut look: Look) -> Result<Vec<Status>, LookError> {
-    let mut visits = Vec::new();
+    let (mut visits, records) = (Vec::new(), Arc::default());
     for (primary, wanted) in rollout::wanted(mesh, plans)? {
         let Some(own) = look.targets.remove(&primary) else { continue };
         let mut led = Vec::new();
@@ -55,7 +56,7 @@ pub async fn look(mesh: &Mesh, plans: &compile::Plans, mut look: Look) -> Result
             let envoys = look.envoys.remove(cluster).unwrap_or_default();
             led.push(Led { cluster: cluster.clone(), plans, place, envoys });
         }
-        let visit = Visit { primary, wanted, target: own, led };
+        let visit = Visit { primary, wanted, target: own, led, records: Arc::clone(&records) };
         visits.push(Box::pin(visit.statuses(look.asking, look.parallel)));
     }
     let mut statuses: Vec<Status> =
@@ -70,6 +71,8 @@ struct Visit {
     wanted: Wanted,
     target: Result<Target, ClusterError>,
     led: Vec<Led>,
+    /// What all have told of rollouts.
+    records: Arc<Records>,
 }
 
 /// A cluster, whose proxies are somewhere.
@@ -128,7 +131,8 @@ impl Visit {
     async fn chronicle(&self) -> Result<Chronicle, String> {
         match &self.target {
             Ok(target) => {
-                Chronicle::read(target, self.wanted.root()).await.map_err(|trouble| trouble.to_string())
+                let told = Chronicle::read(target, self.wanted.root(), &self.records).await;
+                told.map_err(|trouble| trouble.to_string())
             }
             Err(error) => Err(error.problem.to_string()),
         }
@@ -246,6 +250,6 @@ fn all_forbidden(proxies: Result<Vec<Proxy>, String>) -> Result<Vec<Proxy>, Stri
 
 /// The plans that the objects of a cluster have.
 fn stamps(standing: &Standing) -> Vec<Stamp> {
-    let digest = |object: &Value| Stamp::of(object.pointer("/spec/pluginConfig/digest")?.as_str()?);
+    let digest = |object: &Value| Stamp::of(plugin::configured(object)?.get("digest")?.as_str()?);
     standing.objects.iter().filter_map(|object| digest(object.seen.as_ref()?)).collect()
 }

@@ -8,11 +8,10 @@ use serde_json::{Value, json as value};
 use time::{Duration, OffsetDateTime};
 
 use super::Status;
-use super::text::age;
 use crate::proxies::Stamp;
 use crate::rollout::machine::{End, Goal, Stage, Standing as At};
 use crate::rollout::{Chronicle, Held, Holding, Last, Record};
-use crate::text::plain;
+use crate::text::{age, plain};
 
 /// What a cluster tells of rollouts.
 #[derive(Debug, Clone)]

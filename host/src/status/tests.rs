@@ -20,15 +20,33 @@ fn namespace(name: &str) -> Namespace {
 /// A cluster whose inbound plan is cut: `payments` has its own.
 fn plans() -> Plans {
     let inbound = |own: Option<&str>| (Role::Inbound, own.map(namespace));
-    Plans(
-        [
-            ((Role::Outbound, None), stamp("a")),
-            (inbound(None), stamp("b")),
-            (inbound(Some("payments")), stamp("c")),
-            ((Role::Gateway, None), stamp("d")),
-        ]
-        .into(),
-    )
+    let enforced = [
+        ((Role::Outbound, None), stamp("a")),
+        (inbound(None), stamp("b")),
+        (inbound(Some("payments")), stamp("c")),
+        ((Role::Gateway, None), stamp("d")),
+    ];
+    // The plan of everyone but of `payments` is about to change.
+    let tried = [((Role::Inbound, None), stamp("f"))];
+    Plans { enforced: enforced.into(), tried: tried.into() }
+}
+
+#[test]
+fn a_proxy_tries_what_it_should_at_each_of_its_places_and_nothing_else() {
+    let tries = |own, runs: &[(Role, &str)], trials: &[(Role, &str)]| {
+        let mut proxy = proxy(own, Kind::Sidecar, runs);
+        let reading = proxy.said.as_mut().expect("it says something");
+        reading.trials = trials.iter().map(|(role, plan)| (*role, stamp(plan))).collect();
+        plans().tries(&proxy)
+    };
+    let runs = [(Role::Inbound, "b"), (Role::Outbound, "a")];
+    assert!(tries(Some("sample"), &runs, &[(Role::Inbound, "f")]));
+    assert!(!tries(Some("sample"), &runs, &[]), "not yet");
+    assert!(!tries(Some("sample"), &runs, &[(Role::Inbound, "e")]), "another");
+    assert!(!tries(Some("sample"), &runs, &[(Role::Inbound, "f"), (Role::Outbound, "f")]), "one too many");
+    assert!(tries(Some("payments"), &[(Role::Inbound, "c")], &[]), "it has a plan of its own");
+    assert!(tries(None, &runs, &[(Role::Inbound, "f")]) && tries(None, &[(Role::Inbound, "c")], &[]));
+    assert!(!tries(None, &runs, &[]) && !tries(None, &[(Role::Inbound, "c")], &[(Role::Inbound, "f")]));
 }
 
 fn proxy(own: Option<&str>, kind: Kind, runs: &[(Role, &str)]) -> Proxy {
@@ -141,14 +159,6 @@ down: the API server cannot be reached";
     assert!(all.contains("behind: sample/p12 does not run the filter\n"), "{all}");
 }
 
-#[test]
-fn an_age_is_told_in_the_units_that_say_most() {
-    let ages = [0, 119, 120, 599, 7200, 10_801, 36_000, 180_000, 700_000];
-    let told = ages.map(|seconds| text::age(time::Duration::seconds(seconds)));
-    assert_eq!(told, ["0s", "119s", "2m", "9m59s", "120m", "3h", "10h", "2d2h", "8d"]);
-    assert_eq!(text::age(time::Duration::seconds(-5)), "0s", "clocks differ");
-}
-
 /// A rollout of revision 3 to `one` and then `two`, as far as these events bring it.
 fn record(events: &[Event]) -> Record {
     let wave = |name: &str| Wave {
@@ -156,6 +166,7 @@ fn record(events: &[Event]) -> Record {
         clusters: BTreeSet::from([name.parse().expect("a name")]),
         at_once: 1,
         bake: 0,
+        shadow: None,
     };
     let mut state = machine::State::new(vec![wave("one"), wave("two")], OnFailure::Stop);
     for event in [Event::Begin].iter().chain(events) {

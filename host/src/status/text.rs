@@ -1,10 +1,11 @@
 //! The status of clusters as a table, and below it what is not as it should be.
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::rollout::revision;
 use super::{Condition, Drift, Found, Judged, Rollout, Runs, Status, Told};
 use crate::rollout::State;
+use crate::text::age;
 
 /// How many things of a sort are listed of a cluster, unless all are asked for.
 const LISTED: usize = 10;
@@ -157,23 +158,4 @@ fn proxy(judged: &Judged, told: Option<&Told>) -> Option<String> {
 /// As much of a digest as people compare.
 fn short(digest: &str) -> String {
     digest.get(..12).unwrap_or(digest).to_owned()
-}
-
-/// How long ago, in the two units that say most, as kubectl does it.
-pub(super) fn age(passed: Duration) -> String {
-    let seconds = passed.whole_seconds().max(0);
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let two = |large: i64, unit: &str, rest: i64, smaller: &str| match rest {
-        0 => format!("{large}{unit}"),
-        rest => format!("{large}{unit}{rest}{smaller}"),
-    };
-    match () {
-        () if seconds < 120 => format!("{seconds}s"),
-        () if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
-        () if hours < 3 => format!("{minutes}m"),
-        () if hours < 8 => two(hours, "h", minutes % 60, "m"),
-        () if days < 2 => format!("{hours}h"),
-        () if days < 8 => two(days, "d", hours % 24, "h"),
-        () => format!("{days}d"),
-    }
 }

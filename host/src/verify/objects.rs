@@ -78,7 +78,7 @@ pub(super) fn caller(cluster: &ClusterName, what: &What) -> Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata(CALLER),
-        "spec": {"restartPolicy": "Never", "containers": [container]},
+        "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]},
     });
     if let Some(fields) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
         fields.insert("annotations".to_owned(), json!({"isthmus.dev/calls-from": cluster.as_str()}));
@@ -103,7 +103,8 @@ pub(super) fn neighbour(image: &str, targets: &[(ClusterName, IpAddr)]) -> Value
     if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
         labels.insert("sidecar.istio.io/inject".to_owned(), json!("false"));
     }
-    let spec = json!({"restartPolicy": "Never", "containers": [container]});
+    let spec =
+        json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]});
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }
 

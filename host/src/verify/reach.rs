@@ -81,7 +81,7 @@ pub(super) async fn address(at: &Cluster, patience: Duration) -> Result<IpAddr, 
         }
         if Instant::now() >= deadline {
             let (what, context) = ("no pod of the service has an address", at.context().to_owned());
-            return Err(VerifyError::TimedOut { what, after: patience, context });
+            return Err(VerifyError::TimedOut { what, after: patience, context, why: String::new() });
         }
         sleep(TICK.min(patience)).await;
     }

@@ -104,7 +104,7 @@ impl<'m> Pure<'m> {
             // Where it goes of a split is drawn, so that every share of it is right.
             _ if !journey.call.misrouted => true,
             Route::Anywhere => true,
-            Route::Within(boundary) => self.mesh.inside(journey.source, boundary).contains(to),
+            Route::Within(boundary) => boundary.around(journey.source, self.mesh).contains(to),
             Route::To(cluster) => cluster == to,
         };
         Ok((!as_sent).then(|| to.to_string()))

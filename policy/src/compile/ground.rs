@@ -85,14 +85,7 @@ impl<'m> Ground<'m> {
 
     /// The clusters inside a boundary drawn around one of them.
     pub(super) fn inside(&self, cluster: &Cluster, boundary: Boundary) -> Members {
-        self.members(|other| match boundary {
-            Boundary::Cluster => other.name == cluster.name,
-            Boundary::Network => other.network == cluster.network,
-            Boundary::Region => {
-                other.name == cluster.name || (other.region.is_some() && other.region == cluster.region)
-            }
-            Boundary::Mesh => true,
-        })
+        self.members(|other| boundary.joins(cluster, other))
     }
 
     /// A cluster's number.

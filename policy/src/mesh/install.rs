@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::IstioVersion;
+use super::{Extension, IstioVersion};
 use crate::cidr::Cidr;
 
 /// The port of an east-west gateway on which it passes mTLS through by SNI.
@@ -17,6 +17,8 @@ pub struct Installation {
     pub installer: Installer,
     /// East-west gateways are objects of the Gateway API, which istiod deploys.
     pub gateway_api: bool,
+    /// The kind of object that the filter comes as.
+    pub extension: Extension,
     /// Sidecars answer for names that the cluster's own DNS does not know.
     pub dns_proxy: bool,
     /// What other networks can ask for.

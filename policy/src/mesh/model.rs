@@ -52,6 +52,38 @@ impl fmt::Display for Model {
     }
 }
 
+/// The object of Istio that puts the filter before proxies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Extension {
+    /// What every Istio reads that runs Wasm.
+    #[default]
+    WasmPlugin,
+    /// What Istio reads beside it since 1.30.
+    TrafficExtension,
+}
+
+impl Extension {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::WasmPlugin, Self::TrafficExtension];
+
+    /// As the kind of an object is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WasmPlugin => "WasmPlugin",
+            Self::TrafficExtension => "TrafficExtension",
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::WasmPlugin => Self::TrafficExtension,
+            Self::TrafficExtension => Self::WasmPlugin,
+        }
+    }
+}
+
 /// What a proxy does with requests when the filter breaks: `failStrategy` of a `WasmPlugin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {

@@ -22,6 +22,13 @@ impl Mesh {
         led.into_values().collect()
     }
 
+    /// Whether the control plane of a cluster knows the endpoints of another: it leads it too, or reads its API server. Those of
+    /// another mesh it does not, nor, where names are `.global`, those of any other control plane.
+    pub fn knows(&self, cluster: &Cluster, other: &Cluster) -> bool {
+        let (own, far) = (self.primary(cluster), self.primary(other));
+        own.name == far.name || own.mesh == other.mesh && self.global.is_none()
+    }
+
     /// Whether the control plane of a cluster leads others too, so that an object has to say whose it is.
     pub fn shares_control_plane(&self, cluster: &Cluster) -> bool {
         let primary = &self.primary(cluster).name;

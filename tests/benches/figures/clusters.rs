@@ -1,7 +1,7 @@
-//! `clusters`: what it takes to look at very many clusters, and to roll out to them.
+//! `clusters.looked_at`: what it takes to look at very many clusters.
 //!
-//! One real API server stands for all that are looked at, under a context for each: every cluster is connected to, listed
-//! and has its proxies asked. What those answer is fixed. The clusters that are rolled out to are directories.
+//! One real API server stands for all, under a context for each: every cluster is connected to, listed and has its
+//! proxies asked. What those answer is fixed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,12 +10,9 @@ use std::time::{Duration, Instant};
 
 use isthmus::kube::{Kubeconfig, many};
 use isthmus::proxies::Asking;
-use isthmus::rollout::strategy::Strategy;
-use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Target};
+use isthmus::rollout::Target;
 use isthmus::status::{self, Look};
 use isthmus_tests::cluster::{Clusters, Pod, Pods};
-use policy::compile::Plans;
-use policy::{Mesh, Policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -29,80 +26,13 @@ use super::world::world;
 const LOOKED_AT: usize = 200;
 const PROXIES: usize = 5;
 const PARALLEL: usize = 20;
-/// How many clusters are rolled out to.
-const ROLLED_OUT_TO: usize = 1000;
 
 /// What a proxy says.
 const METRICS: &str = "envoy_server_uptime{} 90\nenvoy_wasm_envoy_wasm_runtime_v8_active{} 3\ndirection___inbound___isthmus_plan_info{} 157410554525162\n";
 
 /// `clusters.looked_at`
 pub(super) fn looked_at(report: &mut Report) -> Outcome<()> {
-    runtime()?.block_on(look_at(report))
-}
-
-/// `clusters.rolled_out_to`
-pub(super) fn rolled_out_to(report: &mut Report) -> Outcome<()> {
-    runtime()?.block_on(roll_out_to(report))
-}
-
-fn runtime() -> Outcome<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-fn compiled(mesh: &Mesh, policies: &[Policy]) -> Outcome<Plans> {
-    let (plans, findings) = policy::compile(mesh, policies);
-    Ok(plans.ok_or_else(|| format!("{findings:?}"))?)
-}
-
-async fn roll_out_to(report: &mut Report) -> Outcome<()> {
-    let (mesh, policies) = world(ROLLED_OUT_TO, 100)?;
-    let plans = compiled(&mesh, &policies)?;
-    let directory = tempfile::tempdir()?;
-    let targets: BTreeMap<_, _> = mesh
-        .clusters()
-        .map(|cluster| {
-            (cluster.name.clone(), Ok(Target::Directory(directory.path().join(cluster.name.as_str()))))
-        })
-        .collect();
-    let url = "oci://registry.example/isthmus:v1".parse()?;
-    forget_peak()?;
-    let before = peak_bytes()?;
-    let begun = Instant::now();
-    let campaign = Campaign {
-        root: mesh.root_namespace().to_string(),
-        targets,
-        how: How { dry_run: DryRun::No, force: false, parallel: PARALLEL },
-        holder: Holder {
-            name: "bench".to_owned(),
-            time: Duration::from_secs(15),
-            clock: time::OffsetDateTime::now_utc,
-        },
-        gates: &|_| Vec::new(),
-        history: 10,
-        tell: &mut |_| {},
-    };
-    let strategy = Strategy::all_at_once(mesh.clusters().map(|cluster| &cluster.name));
-    let options = Options { url: &url, upstream_check: false, dry_run: false };
-    let origin = Origin::at(time::OffsetDateTime::now_utc());
-    let done = campaign.roll_out((&mesh, &plans, options), strategy, origin).await?;
-    report.put("rollout.clusters1000_seconds", begun.elapsed().as_secs_f64(), "s");
-    report.put("rollout.clusters1000_peak_bytes", peak_bytes()?.saturating_sub(before) as f64, "bytes");
-    match done.outcomes.iter().find_map(|outcome| outcome.trouble.as_ref()) {
-        Some(trouble) => Err(trouble.to_string().into()),
-        None => Ok(()),
-    }
-}
-
-/// Has the kernel forget how much memory this process had at most.
-fn forget_peak() -> Outcome<()> {
-    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
-}
-
-/// How much memory this process had at most since.
-fn peak_bytes() -> Outcome<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    Ok(peak.ok_or("the kernel says no peak")?.trim().parse::<u64>()? * 1024)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(look_at(report))
 }
 
 async fn look_at(report: &mut Report) -> Outcome<()> {
@@ -117,7 +47,8 @@ async fn look_at(report: &mut Report) -> Outcome<()> {
         add(&mut pods, &format!("p{number}"), admin).await;
     }
     let (mesh, policies) = world(LOOKED_AT, 100)?;
-    let plans = compiled(&mesh, &policies)?;
+    let (plans, findings) = policy::compile(&mesh, &policies);
+    let plans = plans.ok_or_else(|| format!("{findings:?}"))?;
     let kubeconfig = Arc::new(Kubeconfig::read(Some(&clusters.kubeconfig()), None, None)?);
     let (begun, worked) = (Instant::now(), cpu(std::process::id())?);
     let connecting = mesh.clusters().map(|cluster| {

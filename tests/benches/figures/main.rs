@@ -24,6 +24,7 @@ mod memory;
 mod path;
 mod proxy;
 mod reload;
+mod rollout;
 mod rounds;
 mod sandbox;
 mod suite;
@@ -49,13 +50,18 @@ const GROUPS: [(&str, Group); 12] = [
     ("path", path::throughput),
     ("reload", reload::changes),
     ("clusters.looked_at", clusters::looked_at),
-    ("clusters.rolled_out_to", clusters::rolled_out_to),
+    ("clusters.rolled_out_to", rollout::figures),
     ("clusters.changed", change::in_force),
 ];
 
 fn main() -> Outcome<()> {
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if let [mode, clusters] = chosen.as_slice()
+        && mode == rollout::ALONE
+    {
+        return rollout::alone(clusters.parse()?);
+    }
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|part| name.contains(part.as_str()));
     if !GROUPS.iter().any(|(name, _)| is_chosen(name)) {
         let names = GROUPS.map(|(name, _)| name).join(", ");

@@ -13,6 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::Body;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -29,6 +30,8 @@ pub enum Fault {
     Cut,
     /// The server gets the request, and the connection is cut before its answer arrives.
     CutAfter,
+    /// The server gets an object whose plan says so many bytes more.
+    Grow(usize),
     /// The server answers somebody else.
     As(Somebody),
 }
@@ -168,18 +171,26 @@ async fn answer(
             };
             Ok(answer.body(Full::from(text)).expect("an answer"))
         }
-        Some(Fault::As(Somebody(other))) => Ok(forward(request, &other).await),
+        Some(Fault::As(Somebody(other))) => Ok(forward(request, &other, 0).await),
+        Some(Fault::Grow(bytes)) => Ok(forward(request, &client, bytes).await),
         Some(Fault::CutAfter) => {
-            forward(request, &client).await;
+            forward(request, &client, 0).await;
             Err("cut")
         }
-        Some(Fault::Pass) | None => Ok(forward(request, &client).await),
+        Some(Fault::Pass) | None => Ok(forward(request, &client, 0).await),
     }
 }
 
-async fn forward(request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
+/// Has the server answer, after its object has grown by so many bytes.
+async fn forward(request: Request<Incoming>, client: &Client, more: usize) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.expect("a body").to_bytes();
+    let mut body = body.collect().await.expect("a body").to_bytes();
+    if more > 0 {
+        let mut object: Value = serde_json::from_slice(&body).expect("an object");
+        let plan = object.pointer_mut("/spec/pluginConfig").and_then(Value::as_object_mut);
+        plan.expect("a plan").insert("more".to_owned(), "x".repeat(more).into());
+        body = object.to_string().into();
+    }
     let mut request =
         Request::builder().method(head.method).uri(head.uri.path_and_query().expect("a path").as_str());
     if let Some(content) = head.headers.get("content-type") {

@@ -54,32 +54,50 @@ impl Pods {
 
     /// Adds a pod.
     pub async fn add(&mut self, pod: Pod<'_>) {
-        let listener = TcpListener::bind((self.address, 0)).await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let mut front = JoinSet::new();
-        front.spawn(lead(listener, pod.admin));
-        self.fronts.push((pod.name.to_owned(), front));
         let labels: BTreeMap<&str, &str> =
             [("app", pod.name)].into_iter().chain(pod.istio.map(|istio| ("istio", istio))).collect();
+        let container = json!({
+            "name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.30.2", "args": ["proxy", pod.role],
+        });
+        let port = ("http-envoy-prom", pod.admin);
+        self.put((pod.namespace, pod.name), json!(labels), container, port).await;
+    }
+
+    /// Adds the pod of an istiod, whose metrics are at an address.
+    pub async fn add_istiod(&mut self, name: &str, metrics: SocketAddr) {
+        let container = json!({"name": "discovery", "image": "docker.io/istio/pilot:1.30.2"});
+        let port = ("http-monitoring", metrics);
+        self.put(("istio-system", name), json!({"app": "istiod"}), container, port).await;
+    }
+
+    async fn put(
+        &mut self,
+        (namespace, name): (&str, &str),
+        labels: Value,
+        mut container: Value,
+        (port, to): (&str, SocketAddr),
+    ) {
+        let listener = TcpListener::bind((self.address, 0)).await.expect("a port");
+        let number = listener.local_addr().expect("an address").port();
+        let mut front = JoinSet::new();
+        front.spawn(lead(listener, to));
+        self.fronts.push((name.to_owned(), front));
+        let ports = json!([{"name": port, "containerPort": number, "protocol": "TCP"}]);
+        container.as_object_mut().expect("a container").insert("ports".to_owned(), ports);
         let object = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": labels},
-            "spec": {"containers": [{
-                "name": "istio-proxy",
-                "image": "docker.io/istio/proxyv2:1.30.2",
-                "args": ["proxy", pod.role],
-                "ports": [{"name": "http-envoy-prom", "containerPort": port, "protocol": "TCP"}],
-            }]},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"containers": [container]},
         });
-        let base = format!("/api/v1/namespaces/{}/pods", pod.namespace);
+        let base = format!("/api/v1/namespaces/{namespace}/pods");
         self.send(hyper::Request::post(&base), "application/json", &object).await;
         let status = json!({"status": {
             "phase": "Running",
             "podIP": self.address.to_string(),
             "podIPs": [{"ip": self.address.to_string()}],
         }});
-        let request = hyper::Request::patch(format!("{base}/{}/status", pod.name));
+        let request = hyper::Request::patch(format!("{base}/{name}/status"));
         self.send(request, "application/merge-patch+json", &status).await;
     }
 

@@ -102,6 +102,9 @@ fn a_root_that_could_not_sign_is_refused_with_the_reason_and_nothing_is_written(
     let below =
         ["x509", "-req", "-in", "below.csr", "-CA", "good.pem", "-CAkey", "key.pem", "-extfile", "below.cnf"];
     makes(dir, &[&below[..], &["-out", "below.pem"]].concat());
+    let locked = ["-aes128", "-passout", "pass:one", "-in", "key.pem", "-out"];
+    makes(dir, &[&["pkey"], &locked[..], &["locked.pem"]].concat());
+    makes(dir, &[&["ec"], &locked[..], &["locked-old.pem"]].concat());
     let cases = [
         ("no-ca.pem", "key.pem", "no CA"),
         ("no-sign.pem", "key.pem", "keyCertSign"),
@@ -113,12 +116,19 @@ fn a_root_that_could_not_sign_is_refused_with_the_reason_and_nothing_is_written(
         ("good.pem", "other.pem", "does not belong"),
         ("good.pem", "noise.pem", "no private key"),
         ("good.pem", "missing.pem", "cannot read"),
+        ("good.pem", "locked.pem", "is encrypted"),
+        ("good.pem", "locked-old.pem", "is encrypted"),
     ];
     for (certificate, key, wanted) in cases {
         let said = told(&adopt(dir, certificate, key).expect_err(certificate));
         assert!(said.contains(wanted) && said.contains(".pem"), "{certificate}, {key}: {said}");
         assert_eq!(files(&dir.join("certs")), [], "{certificate}, {key}");
     }
+    let keyless = dir.join("good.pem");
+    let keyless = RootFiles { certificate: Some(&keyless), key: None };
+    let said = Hierarchy::at(dir.join("certs")).ensure_under(keyless, &["cluster1"], quick(), today());
+    assert!(told(&said.expect_err("nothing can sign")).contains("--root-key"));
+    assert_eq!(files(&dir.join("certs")), [], "another root can still be named");
     let late = today() + time::Duration::days(4000);
     let (certificate, key) = (dir.join("good.pem"), dir.join("key.pem"));
     let root = RootFiles { certificate: Some(&certificate), key: Some(&key) };

@@ -278,6 +278,7 @@ fn the_command_line_takes_a_mesh_from_one_root_to_another_and_refuses_to_hurry()
     mesh.stays(&[], "then say --applied");
     mesh.goes(&["--applied"]);
     mesh.stays(&["--applied"], "workloads may hold certificates under the old root until");
+    mesh.stays(&["--applied"], " UTC: wait, or restart them all and say --leaf-lifetime 0s");
     assert_eq!(mesh.rotate(&["--applied", "--leaf-lifetime", "soon"]).0, 2);
     let wrote = mesh.goes(&["--applied", "--leaf-lifetime", "0s"]);
     assert!(wrote.ends_with("O=Istio, CN=Root CA 2 is the root\n"), "{wrote}");

@@ -150,6 +150,10 @@ fn secrets_are_written_for_their_owner_alone_and_printed_only_when_that_is_asked
     assert!(!said.contains(&secret_line) && said.contains("wrote Secret cacerts of cluster2"), "{said}");
     let (_, said, _) = certs(&["--secrets", "--secret-form", "tls"]);
     assert!(said.contains("kept Secret cacerts of cluster2"), "{said}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a mode");
+    let (_, said, _) = certs(&["--secrets", "--secret-form", "tls"]);
+    assert!(said.contains("wrote Secret cacerts of cluster2"), "{said}");
+    assert_eq!(mode(&path), 0o600, "what others could read is written anew");
     let elsewhere = dir.path().join("elsewhere");
     certs(&[&format!("--secrets={}", elsewhere.display())]);
     assert_eq!(mode(&elsewhere.join("cluster1.yaml")), 0o600);

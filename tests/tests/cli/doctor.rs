@@ -111,7 +111,7 @@ impl Mesh {
             .clusters()
             .map(|cluster| match Inventory::read(&self.file(cluster.name.as_str())) {
                 Ok(inventory) => (cluster.name.clone(), Seen::Objects(inventory)),
-                Err(why) => (cluster.name.clone(), Seen::Nothing(why.to_string())),
+                Err(why) => (cluster.name.clone(), Seen::Absent(why.to_string())),
             })
             .collect();
         examine(Examined { mesh, plans, seen: &seen, now })
@@ -366,7 +366,10 @@ const FAULTS: &[Fault] = &[
     // Injection.
     fault(
         "cluster2/istio.yaml",
-        &[("service: {name: istiod,", "service: {name: istiod-canary,")],
+        &[(
+            "service: {name: istiod, namespace: istio-system, path: /inject,",
+            "service: {name: istiod-canary, namespace: istio-system, path: /inject,",
+        )],
         &[
             "cluster2 ISD060: webhook istio-sidecar-injector leads nowhere: there is no Service istio-system/istiod-canary; no pod of \
            an injected namespace starts",
@@ -388,6 +391,37 @@ const FAULTS: &[Fault] = &[
         &[("labels: {istio-injection: enabled}", "labels: {}")],
         &[
             "cluster1 ISD061: pods of namespace payments get no sidecar: no policy holds there, and no tag is believed",
+        ],
+    ),
+    fault(
+        "cluster2/istio.yaml",
+        &[("namespace: istio-system, path: /validate,", "namespace: istio-old, path: /validate,")],
+        &[
+            "cluster2 ISD062: webhook istio-validator-istio-system leads nowhere: there is no Service istio-old/istiod; the API server \
+           refuses every object of Istio",
+        ],
+    ),
+    fault(
+        "cluster1/istio.yaml",
+        &[
+            ("namespace: istio-system, path: /validate,", "namespace: istio-old, path: /validate,"),
+            ("failurePolicy: Fail", "failurePolicy: Ignore"),
+        ],
+        &[],
+    ),
+    fault(
+        "cluster1/istio.yaml",
+        &[
+            ("metadata: {name: istio-sidecar-injector}", "metadata: {name: istio-revision-tag-default}"),
+            ("path: /inject,", "path: /inject/tag,"),
+            (
+                "service: {name: istiod, namespace: istio-system, path: /inject/",
+                "service: {name: gone, namespace: istio-system, path: /inject/",
+            ),
+        ],
+        &[
+            "cluster1 ISD060: webhook istio-revision-tag-default leads nowhere: there is no Service istio-system/gone; no pod of an \
+           injected namespace starts",
         ],
     ),
     // Services.
@@ -437,6 +471,33 @@ const FAULTS: &[Fault] = &[
 #[test]
 fn nothing_is_wrong_with_a_healthy_mesh() {
     assert_eq!(Mesh::healthy().wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn plugins_of_the_kind_that_is_not_asked_for_are_told_until_a_rollout_has_brought_the_other() {
+    let mut mesh = Mesh::healthy();
+    let file = mesh.file("mesh.yaml");
+    let text = std::fs::read_to_string(&file).expect("a mesh");
+    let asking = text.replace("istio: {", "istio: {trafficExtension: true, ");
+    assert_ne!(asking, text);
+    std::fs::write(&file, asking).expect("a file");
+    mesh.project = Project::read(Some(mesh.dir.path()), mesh.dir.path()).expect("a project");
+    assert_eq!(mesh.project.findings, []);
+    let told = "ISD080: WasmPlugin istio-system/isthmus-gateway stands there, and mesh.yaml asks for TrafficExtension";
+    assert!(mesh.wrong().contains(&format!("cluster2 {told}")), "{:#?}", mesh.wrong());
+    assert!(mesh.wrong().iter().all(|line| line.contains("mesh.yaml asks for")), "{:#?}", mesh.wrong());
+    let plugin = mesh.file("cluster2/plugins/isthmus-gateway.yaml");
+    let left = std::fs::read_to_string(&plugin).expect("a plugin");
+    mesh.roll_out();
+    assert_eq!(mesh.wrong(), Vec::<String>::new());
+    std::fs::write(&plugin, left).expect("a file");
+    assert_eq!(mesh.wrong(), [format!("cluster2 {told}")]);
+    std::fs::remove_file(plugin).expect("removed");
+    std::fs::remove_file(mesh.file("cluster2/plugins/isthmus-gateway.trafficextension.yaml"))
+        .expect("removed");
+    let none =
+        "cluster2 ISD080: no TrafficExtension istio-system/isthmus-gateway: every network sees every service";
+    assert_eq!(mesh.wrong(), [none]);
 }
 
 #[test]
@@ -536,18 +597,23 @@ fn workloads_that_trust_an_old_root_are_told() {
 
 #[test]
 fn a_token_that_has_ended_or_soon_will_is_told() {
-    for (left, wrong) in [
-        (-3_600, Some("ended 1 hours ago: cluster1 refuses it")),
-        (3 * 86_400, Some("ends in 3 days")),
-        (30 * 86_400, None),
+    let (hour, lasting) = (3_600, None);
+    for (begun, left, wrong) in [
+        (lasting, -hour, Some("ended 1 hours ago: cluster1 refuses it")),
+        (lasting, 72 * hour, Some("ends in 3 days")),
+        (lasting, 720 * hour, None),
+        // One that lives a day is renewed in time, unless nobody does.
+        (Some(17 * hour), 7 * hour, None),
+        (Some(19 * hour), 5 * hour, Some("ends in 5 hours")),
     ] {
         let mesh = Mesh::healthy();
-        let path = mesh.file("cluster2/secrets.yaml");
-        let text = std::fs::read_to_string(&path).expect("a file");
-        let claims = Base64UrlUnpadded::encode_string(json!({"exp": NOW + left}).to_string().as_bytes());
-        let old = text.lines().find(|line| line.trim().starts_with("token:")).expect("a token").trim();
-        std::fs::write(&path, text.replacen(old, &format!("token: e30.{claims}.c2lnbmVk"), 1))
-            .expect("a file");
+        say(
+            &mesh,
+            &match begun {
+                None => json!({"exp": NOW + left}),
+                Some(begun) => json!({"iat": NOW - begun, "exp": NOW + left}),
+            },
+        );
         let told: Vec<String> = mesh.wrong();
         match wrong {
             Some(wrong) => assert_eq!(
@@ -557,6 +623,75 @@ fn a_token_that_has_ended_or_soon_will_is_told() {
             None => assert_eq!(told, Vec::<String>::new()),
         }
     }
+}
+
+/// Gives the secret by which cluster2 reads cluster1 a token that says this.
+fn say(mesh: &Mesh, claims: &Value) {
+    let path = mesh.file("cluster2/secrets.yaml");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let claims = Base64UrlUnpadded::encode_string(claims.to_string().as_bytes());
+    let old = text.lines().find(|line| line.trim().starts_with("token:")).expect("a token").trim();
+    std::fs::write(&path, text.replacen(old, &format!("token: e30.{claims}.c2lnbmVk"), 1)).expect("a file");
+}
+
+#[test]
+fn a_token_whose_secret_is_gone_is_told_also_where_it_ends_by_itself() {
+    let mesh = Mesh::healthy();
+    let of = |name: &str| json!({"exp": NOW + 9_000_000, "kubernetes.io": {"namespace": "istio-system", "secret": {"name": name}}});
+    say(&mesh, &of("istio-reader-service-account-istio-remote-secret-token"));
+    assert_eq!(mesh.wrong(), Vec::<String>::new());
+    say(&mesh, &of("istio-remote-token-cluster2-7"));
+    let gone = "cluster2 ISD034: the token of istio-system/istio-remote-secret-cluster1 was that of \
+                istio-system/istio-remote-token-cluster2-7 in cluster1, which is gone: it is refused";
+    assert_eq!(mesh.wrong(), [gone]);
+}
+
+#[test]
+fn a_ca_that_istiod_has_made_for_itself_is_told() {
+    let mesh = Mesh::healthy();
+    mesh.spoil("cluster1", |data| drop(data.insert("istio-generated".to_owned(), json!(""))));
+    let own = "cluster1 ISD020: Secret istio-system/cacerts was made by istiod itself: no other cluster trusts that CA";
+    assert_eq!(mesh.wrong(), [own]);
+}
+
+#[test]
+fn where_mesh_yaml_says_no_version_control_planes_that_are_far_apart_are_told() {
+    let mut mesh = Mesh::healthy();
+    let file = mesh.file("mesh.yaml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let silent = text.replace("version: \"1.30\"", "rootNamespace: istio-system");
+    assert_ne!(silent, text);
+    std::fs::write(&file, silent).expect("a file");
+    mesh.project = Project::read(Some(mesh.dir.path()), mesh.dir.path()).expect("a project");
+    mesh.roll_out();
+    for (version, wrong) in [
+        ("1.31.0", None),
+        ("1.28.1", Some("cluster1 ISD012: its istiod is Istio 1.30.3, and that of cluster2 is 1.28.1")),
+    ] {
+        let path = mesh.file("cluster2/istio.yaml");
+        let istio =
+            std::fs::read_to_string(repository().join("tests/doctor/cluster2/istio.yaml")).expect("a file");
+        std::fs::write(&path, istio.replace("pilot:1.30.3", &format!("pilot:{version}"))).expect("a file");
+        assert_eq!(mesh.wrong(), wrong.into_iter().collect::<Vec<_>>(), "{version}");
+    }
+}
+
+#[test]
+fn what_files_do_not_have_has_not_passed() {
+    let mesh = Mesh::healthy();
+    let path = mesh.file("cluster1/namespaces.yaml");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    std::fs::write(&path, text.replace("name: shop,", "name: other,")).expect("a file");
+    let checks = mesh.checks(now());
+    let of = |code: Code| {
+        let is_it = |check: &&Check| check.code == code && check.cluster.as_str() == "cluster1";
+        checks.iter().find(is_it).map(|check| check.outcome.clone()).expect("a check")
+    };
+    let Outcome::Skipped(isthmus::doctor::Skip::Unseen(why)) = of(Code::Injection) else {
+        panic!("{:?}", of(Code::Injection));
+    };
+    assert_eq!(why, "the directory has no Namespace shop");
+    assert!(matches!(of(Code::Reachable), Outcome::Skipped(_)), "no API server was asked");
 }
 
 #[test]
@@ -595,6 +730,7 @@ fn every_check_that_files_can_fail_does_so_in_some_test() {
         Code::Definitions,
         Code::RemoteSecretWorks,
         Code::ServerAnswers,
+        Code::ClustersRead,
         Code::PodsReach,
         Code::GatewayAnswers,
         Code::GatewayShows,
@@ -668,6 +804,11 @@ fn the_verb_tells_people_and_programs_the_same() {
             && shown.lines().count() == 1,
         "{shown}"
     );
+    let text = stdout(&run(&["doctor", "-f", &at, "--from", &at]));
+    assert!(text.contains("hint: write there what the cluster has (`kubectl get -A -o yaml`)"), "{text}");
+    let nowhere = run(&["doctor", "-f", &at, "--from", "/no/such/directory"]);
+    assert_eq!(nowhere.status.code(), Some(3));
+    assert!(super::stderr(&nowhere).contains("there is no directory /no/such/directory"));
     let json = run(&["doctor", "-f", &at, "--from", &at, "-o", "json"]);
     assert_eq!((json.status.code(), gone.status.code()), (Some(1), Some(1)));
     let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");

@@ -111,3 +111,16 @@ fn every_key_that_is_read_stands_in_the_tables_and_no_other_does() {
         .collect();
     assert_eq!(tables, read);
 }
+
+#[test]
+fn a_mesh_need_not_be_kept_in_the_checkout() {
+    let dir = written();
+    let elsewhere = |arguments: &[&str]| {
+        let made = super::isthmus().current_dir(dir.path()).args(arguments).output();
+        made.expect("it runs")
+    };
+    let tested = elsewhere(&["test"]);
+    assert!(tested.status.success(), "{}{}", stdout(&tested), stderr(&tested));
+    let said = stdout(&tested);
+    assert!(said.contains(" passed, 0 failed") && !said.starts_with("0 passed"), "{said}");
+}

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use isthmus::envoy::Envoy;
-use isthmus::lab::{Client, Lab, Proxy, ProxyKind, Site};
+use isthmus::lab::{Blueprint, Client, Lab, Proxy, ProxyKind, Site};
 use isthmus::stage::{self, Stage};
 use isthmus::workspace::Workspace;
 use isthmus_tests::example::module;
@@ -14,6 +15,7 @@ use policy::mesh::Cluster;
 use policy::{Mesh, Policy};
 use serde_json::{Value, json};
 
+use super::PATIENCE;
 use super::apply::Istio;
 
 /// The hub leads the annex, on its own network, and the branch; the island leads itself.
@@ -74,8 +76,8 @@ type Route = (BTreeMap<String, String>, String);
 /// What a proxy is sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sent {
-    /// Name of the root context, failure policy, file and configuration of each plugin, in order.
-    plugins: Vec<[String; 4]>,
+    /// Name, name of the root context, failure policy, file and configuration of each plugin, in order.
+    plugins: Vec<[String; 5]>,
     /// The headers and the Envoy cluster of each route, by host.
     routes: BTreeMap<String, Vec<Route>>,
     /// The addresses behind each Envoy cluster, nearest first.
@@ -116,10 +118,11 @@ fn by_the_lab(proxy: &Proxy) -> Sent {
         ProxyKind::Server => &["isthmus-inbound-own", "isthmus-inbound"],
         ProxyKind::Gateway => &["isthmus-gateway"],
     };
-    for slot in slots {
+    for slot in slots.iter().flat_map(|slot| [(*slot).to_owned(), format!("{slot}-extension")]) {
         let config = &file(&format!("ecds/{slot}.json"))["resources"][0]["typed_config"]["config"];
         if config.is_object() {
             sent.plugins.push([
+                text(&config["name"]),
                 text(&config["root_id"]),
                 text(&config["failure_policy"]),
                 text(&config["vm_config"]["code"]["local"]["filename"]),
@@ -166,11 +169,17 @@ fn by_istiod(proxy: &Proxy, answer: &Value) -> Sent {
         ProxyKind::Gateway => name == "0.0.0.0_15443",
     };
     let of = |field: &'static str| answer[field].as_object().expect("a map");
-    let mut plugins: BTreeSet<Vec<[String; 4]>> = BTreeSet::new();
+    let mut plugins: BTreeSet<Vec<[String; 5]>> = BTreeSet::new();
     for (_, found) in of("plugins").iter().filter(|(name, _)| listener(name)) {
         let one = |plugin: &Value| {
             let field = |name: &str| text(&plugin[name]);
-            [field("rootId"), field("failurePolicy"), field("file"), canonical(&plugin["configuration"])]
+            [
+                field("name"),
+                field("rootId"),
+                field("failurePolicy"),
+                field("file"),
+                canonical(&plugin["configuration"]),
+            ]
         };
         plugins.insert(list(found).iter().map(one).collect());
     }
@@ -331,9 +340,14 @@ fn control_planes(mesh: &Mesh, lab: &Lab) -> Value {
     mesh.control_planes().into_iter().map(plane).collect()
 }
 
+/// The objects of a directory. Plugins are older than extensions: of two that are alike istiod has the older one first.
 fn files(directory: &Path) -> Vec<Value> {
     let read = |path: std::path::PathBuf| {
-        serde_saphyr::from_str(&std::fs::read_to_string(path).expect("a file")).expect("YAML")
+        let text = std::fs::read_to_string(path).expect("a file");
+        let mut object: Value = serde_saphyr::from_str(&text).expect("YAML");
+        let year = if object["kind"] == "TrafficExtension" { 2026 } else { 2025 };
+        object["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
+        object
     };
     let entries = std::fs::read_dir(directory).expect("a directory");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -342,15 +356,94 @@ fn files(directory: &Path) -> Vec<Value> {
     paths.into_iter().map(read).collect()
 }
 
-async fn up(mesh: &Mesh, routing: &str, upstream_check: bool, rules: usize, dir: &Path) -> Lab {
+/// What is said of routing, whether boundaries are held behind the load balancer too, and how many rules there are.
+type Said<'s> = (&'s str, bool, usize);
+
+fn bring(mesh: &Mesh, site: &Site, (routing, upstream_check, rules): &Said<'_>) {
+    let stage = Stage::set(mesh, site, &module()).expect("a stage");
+    let policies = policies(stage.mesh(), routing, *rules);
+    stage.roll_out_with(&policies, *upstream_check).expect("a rollout");
+}
+
+async fn up(mesh: &Mesh, said: &Said<'_>, dir: &Path) -> Lab {
     let client = |cluster: &str| Client::new(cluster, "shop", "sleep");
-    let site = Site::claim(stage::blueprint(mesh, CLUSTERS.map(client)), dir).expect("a site");
-    let stage = Stage::set(mesh, &site, &module()).expect("a stage");
-    let policies = policies(stage.mesh(), routing, rules);
-    stage.roll_out_with(&policies, upstream_check).expect("a rollout");
+    let blueprint = Blueprint { both_kinds: true, ..stage::blueprint(mesh, CLUSTERS.map(client)) };
+    let site = Site::claim(blueprint, dir).expect("a site");
+    bring(mesh, &site, said);
     let workspace = Workspace::find(&repository()).expect("the checkout");
     let envoy = Envoy::find(&workspace).expect("an Envoy");
     site.up(envoy.path(), time::OffsetDateTime::now_utc()).await.expect("the lab comes up")
+}
+
+/// The mesh with plugins of the other kind.
+fn with_extensions() -> Mesh {
+    let text = MESH.replace("spec:\n", "spec:\n  istio: {version: \"1.31\", trafficExtension: true}\n");
+    let (mesh, findings) = Mesh::read("mesh.yaml", &text);
+    mesh.unwrap_or_else(|| panic!("{findings:?}"))
+}
+
+/// What each proxy is sent, which istiod and the lab agree about.
+fn agreed(istio: &Istio, mesh: &Mesh, lab: &Lab, case: &str) -> BTreeMap<String, Sent> {
+    let answers = istio.answers(&["discover"], &control_planes(mesh, lab).to_string());
+    let answers: Value = serde_json::from_str(&answers).expect("JSON");
+    let sent = lab.proxies().map(|proxy| {
+        let answer = &answers[&proxy.name];
+        assert!(answer.is_object(), "{case}: nothing for {}", proxy.name);
+        let (here, mut there) = (by_the_lab(proxy), by_istiod(proxy, answer));
+        if proxy.kind == ProxyKind::Gateway {
+            keep_own(&mut there, lab, &proxy.cluster);
+        }
+        assert_eq!(here, there, "{case}: {}: what the lab sends, and what istiod does", proxy.name);
+        (proxy.name.clone(), here)
+    });
+    sent.collect()
+}
+
+/// Waits until the lab has sent to each proxy so many times as many plugins as before, and so many of them translated.
+async fn until(lab: &Lab, before: &BTreeMap<String, Sent>, (times, translated): (usize, usize)) {
+    let is_translated = |plugin: &&[String; 5]| plugin[0].ends_with("~istio-translated-wasmplugin");
+    let is_there = |proxy: &Proxy| {
+        let (plugins, before) = (by_the_lab(proxy).plugins, before[&proxy.name].plugins.len());
+        let found = plugins.iter().filter(is_translated).count();
+        (plugins.len(), found) == (before * times, before * translated)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !lab.proxies().all(is_there) {
+        assert!(Instant::now() < deadline, "the lab's istiod has not taken what was rolled out");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The kind that takes the place of the other brings the same to every proxy; and while both are there, each proxy has both.
+async fn exchanged(
+    istio: &Istio,
+    lab: &Lab,
+    (case, said): (&str, &Said<'_>),
+    before: &BTreeMap<String, Sent>,
+) {
+    let (mesh, directories) = (with_extensions(), CLUSTERS.map(|name| lab.site().plugins(name)));
+    let held: Vec<_> = directories
+        .iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flatten()
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| (std::fs::read_to_string(&path).expect("a file"), path))
+        .collect();
+    bring(&mesh, lab.site(), said);
+    until(lab, before, (1, 0)).await;
+    let sent = agreed(istio, &mesh, lab, &format!("{case}, by extensions"));
+    let nameless = |sent: &Sent| -> Vec<Vec<String>> {
+        sent.plugins.iter().map(|plugin| plugin[1..].to_vec()).collect()
+    };
+    for (proxy, now) in &sent {
+        assert_eq!(nameless(now), nameless(&before[proxy]), "{case}: {proxy}: the same by either kind");
+    }
+    for (text, path) in held.iter().filter(|(_, path)| !path.exists()) {
+        std::fs::write(path, text).expect("a file");
+    }
+    until(lab, before, (2, 1)).await;
+    agreed(istio, &mesh, lab, &format!("{case}, by both"));
 }
 
 #[tokio::test]
@@ -362,22 +455,18 @@ async fn istiod_itself_sends_every_proxy_what_the_labs_istiod_sends_it() {
     for ((case, routing, upstream_check), rules) in
         ROUTINGS.map(|routing| (routing, 0)).into_iter().chain([(cut, 3_000)])
     {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lab = up(&mesh, routing, upstream_check, rules, dir.path()).await;
-        let answers = istio.answers(&["discover"], &control_planes(&mesh, &lab).to_string());
-        let answers: Value = serde_json::from_str(&answers).expect("JSON");
+        let (dir, said) = (tempfile::tempdir().expect("a directory"), (routing, upstream_check, rules));
+        let lab = up(&mesh, &said, dir.path()).await;
+        let sent = agreed(&istio, &mesh, &lab, case);
         for proxy in lab.proxies() {
-            let answer = &answers[&proxy.name];
-            assert!(answer.is_object(), "{case}: nothing for {}", proxy.name);
-            let (here, mut there) = (by_the_lab(proxy), by_istiod(proxy, answer));
-            if proxy.kind == ProxyKind::Gateway {
-                keep_own(&mut there, &lab, &proxy.cluster);
-            }
-            assert_eq!(here, there, "{case}: {}: what the lab sends, and what istiod does", proxy.name);
-            assert!(!here.plugins.is_empty(), "{case}: {} has no plugin", proxy.name);
             // The plan of a namespace judges before that of the cluster, which looks whether it has.
             let is_cut = rules > 0 && proxy.kind == ProxyKind::Server && proxy.name.contains("ledger");
-            assert_eq!(here.plugins.len(), 1 + usize::from(is_cut), "{case}: {}", proxy.name);
+            let count = sent[&proxy.name].plugins.len();
+            assert_eq!(count, 1 + usize::from(is_cut), "{case}: {}", proxy.name);
+        }
+        // The plugins are those of one case or of the other.
+        if routing == "{}" {
+            exchanged(&istio, &lab, (case, &said), &sent).await;
         }
         lab.down().await.expect("all processes ended");
     }

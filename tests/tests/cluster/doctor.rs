@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use isthmus::kube::Id;
-use isthmus_tests::cluster::Clusters;
+use isthmus_tests::cluster::{Clusters, Server};
 use isthmus_tests::repository;
 use kube::Client;
 use serde_json::{Value, json};
@@ -27,17 +27,20 @@ fn manifests(cluster: &str) -> Vec<Value> {
             }
         }
     }
-    objects.sort_by_key(|object| object["kind"] != "Namespace");
+    // The webhook that would judge the others comes last: nothing is behind it here.
+    let place = |object: &Value| match object["kind"].as_str() {
+        Some("Namespace") => 0,
+        Some("ValidatingWebhookConfiguration") => 2,
+        _ => 1,
+    };
+    objects.sort_by_key(place);
     objects
 }
 
 /// Makes an object with its status, which the server takes by another door.
 async fn put(client: &Client, object: &Value) {
     let id = Id::of(object).expect("an object");
-    let plural = match id.kind.name.as_str() {
-        "MutatingWebhookConfiguration" => "mutatingwebhookconfigurations".to_owned(),
-        kind => format!("{}s", kind.to_lowercase()),
-    };
+    let plural = format!("{}s", id.kind.name.to_lowercase());
     let root = if id.kind.api_version.contains('/') { "apis" } else { "api" };
     let within = id.namespace.as_deref().map_or_else(String::new, |name| format!("/namespaces/{name}"));
     let path = format!("/{root}/{}{within}/{plural}/{}", id.kind.api_version, id.name);
@@ -152,4 +155,71 @@ async fn wrong_on_servers(clusters: &mut Clusters) {
         "{shown}"
     );
     assert_eq!((of("ISD001"), of("ISD016")), (1, 1), "the others were looked at all the same: {shown}");
+}
+
+/// A mesh of fifty clusters of which one server plays all, each reached as it is said of its name; its directory.
+fn fifty(server: &Server, reached: impl Fn(&str) -> (String, String)) -> tempfile::TempDir {
+    let (mut kubeconfig, mut all) = (json!({"clusters": [], "users": [], "contexts": []}), Vec::new());
+    for number in 0..50 {
+        let name = format!("c{number:02}");
+        let ((url, token), mut cluster) = (reached(&name), server.entry_of_cluster());
+        (cluster["name"], cluster["cluster"]["server"]) = (json!(name), json!(url));
+        let mut add = |list: &str, item: Value| kubeconfig[list].as_array_mut().expect("a list").push(item);
+        add("clusters", cluster);
+        add("users", json!({"name": name, "user": {"token": token}}));
+        add("contexts", json!({"name": name, "context": {"cluster": name, "user": name}}));
+        let gateway = json!({"address": format!("198.51.100.{}", number + 1)});
+        all.push(json!({"name": name, "network": format!("n{number}"), "context": name, "gateway": gateway}));
+    }
+    let mesh = json!({
+        "apiVersion": "isthmus.dev/v1alpha1", "kind": "Mesh", "metadata": {"name": "large"},
+        "spec": {"clusters": all, "services": {"web.shop": {"port": 80}}},
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, content) in [("kubeconfig", kubeconfig), ("mesh.yaml", mesh)] {
+        std::fs::write(directory.path().join(name), content.to_string()).expect("a file");
+    }
+    directory
+}
+
+/// One refuses connections, one takes them and says nothing, and one knows nobody.
+#[tokio::test]
+async fn of_fifty_clusters_of_which_three_are_dead_the_others_are_looked_at() {
+    let Some(clusters) = Clusters::start(&["played"]).await else { return };
+    let server = clusters.server("played");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silence = format!("https://{}", silent.local_addr().expect("an address"));
+    let token = server.token().to_owned();
+    let directory = fifty(server, |name| match name {
+        "c07" => ("https://127.0.0.1:1".to_owned(), token.clone()),
+        "c23" => (silence.clone(), token.clone()),
+        "c41" => (server.url(), "nobody".to_owned()),
+        _ => (server.url(), token.clone()),
+    });
+    let mut command = super::mesh::isthmus();
+    command.args(["doctor", "--timeout", "20", "-o", "json", "-f"]).arg(directory.path());
+    command.arg("--kubeconfig").arg(directory.path().join("kubeconfig"));
+    let output = super::mesh::run(command).await;
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let items = told["items"].as_array().expect("items");
+    let of = |code: &str, result: &str| -> Vec<(String, String)> {
+        let is = |item: &&Value| item["code"] == code && item["result"] == result;
+        let text = |item: &Value, field: &str| item[field].as_str().unwrap_or_default().to_owned();
+        items.iter().filter(is).map(|item| (text(item, "cluster"), text(item, "message"))).collect()
+    };
+    let dead = of("ISD001", "error");
+    let wanted = [
+        ("c07", "Connection refused"),
+        ("c23", "no answer within 20s"),
+        ("c41", "does not accept the credentials"),
+    ];
+    assert_eq!(dead.len(), wanted.len(), "{dead:#?}");
+    for ((cluster, why), (wanted, part)) in dead.iter().zip(wanted) {
+        assert!(cluster == wanted && why.contains(part), "{cluster}: {why}");
+    }
+    assert_eq!((of("ISD001", "passed").len(), of("ISD002", "passed").len()), (47, 47));
+    let missing = of("ISD030", "error");
+    let first = missing.first().map(|(cluster, message)| (cluster.as_str(), message.matches(", ").count()));
+    assert_eq!((missing.len(), first), (47, Some(("c00", 48))), "all that a cluster misses is one line");
+    assert_eq!(output.status.code(), Some(1));
 }

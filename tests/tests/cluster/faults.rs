@@ -91,10 +91,16 @@ fn answers() -> Vec<Case> {
             answer(StatusCode::INTERNAL_SERVER_ERROR, "etcd has lost its mind"),
             "the API server failed with 500: etcd has lost its mind",
         ),
+        // The two limits of real servers, in their own words.
         each(
-            "an object that is too large",
-            answer(StatusCode::PAYLOAD_TOO_LARGE, "limit is 3145728"),
-            "which is too large (limit is 3145728)",
+            "an object that is too large for the store",
+            cluster::Fault::Grow(3 << 19),
+            "which is too large (etcdserver: request is too large)",
+        ),
+        each(
+            "an object that is too large for the server",
+            cluster::Fault::Grow(3 << 20),
+            "which is too large (Request entity too large: limit is 3145728)",
         ),
         each(
             "a kind that is there no more",

@@ -146,12 +146,15 @@ struct Told {
 
 impl Controllers {
     /// Puts tokens into the Secrets that are for them, as the token controller of kube-controller-manager does; says of
-    /// every Deployment that its pods are ready, as its controller does; and gives load balancers this address.
+    /// every Deployment that its pods are ready, and of every Service with such pods that there is one, as their controllers do;
+    /// writes its CA into Istio's webhooks, as istiod does; and gives load balancers this address.
     fn play(&mut self, client: Client, told: Told) {
         self.0.spawn(async move {
             loop {
                 give_tokens(&client, &told.ca).await;
                 run_deployments(&client).await;
+                give_endpoints(&client).await;
+                sign_webhooks(&client).await;
                 deploy_gateways(&client).await;
                 give_addresses(&client, &told.address).await;
                 tokio::time::sleep(TICK).await;
@@ -193,6 +196,55 @@ async fn run_deployments(client: &Client) {
         });
         let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/status");
         patch(client, &path, &json!({"status": status})).await;
+    }
+}
+
+/// An endpoint behind every Service whose pods a Deployment has.
+async fn give_endpoints(client: &Client) {
+    let deployments = list(client, "/apis/apps/v1/deployments").await;
+    let slices = list(client, "/apis/discovery.k8s.io/v1/endpointslices").await;
+    for service in list(client, "/api/v1/services").await {
+        let (namespace, name) = at(&service);
+        let Some(selector) = service["spec"]["selector"].as_object() else { continue };
+        let of = |slice: &Value| {
+            slice["metadata"]["labels"]["kubernetes.io/service-name"] == name
+                && slice["metadata"]["namespace"] == namespace
+        };
+        let is_behind = |deployment: &Value| {
+            let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+            deployment["metadata"]["namespace"] == namespace
+                && selector.iter().all(|(key, value)| labels[key] == *value)
+        };
+        if slices.iter().any(of) || !deployments.iter().any(is_behind) {
+            continue;
+        }
+        let slice = json!({
+            "metadata": {"name": format!("{name}-1"), "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.200"], "conditions": {"ready": true}}],
+        });
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");
+        let request = hyper::Request::post(path)
+            .header("content-type", "application/json")
+            .body(slice.to_string().into_bytes())
+            .expect("a request");
+        let _stopped = client.request::<Value>(request).await.is_err();
+    }
+}
+
+async fn sign_webhooks(client: &Client) {
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    for configuration in list(client, path).await {
+        let mut webhooks = configuration["webhooks"].clone();
+        let mut is_signed = true;
+        for webhook in webhooks.as_array_mut().expect("webhooks") {
+            let config = &mut webhook["clientConfig"];
+            is_signed &= config["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty());
+            config["caBundle"] = json!("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t");
+        }
+        if !is_signed {
+            let name = configuration["metadata"]["name"].as_str().expect("a name");
+            patch(client, &format!("{path}/{name}"), &json!({"webhooks": webhooks})).await;
+        }
     }
 }
 

@@ -250,3 +250,39 @@ async fn istio_itself_makes_the_same_secret_and_reads_the_cluster_by_ours() {
     assert!(refused.contains("tokenFile is not allowed"), "{refused}");
     drop(controllers);
 }
+
+#[tokio::test]
+async fn a_secret_of_others_that_logs_in_without_a_token_is_theirs_and_is_not_called_broken() {
+    let Some(mesh) = start().await else { return };
+    let lasting = ["--token-lifetime", "24"];
+    assert_eq!(told(&mesh.run("secrets", &lasting).await).0, Some(0));
+    let ours = given(&mesh, "cluster1", "cluster2").await;
+    let mut config: Value = serde_saphyr::from_str(&ours).expect("YAML");
+    config["users"][0]["user"] =
+        json!({"auth-provider": {"name": "oidc", "config": {"client-id": "istiod"}}});
+    let client = mesh.clusters.client("cluster1").await;
+    let path = format!("{SECRETS}/istio-remote-secret-cluster2");
+    delete(&client, &path).await;
+    let metadata = json!({"name": "istio-remote-secret-cluster2", "labels": {"istio/multiCluster": "true"}});
+    post(&client, SECRETS, &json!({"metadata": metadata, "stringData": {"cluster2": config.to_string()}}))
+        .await;
+    let theirs = mesh.get("cluster1", &path).await;
+    let (code, out, err) = told(&mesh.run("secrets", &lasting).await);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "cluster1 reads cluster2: kept\ncluster2 reads cluster1: kept\n"),
+        "{err}"
+    );
+    assert_eq!(mesh.get("cluster1", &path).await, theirs);
+
+    let mut command = super::mesh::isthmus();
+    command.args(["doctor", "--probe", "-o", "json", "--timeout", "10", "-f"]).arg(mesh.directory());
+    command.arg("--kubeconfig").arg(mesh.clusters.kubeconfig());
+    let output = super::mesh::run(command).await;
+    let diagnosis: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let items = diagnosis["items"].as_array().expect("items").iter();
+    let mut works = items.filter(|item| item["code"] == "ISD036" && item["cluster"] == "cluster1");
+    let works = works.next().expect("a check");
+    let why = "that of cluster2 was not tried: its kubeconfig has auth-provider, which is not used from here: only a token is";
+    assert_eq!((&works["result"], &works["message"]), (&json!("skipped"), &json!(why)));
+}

@@ -10,6 +10,7 @@ use isthmus::doctor::{self, Code, Examined, Outcome, Seen};
 use isthmus::envoy::Envoy;
 use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
+use isthmus::plugin::ModuleUrl;
 use isthmus::proxies::Asking;
 use isthmus::proxies::gate::{Sources, gates};
 use isthmus::rollout::machine::{self, End};
@@ -32,17 +33,17 @@ const INBOUND: &str =
     "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
 
 /// A lab, and an API server that has the pods of its first cluster.
-struct Scene {
-    clusters: Clusters,
+pub(super) struct Scene {
+    pub(super) clusters: Clusters,
     pods: Pods,
-    stage: Stage,
-    lab: Lab,
-    policies: Vec<Policy>,
+    pub(super) stage: Stage,
+    pub(super) lab: Lab,
+    pub(super) policies: Vec<Policy>,
     _directory: TempDir,
 }
 
 impl Scene {
-    async fn set() -> Option<Self> {
+    pub(super) async fn set() -> Option<Self> {
         let clusters = Clusters::start(&["cluster1"]).await?;
         let client = clusters.client("cluster1").await;
         let mut pods = Pods::of(client.clone())?;
@@ -139,7 +140,7 @@ impl Scene {
         checks.into_iter().find(|check| check.code == Code::Running).expect("a check").outcome
     }
 
-    async fn look(&self, plans: &Plans) -> Status {
+    pub(super) async fn look(&self, plans: &Plans) -> Status {
         self.look_as(&self.clusters.kubeconfig(), plans).await
     }
 
@@ -157,7 +158,7 @@ impl Scene {
     }
 }
 
-fn found(status: &Status) -> &Found {
+pub(super) fn found(status: &Status) -> &Found {
     status.found.as_ref().expect("the server answers")
 }
 
@@ -287,8 +288,19 @@ spec:
 impl Scene {
     /// Brings plans to the API server behind a gate that asks the pods, and how that ends.
     async fn roll_out(&self, plans: &Plans, within: &str) -> (End, Vec<String>) {
+        let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
+        self.roll_out_as(plans, &STRATEGY.replace("WITHIN", within), &url).await
+    }
+
+    /// The same with a strategy, and with the module from somewhere.
+    pub(super) async fn roll_out_as(
+        &self,
+        plans: &Plans,
+        strategy: &str,
+        url: &ModuleUrl,
+    ) -> (End, Vec<String>) {
         let mesh = self.stage.mesh();
-        let (strategy, findings) = Strategy::read("s.yaml", &STRATEGY.replace("WITHIN", within), mesh);
+        let (strategy, findings) = Strategy::read("s.yaml", strategy, mesh);
         let strategy = strategy.unwrap_or_else(|| panic!("{findings:#?}"));
         let targets = self.reach(&self.clusters.kubeconfig()).await;
         let sources = Sources::of(mesh, &targets, &BTreeMap::new(), BTreeMap::new());
@@ -304,13 +316,12 @@ impl Scene {
             root: mesh.root_namespace().to_string(),
             targets,
             how: How { dry_run: DryRun::No, force: false, parallel: 4 },
-            holder: Holder { name: within.to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc },
+            holder: Holder { name: "gated".to_owned(), time: PATIENCE, clock: time::OffsetDateTime::now_utc },
             gates: &made,
             history: 10,
             tell: &mut tell,
         };
-        let url = "oci://registry.example/isthmus:v1".parse().expect("a URL");
-        let options = Options { url: &url, upstream_check: false, dry_run: false };
+        let options = Options { url, upstream_check: false, dry_run: false };
         let origin = Origin::at(time::OffsetDateTime::now_utc());
         let report = Box::pin(campaign.roll_out((mesh, plans, options), strategy, origin)).await;
         let state = report.expect("a rollout").record.expect("a record").state;

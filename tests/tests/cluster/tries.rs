@@ -4,11 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use isthmus::cert::{Hierarchy, Validity};
+use isthmus_tests::cluster::Pods;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use super::apply::certify;
-use super::mesh::{Mesh, run};
+use super::apply::{Istio, certify};
+use super::mesh::{Mesh, run, until};
 use super::{namespace, post};
 
 /// What stands behind a gateway: a workload of a cluster, as a sidecar shows it. It ends with this value.
@@ -58,15 +59,18 @@ impl Drop for Workload {
 
 /// What a diagnosis says of the checks that try something, as `cluster code: message`.
 async fn found(mesh: &Mesh) -> Vec<String> {
+    told(mesh, &["ISD036", "ISD037", "ISD055", "ISD056"]).await
+}
+
+/// The same of some checks.
+async fn told(mesh: &Mesh, codes: &[&str]) -> Vec<String> {
     let mut command = super::mesh::isthmus();
     command.args(["doctor", "--probe", "-o", "json", "--timeout", "10", "-f"]).arg(mesh.directory());
     command.arg("--kubeconfig").arg(mesh.clusters.kubeconfig());
     let output = run(command).await;
     let told: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    let tries = |item: &&Value| {
-        ["ISD036", "ISD037", "ISD055", "ISD056"].contains(&item["code"].as_str().expect("a code"))
-    };
+    let tries = |item: &&Value| codes.contains(&item["code"].as_str().expect("a code"));
     let text = |item: &Value, field: &str| item[field].as_str().unwrap_or_default().to_owned();
     let line = |item: &Value| {
         let what = if item["result"] == "error" { text(item, "message") } else { text(item, "result") };
@@ -139,4 +143,49 @@ async fn what_does_not_answer_is_found_by_trying_and_what_does_is_not() {
     let told = found(&mesh).await;
     let lacks = "cluster1 ISD036: its istiod cannot read cluster2 with the secret that it has: the account of the token may not list services";
     assert!(told.iter().any(|line| line.starts_with(lacks)), "{told:#?}");
+}
+
+/// What reads other clusters there is Istio's own code, and it stands where nobody but the API server of its cluster asks it.
+#[tokio::test]
+async fn istiod_is_asked_itself_which_clusters_it_has_read() {
+    let (Some(istio), Some(mesh)) = (Istio::find(), Mesh::start("examples/two-clusters").await) else {
+        return;
+    };
+    for name in &mesh.names {
+        namespace(&mesh.clusters.client(name).await, "istio-system").await;
+    }
+    let Some(mut pods) = Pods::of(mesh.clusters.client("cluster1").await) else { return };
+    assert!(mesh.run("secrets", &["--token-lifetime", "1"]).await.status.success());
+    let unasked = told(&mesh, &["ISD038"]).await;
+    assert_eq!(unasked, ["cluster1 ISD038: skipped", "cluster2 ISD038: skipped"], "no istiod runs");
+
+    let kubeconfig = mesh.clusters.kubeconfig();
+    let begin = || {
+        let own = ["read", "--context=cluster1", "--cluster=cluster1", "--kubeconfig"];
+        istio.begins(&[own.as_slice(), &[kubeconfig.to_str().expect("text")]].concat())
+    };
+    let (running, port) = begin();
+    pods.add_istiod("istiod-1", ([127, 0, 0, 1], port.parse().expect("a port")).into()).await;
+    until("istiod has read cluster2", || async {
+        told(&mesh, &["ISD038"]).await.first().is_some_and(|line| line == "cluster1 ISD038: passed")
+    })
+    .await;
+
+    // The account that it reads as may nothing any more, and it begins anew.
+    drop(running);
+    pods.silence("istiod-1");
+    let binding =
+        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/istio-reader-clusterrole-istio-system";
+    super::mesh::delete(&mesh.clusters.client("cluster2").await, binding).await;
+    let silent = told(&mesh, &["ISD038"]).await;
+    assert_eq!(silent.first().map(String::as_str), Some("cluster1 ISD038: skipped"), "it does not answer");
+    let (_running, port) = begin();
+    pods.add_istiod("istiod-2", ([127, 0, 0, 1], port.parse().expect("a port")).into()).await;
+    until("istiod has tried", || async {
+        let lines = told(&mesh, &["ISD038"]).await;
+        lines
+            .first()
+            .is_some_and(|line| line.starts_with("cluster1 ISD038: istiod-2 has not read cluster2: it says "))
+    })
+    .await;
 }

@@ -8,7 +8,7 @@ use isthmus::plugin::{self, Deployed, ModuleUrl, Reach, Span};
 use isthmus::stage;
 use isthmus::toolchain::{TARGET, Toolchain};
 use isthmus::workspace::Workspace;
-use policy::mesh::OnFailure;
+use policy::mesh::{Extension, OnFailure};
 use policy::plan::Role;
 use policy::{Mesh, Policy};
 use serde_json::{Value, json};
@@ -63,14 +63,10 @@ fn roll_out(site: &Site, mesh: &Mesh, url: &ModuleUrl, policy: &str) {
     for (app, on_failure) in
         [("reload", OnFailure::Reload), ("close", OnFailure::Close), ("open", OnFailure::Open)]
     {
-        let deployed = Deployed { url: url.clone(), on_failure };
-        let mut object = plugin::wasm_plugin(
-            Role::Inbound,
-            &plan,
-            Reach { span: Span::One("sample"), of: None },
-            &deployed,
-        )
-        .expect("a plugin");
+        let deployed = Deployed { url: url.clone(), on_failure, extension: Extension::default() };
+        let mut object =
+            plugin::object(Role::Inbound, &plan, Reach { span: Span::One("sample"), of: None }, &deployed)
+                .expect("a plugin");
         *object.pointer_mut("/metadata/name").expect("a name") = app.into();
         let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut).expect("a spec");
         spec.insert("selector".to_owned(), json!({"matchLabels": {"app": app}}));

@@ -20,7 +20,7 @@ use super::yaml::{Dice, Yaml};
 
 /// How one world becomes another.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     /// Some of its policies go.
     Without(Vec<bool>),
     /// Some of its policies no longer act, or now do.
@@ -29,7 +29,7 @@ enum Step {
     Anew(Box<World>),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => vec(any::<bool>(), 6).prop_map(Step::Without),
         3 => vec(any::<bool>(), 6).prop_map(Step::Turned),
@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Step {
-    fn take(self, mut world: World) -> World {
+    pub(crate) fn take(self, mut world: World) -> World {
         match self {
             Self::Anew(other) => return *other,
             Self::Without(gone) => {

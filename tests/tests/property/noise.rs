@@ -1,6 +1,6 @@
 //! No input panics a reader: neither noise, nor what was sound and is no longer.
 
-use policy::plan::{Configuration, Role};
+use policy::plan::{Configuration, Role, Trial};
 use policy::{Mesh, Plan, Policy, certificate, compile};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -94,7 +94,9 @@ proptest! {
                 let again = read.to_json().expect("a plan is JSON");
                 prop_assert_eq!(Plan::read(role, again.as_bytes()).expect("what was written is read"), read);
             }
-            let whole = Configuration { role, digest: "0".to_owned(), plan };
+            let open = plan.without_policies();
+            let trial = Some(Trial { digest: "1".to_owned(), plan: plan.clone() });
+            let whole = Configuration { role, digest: "0".to_owned(), plan: open, trial };
             let json = serde_json::to_string(&whole).expect("a configuration is JSON");
             prop_assert_eq!(Configuration::read(json.as_bytes()).expect("a sound configuration"), whole);
             let spoilt = spoils.iter().fold(json, |text, spoil| spoil.apply(&text));

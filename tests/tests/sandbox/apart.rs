@@ -4,7 +4,7 @@ use isthmus::sandbox::{Connection, HttpOutcome, LogLine, Vm};
 use policy::plan::Role;
 use serde_json::{Value, json};
 
-use super::{configuration, from, node, peer, request, send, start};
+use super::{configuration, configured, from, node, peer, request, send, start};
 
 /// The plan of cluster1 that leaves the ledger's namespace to another plugin.
 fn leaving() -> Value {
@@ -81,6 +81,37 @@ fn a_source_that_another_plugin_has_judged_by_its_tag_is_not_judged_once_more() 
     let vm = start(&node(), &configuration(Role::Inbound, "cluster1")).expect("a VM");
     // The plugin before has taken the tag away; what is left shows nothing.
     assert_eq!([from(None), judged(from(None))].map(|connection| status(&vm, &connection)), [403, 200]);
+    // What the plugin before has proven by a token stands in the tags; the token is gone.
+    let tags: [(&str, &[u8]); 2] = [("x-source-cluster", b"cluster2"), ("x-source-network", b"network2")];
+    let (passed, _) = send(&vm, &judged(from(None)), &tags);
+    assert_eq!(passed.expect("it was judged").text("x-source-cluster"), Some("cluster2"));
+    assert!(send(&vm, &from(None), &tags).0.is_none(), "nobody has proven it");
     // A certificate still shows everything, and then both have to agree.
     assert_eq!(status(&vm, &judged(stranger())), 403);
+}
+
+#[test]
+fn where_chance_decides_the_second_of_two_plugins_leaves_it_to_the_first() {
+    let split = "routing: {split: [{cluster: cluster1, weight: 50}, {cluster: cluster2, weight: 50}], pin: {header: x-cell, to: {a: cluster1}}}";
+    let vm = start(&node(), &configured(Role::Outbound, &[split])).expect("a VM");
+    let routes = |connection: &Connection, cell: &[u8]| {
+        let sent = |_| {
+            let chosen: [(&str, &[u8]); 3] = [
+                (":authority", b"helloworld.sample:5000"),
+                ("x-isthmus-route", b"cluster=cluster1"),
+                ("x-cell", cell),
+            ];
+            let passed = send(&vm, connection, &chosen).0.expect("it is let on");
+            passed.text("x-isthmus-route").map(str::to_owned)
+        };
+        (0..100).map(sent).collect::<std::collections::BTreeSet<_>>()
+    };
+    let to = |cluster: &str| Some(format!("cluster={cluster}"));
+    assert_eq!(
+        routes(&from(None), b"b"),
+        [to("cluster1"), to("cluster2")].into(),
+        "whatever the application says"
+    );
+    assert_eq!(routes(&judged(from(None)), b"b"), [to("cluster1")].into(), "the first has chosen");
+    assert_eq!(routes(&judged(from(None)), b"a"), [to("cluster1")].into(), "both come to the same");
 }

@@ -87,7 +87,7 @@ fn a_refusal_names_who_is_behind_and_what_to_do() {
             "b",
             "b cannot forget the old root yet, as it would refuse the workloads of c",
         ),
-        ([Signed, Signed, Signed], "c", "until 1970-01-02 0:00:00.0 +00:00:00: wait"),
+        ([Signed, Signed, Signed], "c", "until 1970-01-02 00:00 UTC: wait"),
         ([After, Signed, Signed], "a", "a is through"),
         ([After, Signed, Signed], "x", "x is no cluster of this mesh"),
     ];

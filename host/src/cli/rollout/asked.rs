@@ -57,7 +57,7 @@ impl Asked {
         }
         let names: Vec<&str> = unknown.into_iter().map(ClusterName::as_str).collect();
         anyhow::bail!(
-            "the strategy demands something of proxies, and those of {} cannot be asked: give the cluster a context in mesh.yaml, or take running, denials, errors and traps out of the gates, and --wait away",
+            "the strategy demands something of proxies, and those of {} cannot be asked: give the cluster a context in mesh.yaml, or take shadowFirst out, running, denials, errors and traps out of the gates, and --wait away",
             names.join(", ")
         )
     }

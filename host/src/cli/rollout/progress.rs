@@ -81,6 +81,7 @@ impl<'o> Printer<'o> {
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::SubsetsCome => "subsetsCome",
+        Phase::Shadow => "shadow",
         Phase::RoutesCome => "routesCome",
         Phase::Filters => "filters",
         Phase::RoutesGo => "routesGo",

@@ -75,8 +75,15 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
     if said.dry_run && said.waves.len() > 1 {
         for wave in &said.waves {
             let names: Vec<&str> = wave.clusters.iter().map(ClusterName::as_str).collect();
+            let tried =
+                wave.shadow.map_or_else(String::new, |time| format!(", tried in shadow for {time} s"));
             let bake = if wave.bake > 0 { format!(", watched for {} s", wave.bake) } else { String::new() };
-            out.print(&format!("wave {}: {}, {} at once{bake}", wave.name, names.join(" "), wave.at_once));
+            out.print(&format!(
+                "wave {}: {}, {} at once{tried}{bake}",
+                wave.name,
+                names.join(" "),
+                wave.at_once
+            ));
         }
     }
     let would = if said.dry_run { "would be " } else { "" };

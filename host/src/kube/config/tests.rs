@@ -39,6 +39,24 @@ fn what_is_named_must_be_there_and_be_a_kubeconfig() {
     std::fs::write(&other, "clusters: 7").expect("a file");
     let error = Kubeconfig::read(Some(&other), None, None).expect_err("no kubeconfig");
     assert!(matches!(error, KubeconfigError::Read { .. }), "{error}");
+    let error = Kubeconfig::read(Some(dir.path()), None, None).expect_err("a directory");
+    assert!(error.to_string().ends_with(": Is a directory (os error 21)"), "{error}");
+}
+
+#[test]
+fn what_is_no_kubeconfig_is_told_by_its_place_and_shows_no_token() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("config");
+    for text in [
+        "users:\n- name: u\n  user: {token: c2VjcmV0\n",
+        "users: c2VjcmV0\n",
+        "users: [{name: u, user: c2VjcmV0}]\n",
+    ] {
+        std::fs::write(&path, text).expect("a file");
+        let error = Kubeconfig::read(Some(&path), None, None).expect_err("no kubeconfig");
+        let told = format!("{error} {error:?}");
+        assert!(told.contains("line ") && !told.contains("c2VjcmV0"), "{told}");
+    }
 }
 
 #[tokio::test]

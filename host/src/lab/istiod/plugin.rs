@@ -1,21 +1,36 @@
-//! A WasmPlugin, and the Envoy filter istiod makes of it.
+//! A WasmPlugin or a TrafficExtension, and the Envoy filter istiod makes of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use policy::mesh::Extension;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::PluginError;
 use crate::lab::proxy::ProxyKind;
+use crate::plugin::extension;
 
 const API_VERSION: &str = "extensions.istio.io/v1alpha1";
 
-/// A WasmPlugin as written.
-#[derive(Debug, Deserialize)]
+/// What istiod calls the filter of a `WasmPlugin` behind its name, since 1.30: so that one of a `TrafficExtension` of the same
+/// name is another.
+const TRANSLATED: &str = "~istio-translated-wasmplugin";
+
+/// A plugin of either kind, as far as istiod looks at it.
+#[derive(Debug)]
 pub(super) struct Plugin {
+    extension: Extension,
     metadata: Metadata,
-    spec: Spec,
+    selector: Selector,
+    matches: Vec<Match>,
+    wasm: Wasm,
+}
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    metadata: Metadata,
+    spec: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,30 +44,41 @@ fn default_namespace() -> String {
     "default".to_owned()
 }
 
+/// Where a plugin stands: what both kinds have at the top.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Placement<P> {
+    #[serde(default)]
+    selector: Selector,
+    #[serde(rename = "phase")]
+    _phase: Option<P>,
+    #[serde(rename = "priority")]
+    _priority: Option<i32>,
+    #[serde(default)]
+    r#match: Vec<Match>,
+}
+
+const PLACEMENT: [&str; 4] = ["selector", "phase", "priority", "match"];
+
+/// What a `WasmPlugin` has beside that, and a `TrafficExtension` under `wasm`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "fields that change nothing here are read so that a misspelt one is still noticed"
 )]
-struct Spec {
-    #[serde(default)]
-    selector: Selector,
+struct Wasm {
     url: String,
     #[serde(default)]
     sha256: String,
     image_pull_policy: Option<String>,
     image_pull_secret: Option<String>,
-    plugin_config: Option<serde_json::Map<String, Value>>,
+    plugin_config: Option<Map<String, Value>>,
     #[serde(default)]
     plugin_name: String,
-    phase: Option<Phase>,
-    priority: Option<i32>,
     #[serde(default)]
     fail_strategy: FailStrategy,
     vm_config: Option<Value>,
-    #[serde(default)]
-    r#match: Vec<Match>,
     #[serde(default)]
     r#type: Kind,
 }
@@ -66,8 +92,17 @@ struct Selector {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum Phase {
+enum PluginPhase {
     #[serde(rename = "UNSPECIFIED_PHASE")]
+    Unspecified,
+    Authn,
+    Authz,
+    Stats,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ExecutionPhase {
     Unspecified,
     Authn,
     Authz,
@@ -113,28 +148,49 @@ enum Mode {
     Server,
 }
 
-/// The WasmPlugins of one file; other kinds of resource are none of our business.
+/// The plugins of one file; other kinds of resource are none of our business.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Plugin>, PluginError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|source| PluginError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
-    documents
-        .into_iter()
-        .filter(|d| {
-            let field = |name| d.get(name).and_then(Value::as_str);
-            field("apiVersion") == Some(API_VERSION) && field("kind") == Some("WasmPlugin")
-        })
-        .map(|document| {
-            serde_json::from_value(document).map_err(|source| PluginError::Shape {
-                object: format!("a WasmPlugin of {}", path.display()),
-                source,
-            })
-        })
-        .collect()
+    let is_of = |document: &Value| document.get("apiVersion").is_some_and(|version| version == API_VERSION);
+    let plugin = |document: Value| {
+        let extension = extension(&document)?;
+        let object = || format!("a {} of {}", extension.as_str(), path.display());
+        Some(read(extension, document).map_err(|source| PluginError::Shape { object: object(), source }))
+    };
+    documents.into_iter().filter(is_of).filter_map(plugin).collect()
+}
+
+fn read(extension: Extension, document: Value) -> Result<Plugin, serde_json::Error> {
+    let Object { metadata, mut spec } = Object::deserialize(document)?;
+    let (selector, matches, wasm) = match extension {
+        Extension::WasmPlugin => {
+            let (placement, wasm): (Map<_, _>, Map<_, _>) =
+                spec.into_iter().partition(|(field, _)| PLACEMENT.contains(&field.as_str()));
+            let placement = Placement::<PluginPhase>::deserialize(Value::Object(placement))?;
+            (placement.selector, placement.r#match, Value::Object(wasm))
+        }
+        Extension::TrafficExtension => {
+            let wasm = spec.remove("wasm").unwrap_or_default();
+            let placement = Placement::<ExecutionPhase>::deserialize(Value::Object(spec))?;
+            (placement.selector, placement.r#match, wasm)
+        }
+    };
+    Ok(Plugin { extension, metadata, selector, matches, wasm: Wasm::deserialize(wasm)? })
 }
 
 impl Plugin {
+    /// As Envoy calls it.
     pub(super) fn name(&self) -> String {
-        format!("{}.{}", self.metadata.namespace, self.metadata.name)
+        let mark = match self.extension {
+            Extension::WasmPlugin => TRANSLATED,
+            Extension::TrafficExtension => "",
+        };
+        format!("{}.{}{mark}", self.metadata.namespace, self.metadata.name)
+    }
+
+    pub(super) fn extension(&self) -> Extension {
+        self.extension
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -142,16 +198,16 @@ impl Plugin {
     }
 
     pub(super) fn selector(&self) -> &BTreeMap<String, String> {
-        &self.spec.selector.match_labels
+        &self.selector.match_labels
     }
 
     pub(super) fn kind(&self) -> Kind {
-        self.spec.r#type
+        self.wasm.r#type
     }
 
     /// No match is every direction; a gateway counts as a client, as in istiod.
     pub(super) fn has_direction(&self, kind: ProxyKind) -> bool {
-        let matches = &self.spec.r#match;
+        let matches = &self.matches;
         matches.is_empty()
             || matches.iter().any(|m| match m.mode {
                 Mode::ClientAndServer => true,
@@ -162,7 +218,7 @@ impl Plugin {
 
     /// The Envoy filter, field by field as istiod writes it.
     pub(super) fn filter(&self) -> Result<Value, PluginError> {
-        let spec = &self.spec;
+        let spec = &self.wasm;
         let Some(path) = spec.url.strip_prefix("file://") else {
             return Err(PluginError::Url { plugin: self.name(), url: spec.url.clone() });
         };

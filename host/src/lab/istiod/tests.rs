@@ -18,6 +18,7 @@ fn target(kind: ProxyKind) -> Target {
     Target {
         name: "cluster1/x.sample".to_owned(),
         kind,
+        slots: kind.slots(false),
         namespace: "sample".to_owned(),
         root: "istio-system".to_owned(),
         labels: BTreeMap::from([("istio".to_owned(), "eastwestgateway".to_owned())]),
@@ -27,7 +28,9 @@ fn target(kind: ProxyKind) -> Target {
 }
 
 fn translate(kind: ProxyKind, text: &str) -> Result<Value, PluginError> {
-    target(kind).translate(0, &plugin::parse(Path::new("a.yaml"), text)?)
+    let target = target(kind);
+    let last = target.slots.last().expect("a slot");
+    target.translate(last, &plugin::parse(Path::new("a.yaml"), text)?)
 }
 
 #[test]
@@ -38,7 +41,7 @@ fn a_plugin_becomes_the_filter_istiod_makes_of_it() {
         json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config": {
-                "name": "istio-system.isthmus-inbound",
+                "name": "istio-system.isthmus-inbound~istio-translated-wasmplugin",
                 "root_id": "isthmus",
                 "failure_policy": "FAIL_RELOAD",
                 "vm_config": {
@@ -51,6 +54,55 @@ fn a_plugin_becomes_the_filter_istiod_makes_of_it() {
                 },
             },
         })
+    );
+}
+
+const EXTENSION: &str = r#"
+apiVersion: extensions.istio.io/v1alpha1
+kind: TrafficExtension
+metadata: {name: isthmus-inbound, namespace: istio-system}
+spec:
+  phase: AUTHZ
+  priority: 10
+  match: [{mode: SERVER}]
+  wasm:
+    url: file:///wasm/isthmus.wasm
+    pluginName: isthmus
+    failStrategy: FAIL_RELOAD
+    pluginConfig: {direction: inbound, plan: {cluster: cluster1}}
+"#;
+
+#[test]
+fn a_traffic_extension_becomes_the_filter_of_the_plugin_that_says_the_same() {
+    let plugin = translate(ProxyKind::Server, PLUGIN).expect("filter").to_string();
+    let extension = translate(ProxyKind::Server, EXTENSION).expect("filter").to_string();
+    assert_eq!(plugin.replace("~istio-translated-wasmplugin", ""), extension);
+    for misplaced in
+        [EXTENSION.replace("  phase:", "  url: x\n  phase:"), EXTENSION.replace("AUTHZ", "UNSPECIFIED_PHASE")]
+    {
+        let refused = translate(ProxyKind::Server, &misplaced);
+        assert!(matches!(refused, Err(PluginError::Shape { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn both_kinds_reach_a_proxy_that_has_a_slot_for_each_and_no_other() {
+    let both = plugin::parse(Path::new("a.yaml"), &format!("{PLUGIN}---{EXTENSION}")).expect("plugins");
+    let mut target = target(ProxyKind::Server);
+    assert!(matches!(target.translate(&target.slots[1], &both), Err(PluginError::TwoPlugins { .. })));
+    target.slots = ProxyKind::Server.slots(true);
+    let names = target.slots.iter().map(|slot| {
+        let filter = target.translate(slot, &both).expect("a filter");
+        (slot.name.as_str(), filter["config"]["name"].as_str().unwrap_or_default().to_owned())
+    });
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            ("isthmus-inbound-own", String::new()),
+            ("isthmus-inbound-own-extension", String::new()),
+            ("isthmus-inbound", "istio-system.isthmus-inbound~istio-translated-wasmplugin".to_owned()),
+            ("isthmus-inbound-extension", "istio-system.isthmus-inbound".to_owned()),
+        ]
     );
 }
 
@@ -84,7 +136,8 @@ fn two_plugins_for_one_proxy_are_refused_by_name() {
     let error = translate(ProxyKind::Server, &two).expect_err("refused").to_string();
     assert_eq!(
         error,
-        "plugins istio-system.isthmus-inbound and istio-system.other both reach cluster1/x.sample"
+        "plugins istio-system.isthmus-inbound~istio-translated-wasmplugin and istio-system.other~istio-translated-wasmplugin \
+         both reach cluster1/x.sample"
     );
 }
 

@@ -17,7 +17,7 @@ fn judged(limits: Limits, standing: &Standing, behind: usize) -> Verdict {
         said: Ok(Reading::default()),
     };
     let proxies: Vec<Proxy> = (0..behind).map(proxy).collect();
-    let judged: Vec<_> = proxies.iter().map(|proxy| (proxy, Runs::Nothing)).collect();
+    let judged: Vec<_> = proxies.iter().map(|proxy| (proxy, false)).collect();
     of_proxies(limits).judge(standing, &judged)
 }
 
@@ -60,6 +60,16 @@ fn it_fails_at_once_for_what_was_counted_with_the_plan() {
     assert_eq!(fails(limits(Some("10%"), Some("10%"), Some(1))), None);
     let told = fails(limits(Some("9%"), None, None)).expect("too many");
     assert_eq!(told, "requests denied since the plan runs: 10 of 100, and 9 may be");
+    // What an earlier trial would have denied allows nothing.
+    let tried = Counts { tried: 200, trial_denied: 3, ..Counts::default() };
+    let before = Counts { tried: 10, trial_denied: 10, ..Counts::default() };
+    let now_tried = Standing { before, ..standing(5, 5, 0, tried) };
+    let would_deny =
+        |limit: &str| Limits { would_deny: Some(limit.parse().expect("a limit")), ..running("100%") };
+    let told = "requests that the new plan would deny: 3 of 200, and 2 may be".to_owned();
+    assert_eq!(judged(would_deny("1%"), &now_tried, 0), Verdict::Fail(told));
+    assert_eq!(judged(would_deny("1.5%"), &now_tried, 0), Verdict::Pass);
+    assert!(matches!(judged(would_deny("0%"), &now_tried, 0), Verdict::Fail(_)));
     let told = fails(limits(None, Some("1/m"), None)).expect("too many");
     assert_eq!(told, "answers of 5xx since the plan runs: 10 of 100, and 1 may be");
     assert_eq!(

@@ -15,7 +15,7 @@ fn counts(allowed: u64, denied: u64, uptime: u64) -> Counts {
 
 fn proxy(name: &str, plan: &str, counts: Counts) -> Proxy {
     let plans = BTreeMap::from([(Role::Inbound, Stamp::of(plan).expect("hex"))]);
-    let said = Ok(Reading { plans, counts });
+    let said = Ok(Reading { plans, counts, ..Reading::default() });
     Proxy { name: name.to_owned(), namespace: None, kind: Kind::Sidecar, said }
 }
 

@@ -16,6 +16,11 @@ envoy_wasm_istio_system_isthmus_inbound_vm_reload_backoff{} 4
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_success{} 1
 envoy_wasm_istio_system_other_vm_reload_success{} 50
 direction___inbound___isthmus_plan_info{} 157410554525162
+direction___inbound___isthmus_trial_info{} 157410554525163
+direction___outbound___isthmus_trial_info{} 0
+direction___inbound___source_cluster___cluster2___destination_cluster___cluster1___verdict___allow___reason___not_denied___isthmus_trial_requests_total{} 6
+direction___inbound___source_cluster___cluster2___destination_cluster___cluster1___verdict___deny___reason___p_d___isthmus_trial_requests_total{} 4
+direction___inbound___source_cluster___cluster2___destination_cluster___cluster1___verdict___deny___reason___p_d___isthmus_trial_denied_total{} 1
 "#;
 
 /// The same of a proxy of Istio's that was told to split the tags.
@@ -30,14 +35,20 @@ envoy_server_uptime{} 90
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_backoff{} 4
 envoy_wasm_istio_system_isthmus_inbound_vm_reload_success{} 1
 isthmus_plan_info{direction="inbound"} 157410554525162
+isthmus_trial_info{direction="inbound"} 157410554525163
+isthmus_trial_info{direction="outbound"} 0
+isthmus_trial_requests_total{direction="inbound",source_cluster="cluster2",destination_cluster="cluster1",verdict="allow",reason="not-denied"} 6
+isthmus_trial_requests_total{direction="inbound",source_cluster="cluster2",destination_cluster="cluster1",verdict="deny",reason="p/d"} 4
+isthmus_trial_denied_total{direction="inbound",source_cluster="cluster2",destination_cluster="cluster1",verdict="deny",reason="p/d"} 1
 "#;
 
 #[test]
 fn tags_are_found_as_labels_and_in_names() {
-    let counts =
-        Counts { allowed: 7, denied: 3, shadow_denied: 0, requests: 10, failed: 2, traps: 5, uptime: 90 };
+    let judged = Counts { allowed: 7, denied: 3, tried: 10, trial_denied: 1, ..Counts::default() };
+    let counts = Counts { requests: 10, failed: 2, traps: 5, uptime: 90, ..judged };
     let plans = BTreeMap::from([(Role::Inbound, Stamp(157_410_554_525_162))]);
-    let wanted = Reading { plans, counts };
+    let trials = BTreeMap::from([(Role::Inbound, Stamp(157_410_554_525_163))]);
+    let wanted = Reading { plans, trials, counts };
     for text in [BARE, SPLIT] {
         assert_eq!(Reading::read(text).expect("metrics"), wanted);
     }

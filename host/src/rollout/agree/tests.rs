@@ -14,6 +14,7 @@ fn state(events: &[Event]) -> State {
         clusters: [name(cluster)].into(),
         at_once: 1,
         bake: 0,
+        shadow: None,
     };
     let mut state = State::new(vec![wave("east"), wave("west")], OnFailure::Stop);
     for event in events {

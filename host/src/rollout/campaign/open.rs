@@ -1,6 +1,7 @@
 //! How clusters are taken before a rollout.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use policy::name::ClusterName;
 
@@ -8,7 +9,7 @@ use super::{Campaign, Crew, Refused};
 use crate::kube::many;
 use crate::rollout::crew::Member;
 use crate::rollout::lease::{self, Holder};
-use crate::rollout::record::Copy;
+use crate::rollout::record::{Copy, Records};
 use crate::rollout::revision;
 use crate::rollout::shelf::Shelf;
 use crate::rollout::target::{Target, Trouble};
@@ -24,6 +25,7 @@ impl Campaign<'_> {
             out: BTreeMap::new(),
             new: BTreeMap::new(),
             left: BTreeMap::new(),
+            trying: BTreeSet::new(),
             record: None,
         }
     }
@@ -40,15 +42,18 @@ impl Campaign<'_> {
                 None => {}
             }
         }
+        let records = Arc::default();
+        let take = |(name, target)| {
+            member(name, target, (self.root.clone(), self.holder.clone()), Arc::clone(&records))
+        };
         let mut rest = rest.into_iter();
         while crew.members.is_empty()
-            && let Some((name, target)) = rest.next()
+            && let Some(next) = rest.next()
         {
-            let came = member(name, target, self.root.clone(), self.holder.clone()).await;
+            let came = take(next).await;
             crew = admit(crew, vec![came]).await?;
         }
-        let coming = rest.map(|(name, target)| member(name, target, self.root.clone(), self.holder.clone()));
-        let came = many::bounded(coming.collect::<Vec<_>>(), self.how.parallel).await;
+        let came = many::bounded(rest.map(take).collect::<Vec<_>>(), self.how.parallel).await;
         admit(crew, came).await
     }
 }
@@ -57,8 +62,8 @@ impl Campaign<'_> {
 async fn member(
     name: ClusterName,
     target: Target,
-    root: String,
-    holder: Holder,
+    (root, holder): (String, Holder),
+    records: Arc<Records>,
 ) -> (ClusterName, Result<Member, Trouble>) {
     let hold = match lease::take(&name, &target, &root, &holder).await {
         Ok(hold) => hold,
@@ -66,7 +71,7 @@ async fn member(
     };
     let shelf = Shelf::new(target.clone(), &root);
     let read = async {
-        let copy = Copy::read(&shelf).await?;
+        let copy = Copy::read(&shelf, &records).await?;
         let list = shelf.list().await?;
         let kept =
             revision::listed(&list).into_iter().map(|(revision, _)| (revision.number, revision.digest));

@@ -1,6 +1,7 @@
 //! What can be told of rollouts without taking a cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use policy::name::ClusterName;
 
@@ -8,7 +9,7 @@ use super::{Campaign, Refused, Trouble};
 use crate::kube::many;
 use crate::rollout::chronicle::Last;
 use crate::rollout::lease;
-use crate::rollout::record::{Copy, Record};
+use crate::rollout::record::{Copy, Record, Records};
 use crate::rollout::revision::{self, Revision};
 use crate::rollout::shelf::Shelf;
 
@@ -37,12 +38,12 @@ pub struct Kept {
 impl Campaign<'_> {
     /// How the last rollout stands.
     pub async fn standings(self) -> Standings {
-        let root = self.root;
+        let (root, records) = (self.root, Arc::<Records>::default());
         let reading = self.targets.into_iter().map(|(name, target)| {
-            let root = root.clone();
+            let (root, records) = (root.clone(), Arc::clone(&records));
             async move {
                 let read = match target {
-                    Ok(target) => Copy::read(&Shelf::new(target, &root)).await,
+                    Ok(target) => Copy::read(&Shelf::new(target, &root), &records).await,
                     Err(error) => Err(error.into()),
                 };
                 (name, read)
@@ -57,12 +58,12 @@ impl Campaign<'_> {
 
     /// The revisions that are kept, the oldest first, and why some clusters could not be asked.
     pub async fn history(self) -> (Vec<Kept>, Vec<Trouble>) {
-        let root = self.root;
+        let (root, records) = (self.root, Arc::<Records>::default());
         let reading = self.targets.into_iter().map(|(name, target)| {
-            let root = root.clone();
+            let (root, records) = (root.clone(), Arc::clone(&records));
             async move {
                 let shelf = Shelf::new(target?, &root);
-                let at = Copy::read(&shelf).await?.at;
+                let at = Copy::read(&shelf, &records).await?.at;
                 let list = shelf.list().await?;
                 let revisions = revision::listed(&list).into_iter().map(|(revision, _)| revision);
                 Ok::<_, Trouble>((name, at, revisions.collect::<Vec<_>>()))

@@ -131,7 +131,7 @@ fn strategy(mesh: &Mesh, manner: &Manner<'_>) -> Strategy {
         let name: ClusterName = name.parse().unwrap();
         rest.clusters.remove(&name);
         let clusters = [name.clone()].into();
-        strategy.waves.push(Wave { name: name.to_string(), clusters, at_once: 1, bake: 0 });
+        strategy.waves.push(Wave { name: name.to_string(), clusters, at_once: 1, bake: 0, shadow: None });
     }
     strategy.waves.push(rest);
     strategy

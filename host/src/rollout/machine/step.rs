@@ -15,18 +15,20 @@ impl State {
             Event::Begin => self.begin(&mut actions),
             Event::Undo => self.turn_back(&mut actions),
             Event::Pause => self.paused = !matches!(self.stage, Stage::Ended(_)),
-            Event::Baked => {
-                if let Stage::Bake(wave) = self.stage {
-                    self.over = self.over.max(wave + 1);
-                    let next = self.after_wave(wave);
-                    self.enter(next, &mut actions);
+            Event::Baked => self.baked(&mut actions),
+            Event::Taken(cluster, changed) => self.taken(cluster, changed, &mut actions),
+            Event::Spared(cluster) => {
+                if self.clusters.get(&cluster) == Some(&Standing::Taking) {
+                    self.tried.insert(cluster.clone());
+                    self.clusters.insert(cluster, Standing::Ready);
                 }
             }
-            Event::Taken(cluster, changed) => self.taken(cluster, changed, &mut actions),
             Event::Stuck(cluster, why) => self.leave(&cluster, why),
             Event::Passed(cluster) => {
                 if self.clusters.get(&cluster) == Some(&Standing::AtGate) {
-                    self.passed.insert(cluster.clone());
+                    if !self.is_in_shadow() {
+                        self.passed.insert(cluster.clone());
+                    }
                     self.clusters.insert(cluster, Standing::Ready);
                 }
             }
@@ -54,10 +56,12 @@ impl State {
             let touched: BTreeSet<_> =
                 self.waves.iter().take(self.begun).flat_map(|wave| wave.clusters.iter().cloned()).collect();
             let at_once = touched.len();
-            self.waves = vec![Wave { name: "undo".to_owned(), clusters: touched, at_once, bake: 0 }];
+            self.waves =
+                vec![Wave { name: "undo".to_owned(), clusters: touched, at_once, bake: 0, shadow: None }];
             self.goal = Goal::Old;
             (self.over, self.begun) = (0, 0);
             self.passed.clear();
+            self.tried.clear();
         }
         self.paused = false;
         self.everyone_is(&Standing::Due);
@@ -68,19 +72,50 @@ impl State {
         self.clusters.values_mut().for_each(|found| *found = standing.clone());
     }
 
+    fn baked(&mut self, actions: &mut Vec<Action>) {
+        match self.stage {
+            Stage::ShadowBake(wave) => {
+                let tried: Vec<ClusterName> = self.watched().cloned().collect();
+                self.tried.extend(tried);
+                self.enter(Stage::Routes(wave), actions);
+            }
+            Stage::Bake(wave) => {
+                self.over = self.over.max(wave + 1);
+                let next = self.after_wave(wave);
+                self.enter(next, actions);
+            }
+            Stage::Subsets
+            | Stage::Shadow(_)
+            | Stage::Routes(_)
+            | Stage::Filters(_)
+            | Stage::RoutesGo
+            | Stage::SubsetsGo
+            | Stage::Ended(_) => {}
+        }
+    }
+
     fn taken(&mut self, cluster: ClusterName, changed: bool, actions: &mut Vec<Action>) {
         let Some(standing) = self.clusters.get_mut(&cluster) else { return };
         if *standing != Standing::Taking {
             return;
         }
         *standing = Standing::Ready;
-        if !matches!(self.stage, Stage::Filters(_)) || self.goal == Goal::Old {
-            return;
-        }
+        let done = match self.stage {
+            Stage::Shadow(_) => &mut self.tried,
+            Stage::Filters(_) if self.goal == Goal::New => &mut self.passed,
+            Stage::Subsets
+            | Stage::ShadowBake(_)
+            | Stage::Routes(_)
+            | Stage::Filters(_)
+            | Stage::Bake(_)
+            | Stage::RoutesGo
+            | Stage::SubsetsGo
+            | Stage::Ended(_) => return,
+        };
         if changed {
-            self.passed.remove(&cluster);
+            done.remove(&cluster);
         }
-        if !self.passed.contains(&cluster) {
+        if !done.contains(&cluster) {
             *standing = Standing::AtGate;
             if self.failure.is_none() && !self.paused {
                 actions.push(Action::Look(cluster));
@@ -96,7 +131,17 @@ impl State {
 
     fn refused(&mut self, cluster: ClusterName, why: String) {
         let at_gate = self.clusters.get(&cluster) == Some(&Standing::AtGate);
-        let baking = matches!(self.stage, Stage::Bake(_)) && self.passed.remove(&cluster);
+        let baking = match self.stage {
+            Stage::ShadowBake(_) => self.watched().any(|name| *name == cluster),
+            Stage::Bake(_) => self.passed.remove(&cluster),
+            Stage::Subsets
+            | Stage::Shadow(_)
+            | Stage::Routes(_)
+            | Stage::Filters(_)
+            | Stage::RoutesGo
+            | Stage::SubsetsGo
+            | Stage::Ended(_) => false,
+        };
         if (at_gate || baking) && self.failure.is_none() {
             self.leave(&cluster, why.clone());
             self.failure = Some(Failure { cluster, why });
@@ -141,10 +186,12 @@ impl State {
     fn next(&self) -> Option<Stage> {
         Some(match self.stage {
             Stage::Subsets => self.begin_of(0),
+            Stage::Shadow(wave) if self.is_any_on_trial(wave) => Stage::ShadowBake(wave),
+            Stage::Shadow(wave) => Stage::Routes(wave),
             Stage::Routes(wave) => Stage::Filters(wave),
             Stage::Filters(wave) if wave >= self.over && self.has_to_bake(wave) => Stage::Bake(wave),
             Stage::Filters(wave) => self.after_wave(wave),
-            Stage::Bake(_) | Stage::Ended(_) => return None,
+            Stage::ShadowBake(_) | Stage::Bake(_) | Stage::Ended(_) => return None,
             // A cluster that is behind may still ask for what would go.
             Stage::RoutesGo | Stage::SubsetsGo if self.is_behind() => Stage::Ended(End::Incomplete),
             Stage::RoutesGo => Stage::SubsetsGo,
@@ -156,7 +203,16 @@ impl State {
     }
 
     fn begin_of(&self, wave: usize) -> Stage {
-        if wave < self.waves.len() { Stage::Routes(wave) } else { Stage::RoutesGo }
+        match self.waves.get(wave) {
+            Some(wave_now) if wave_now.shadow.is_some() => Stage::Shadow(wave),
+            Some(_) => Stage::Routes(wave),
+            None => Stage::RoutesGo,
+        }
+    }
+
+    fn is_any_on_trial(&self, wave: usize) -> bool {
+        let wave = self.waves.get(wave);
+        wave.is_some_and(|wave| wave.clusters.iter().any(|cluster| self.is_on_trial(cluster)))
     }
 
     fn after_wave(&self, wave: usize) -> Stage {
@@ -169,7 +225,7 @@ impl State {
     }
 
     fn enter(&mut self, stage: Stage, actions: &mut Vec<Action>) {
-        if let Stage::Routes(wave) = stage {
+        if let Stage::Shadow(wave) | Stage::Routes(wave) = stage {
             self.begun = self.begun.max(wave + 1);
             self.over = self.over.max(wave);
         }
@@ -177,10 +233,10 @@ impl State {
         self.stage = stage;
         let members: BTreeSet<ClusterName> = match stage {
             Stage::Subsets | Stage::RoutesGo | Stage::SubsetsGo => self.clusters.keys().cloned().collect(),
-            Stage::Routes(wave) | Stage::Filters(wave) => {
+            Stage::Shadow(wave) | Stage::Routes(wave) | Stage::Filters(wave) => {
                 self.waves.get(wave).map(|wave| wave.clusters.clone()).unwrap_or_default()
             }
-            Stage::Bake(_) | Stage::Ended(_) => BTreeSet::new(),
+            Stage::ShadowBake(_) | Stage::Bake(_) | Stage::Ended(_) => BTreeSet::new(),
         };
         for (name, standing) in &mut self.clusters {
             if !matches!(standing, Standing::Behind(_)) {
@@ -189,9 +245,14 @@ impl State {
         }
         actions.push(Action::Save);
         match stage {
-            Stage::Bake(wave) => actions.push(Action::Watch(wave)),
+            Stage::ShadowBake(wave) | Stage::Bake(wave) => actions.push(Action::Watch(wave)),
             Stage::Ended(_) => actions.push(Action::Rest),
-            Stage::Subsets | Stage::Routes(_) | Stage::Filters(_) | Stage::RoutesGo | Stage::SubsetsGo => {}
+            Stage::Subsets
+            | Stage::Shadow(_)
+            | Stage::Routes(_)
+            | Stage::Filters(_)
+            | Stage::RoutesGo
+            | Stage::SubsetsGo => {}
         }
     }
 
@@ -200,11 +261,12 @@ impl State {
         let phase = match self.stage {
             _ if self.paused || self.failure.is_some() && self.goal == Goal::New => return,
             Stage::Subsets => Phase::SubsetsCome,
+            Stage::Shadow(_) => Phase::Shadow,
             Stage::Routes(_) => Phase::RoutesCome,
             Stage::Filters(_) => Phase::Filters,
             Stage::RoutesGo => Phase::RoutesGo,
             Stage::SubsetsGo => Phase::SubsetsGo,
-            Stage::Bake(_) | Stage::Ended(_) => return,
+            Stage::ShadowBake(_) | Stage::Bake(_) | Stage::Ended(_) => return,
         };
         let mut free = self.free();
         for (name, standing) in &mut self.clusters {
@@ -223,7 +285,9 @@ impl State {
 
     /// How many clusters may begin now.
     fn free(&self) -> usize {
-        let (Stage::Filters(wave), Goal::New) = (self.stage, self.goal) else { return usize::MAX };
+        let (Stage::Shadow(wave) | Stage::Filters(wave), Goal::New) = (self.stage, self.goal) else {
+            return usize::MAX;
+        };
         let Some(wave) = self.waves.get(wave) else { return 0 };
         let is_out = |name: &&ClusterName| {
             let standing = self.clusters.get(*name);
@@ -234,7 +298,7 @@ impl State {
 
     /// Why no cluster of a wave may begin although some have to.
     fn exhausted(&self) -> Option<Failure> {
-        let Stage::Filters(wave) = self.stage else { return None };
+        let (Stage::Shadow(wave) | Stage::Filters(wave)) = self.stage else { return None };
         if !self.is(&Standing::Due) {
             return None;
         }

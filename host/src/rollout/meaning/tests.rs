@@ -2,7 +2,7 @@ use policy::name::ClusterName;
 use serde_json::json;
 
 use super::*;
-use crate::plugin::{Deployed, Reach, Span, wasm_plugin};
+use crate::plugin::{Deployed, Reach, Span, object};
 
 const MESH: &str = "
 apiVersion: isthmus.dev/v1alpha1
@@ -27,12 +27,15 @@ fn objects(clusters: &str) -> Objects {
     );
     let (policies, _) = policy::Policy::read("a.yaml", &text, mesh.root_namespace());
     let plans = policy::compile(&mesh, &policies).0.unwrap();
-    let module =
-        Deployed { url: "oci://registry.example/isthmus:v1".parse().unwrap(), on_failure: mesh.on_failure() };
+    let module = Deployed {
+        url: "oci://registry.example/isthmus:v1".parse().unwrap(),
+        on_failure: mesh.on_failure(),
+        extension: policy::mesh::Extension::default(),
+    };
     let parts = plans[&eu()].parts();
     let object = |(role, _, plan): (Role, Option<&Namespace>, Plan)| {
         let reach = Reach { span: Span::All("istio-system"), of: None };
-        (format!("isthmus-{}.yaml", role.as_str()), wasm_plugin(role, &plan, reach, &module).unwrap())
+        (format!("isthmus-{}.yaml", role.as_str()), object(role, &plan, reach, &module).unwrap())
     };
     parts.into_iter().map(object).collect()
 }
@@ -70,7 +73,7 @@ fn what_cannot_be_compared_is_said() {
     );
     let (name, spec) = (
         "WasmPlugin istio-system/isthmus-inbound".to_owned(),
-        |url: &str| json!({"spec": {"url": url, "pluginConfig": {}}}),
+        |url: &str| json!({"kind": "WasmPlugin", "spec": {"url": url, "pluginConfig": {}}}),
     );
     let url = Difference { name, before: Some(spec("oci://a")), after: Some(spec("oci://b")) };
     let rule = Difference {

@@ -9,12 +9,12 @@ fn rendered(says: &str) -> Rendered {
     let part = |file: &str, sort: Sort, (api, kind): (&str, &str), (namespace, name): (&str, &str)| Part {
         file: file.to_owned(),
         sort,
-        object: json!({
+        object: Packed::of(&json!({
             "apiVersion": api,
             "kind": kind,
             "metadata": {"name": name, "namespace": namespace},
             "spec": {"says": says},
-        }),
+        })),
     };
     let (rule, route) =
         (("networking.istio.io/v1", "DestinationRule"), ("networking.istio.io/v1", "VirtualService"));
@@ -95,23 +95,26 @@ async fn a_revision_that_was_changed_or_lacks_a_piece_is_not_used() {
 async fn what_is_kept_brings_nothing_that_a_rollout_does_not_make_and_leaves_no_directory() {
     let dir = tempfile::tempdir().unwrap();
     let shelf = shelf(dir.path());
-    let spoils: [fn(&mut Part); 5] = [
+    let spoils: [fn(&mut String, &mut Value); 5] = [
         // Whoever may write ConfigMaps is not to be given more by whoever rolls back.
-        |part| {
-            part.object["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
-            part.object["kind"] = "ClusterRoleBinding".into();
+        |_, object| {
+            object["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+            object["kind"] = "ClusterRoleBinding".into();
         },
-        |part| part.object["kind"] = "EnvoyFilter".into(),
-        |part| part.file = "../isthmus-outbound.yaml".to_owned(),
-        |part| {
-            part.file = "isthmus-outbound-/../../x.yaml".to_owned();
-            part.object["metadata"]["name"] = "isthmus-outbound-/../../x".into();
+        |_, object| object["kind"] = "EnvoyFilter".into(),
+        |file, _| *file = "../isthmus-outbound.yaml".to_owned(),
+        |file, object| {
+            *file = "isthmus-outbound-/../../x.yaml".to_owned();
+            object["metadata"]["name"] = "isthmus-outbound-/../../x".into();
         },
-        |part| part.object["metadata"]["name"] = "theirs".into(),
+        |_, object| object["metadata"]["name"] = "theirs".into(),
     ];
     for (number, spoil) in (1..).zip(spoils) {
         let mut wanted = rendered("x");
-        spoil(wanted.parts.last_mut().unwrap());
+        let part = wanted.parts.last_mut().unwrap();
+        let mut object = part.object.open();
+        spoil(&mut part.file, &mut object);
+        part.object = Packed::of(&object);
         kept(&shelf, number, &wanted).await;
         let told = read(&shelf, number).await.unwrap_err().to_string();
         assert!(told.contains("is nothing that a rollout makes"), "{number}: {told}");

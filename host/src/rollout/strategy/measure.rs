@@ -38,6 +38,27 @@ impl FromStr for Span {
     }
 }
 
+/// For how long plans are tried: a span of time that is not none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trying(pub Duration);
+
+impl FromStr for Trying {
+    type Err = MeasureError;
+
+    fn from_str(text: &str) -> Result<Self, MeasureError> {
+        let error = || MeasureError {
+            text: text.to_owned(),
+            what: "time to try plans for, in which something can be seen",
+            example: "90s, 10m or 2h, up to a week",
+        };
+        text.parse::<Span>()
+            .ok()
+            .filter(|Span(span)| !span.is_zero())
+            .map(|Span(span)| Self(span))
+            .ok_or_else(error)
+    }
+}
+
 /// A share of something, such as `95%` or `0.5%`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Share(f64);
@@ -45,6 +66,8 @@ pub struct Share(f64);
 impl Share {
     /// All of it.
     pub const ALL: Self = Self(1.0);
+    /// Nothing of it.
+    pub const NONE: Self = Self(0.0);
 
     /// As a number from 0 to 1.
     pub fn of_one(self) -> f64 {

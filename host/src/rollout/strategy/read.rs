@@ -8,7 +8,7 @@ use policy::mesh::{self, Mesh};
 use policy::name::ClusterName;
 use policy::pattern::Pattern;
 
-use super::measure::{AtMost, Count, Share, Span};
+use super::measure::{AtMost, Count, Share, Span, Trying};
 use super::{APPLIED, Limits, Running, Selector, Strategy};
 use crate::rollout::machine::{OnFailure, Wave};
 
@@ -18,6 +18,7 @@ struct Draft {
     takes: Selector,
     at_once: Option<Count>,
     bake: Option<Span>,
+    shadow: Option<Trying>,
     clusters: BTreeSet<ClusterName>,
 }
 
@@ -70,7 +71,13 @@ fn spec(node: Node, mesh: &Mesh, findings: &mut Vec<Finding>) -> Option<Strategy
     let count = nodes.len();
     let mut drafts: Vec<Draft> =
         nodes.into_iter().filter_map(|node| draft(node, mesh, spec.findings())).collect();
-    let gates = spec.optional_fields("gates").map(limits).unwrap_or_default();
+    let shadow = spec.optional_value::<Trying>("shadowFirst").map(|time| time.value);
+    let tries = shadow.is_some() || drafts.iter().any(|draft| draft.shadow.is_some());
+    let gates = spec.optional_fields("gates").map(|gates| limits(gates, tries));
+    let mut gates = gates.unwrap_or_default();
+    if tries {
+        gates.trying();
+    }
     let choices = [("Stop", OnFailure::Stop), ("Undo", OnFailure::Undo)];
     let on_failure = spec.optional_choice("onFailure", &choices).map_or(OnFailure::Stop, |found| found.value);
     spec.close();
@@ -82,6 +89,7 @@ fn spec(node: Node, mesh: &Mesh, findings: &mut Vec<Finding>) -> Option<Strategy
         name: draft.name.value,
         at_once: draft.at_once.map_or(draft.clusters.len(), |count| count.of(draft.clusters.len())),
         bake: draft.bake.map_or(0, |bake| bake.0.as_secs()),
+        shadow: draft.shadow.or(shadow).map(|time| time.0.as_secs()),
         clusters: draft.clusters,
     });
     Some(Strategy { name: String::new(), waves: waves.collect(), gates, on_failure })
@@ -128,8 +136,9 @@ fn draft(node: Node, mesh: &Mesh, findings: &mut Vec<Finding>) -> Option<Draft> 
     }
     let at_once = fields.optional_value::<Count>("maxUnavailable").map(|count| count.value);
     let bake = fields.optional_value::<Span>("bake").map(|bake| bake.value);
+    let shadow = fields.optional_value::<Trying>("shadowFirst").map(|time| time.value);
     fields.close();
-    Some(Draft { name: name?, takes, at_once, bake, clusters: BTreeSet::new() })
+    Some(Draft { name: name?, takes, at_once, bake, shadow, clusters: BTreeSet::new() })
 }
 
 /// Labels that a cluster has to have, all of them.
@@ -243,7 +252,7 @@ impl Selector {
     }
 }
 
-fn limits(mut gates: Fields<'_>) -> Limits {
+fn limits(mut gates: Fields<'_>, tries: bool) -> Limits {
     let applied = gates.optional_value::<Span>("applied").map_or(APPLIED, |within| within.value.0);
     let running = gates.optional_fields("running").and_then(|mut running| {
         let within = running.required_value::<Span>("within");
@@ -251,9 +260,20 @@ fn limits(mut gates: Fields<'_>) -> Limits {
         running.close();
         within.map(|within| Running { within: within.value.0, share })
     });
+    let would_deny = gates.optional_value::<AtMost>("wouldDeny");
+    if let Some(limit) = would_deny.as_ref().filter(|_| !tries) {
+        gates.findings().push(Finding {
+            at: limit.at.clone(),
+            code: Code::MissingKey,
+            message: "wouldDeny is asked of plans that are tried, and no wave has shadowFirst".to_owned(),
+            hint: "say shadowFirst: 10m in a wave, or in spec for all of them, or take wouldDeny out"
+                .to_owned(),
+        });
+    }
+    let would_deny = would_deny.map(|limit| limit.value);
     let denials = gates.optional_value::<AtMost>("denials").map(|limit| limit.value);
     let errors = gates.optional_value::<AtMost>("errors").map(|limit| limit.value);
     let traps = gates.optional_value::<u64>("traps").map(|limit| limit.value);
     gates.close();
-    Limits { applied, running, denials, errors, traps }
+    Limits { applied, running, would_deny, denials, errors, traps }
 }

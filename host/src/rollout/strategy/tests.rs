@@ -50,6 +50,7 @@ fn every_cluster_is_in_the_wave_that_names_it_or_in_the_one_that_takes_the_rest(
     let gates = Limits {
         applied: Duration::from_secs(90),
         running: Some(running),
+        would_deny: None,
         denials: Some(AtMost::Share("1%".parse().unwrap())),
         errors: Some(AtMost::PerMinute(10)),
         traps: Some(0),
@@ -150,4 +151,58 @@ fn without_a_strategy_all_clusters_are_one_wave() {
     let all: BTreeSet<_> = mesh.clusters().map(|cluster| cluster.name.clone()).collect();
     let strategy = Strategy::all_at_once(all.iter());
     assert_eq!((&strategy.waves[0].clusters, strategy.waves[0].at_once), (&all, 5));
+}
+
+#[test]
+fn plans_are_tried_first_where_a_wave_says_so_and_then_nothing_is_to_be_denied_unless_that_is_said() {
+    let (strategy, findings) = read(
+        "  shadowFirst: 10m
+  waves:
+  - {name: canary, clusters: [eu-2], shadowFirst: 1h}
+  - {name: rest, clusters: ['*']}
+",
+    );
+    assert_eq!(findings, [""; 0]);
+    let strategy = strategy.unwrap();
+    let shadows: Vec<_> = strategy.waves.iter().map(|wave| wave.shadow).collect();
+    assert_eq!(shadows, [Some(3600), Some(600)]);
+    let running = Running { within: Duration::from_secs(300), share: Share::ALL };
+    let none = AtMost::Share(Share::NONE);
+    assert_eq!((strategy.gates.running, strategy.gates.would_deny), (Some(running), Some(none)));
+    let (strategy, findings) = read(
+        "  waves:
+  - {name: canary, clusters: [eu-2], shadowFirst: 1h}
+  - {name: rest, clusters: ['*']}
+  gates: {running: {within: 1m, share: 50%}, wouldDeny: 5/m}
+",
+    );
+    assert_eq!(findings, [""; 0]);
+    let strategy = strategy.unwrap();
+    let shadows: Vec<_> = strategy.waves.iter().map(|wave| wave.shadow).collect();
+    assert_eq!(shadows, [Some(3600), None]);
+    assert_eq!(strategy.gates.running.unwrap().within, Duration::from_secs(60));
+    assert_eq!(strategy.gates.would_deny, Some(AtMost::PerMinute(5)));
+}
+
+#[test]
+fn what_of_a_trial_cannot_be_meant_is_a_finding() {
+    let (strategy, findings) =
+        read("  shadowFirst: 0s\n  waves:\n  - {name: all, clusters: ['*'], shadowFirst: {for: 10m}}\n");
+    assert_eq!(strategy, None);
+    let told = [
+        "s.yaml:5:16: error[ISM005]: shadowFirst: \"0s\" is no time to try plans for, in which something can be seen",
+        "s.yaml:7:47: error[ISM004]: shadowFirst must be a single value",
+    ];
+    assert!(
+        findings.len() == 2 && findings.iter().zip(told).all(|(found, told)| found.starts_with(told)),
+        "{findings:?}"
+    );
+    let (strategy, findings) = read("  waves:\n  - {name: all, clusters: ['*']}\n  gates: {wouldDeny: 1%}\n");
+    assert_eq!(strategy, None);
+    assert_eq!(
+        findings,
+        [
+            "s.yaml:7:22: error[ISM003]: wouldDeny is asked of plans that are tried, and no wave has shadowFirst"
+        ]
+    );
 }

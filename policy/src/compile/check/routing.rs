@@ -17,6 +17,7 @@ pub(super) fn check(ground: &Ground<'_>, policy: &Policy, findings: &mut Vec<Fin
     if !routing.is_empty() {
         findings.extend(policy.services.iter().filter_map(|scope| unrouted(ground, scope)));
     }
+    findings.extend(destinations(policy).filter_map(|cluster| unknown(ground, cluster)));
     let failover = routing.failover.iter().flat_map(|list| &list.value);
     for cluster in destinations(policy).chain(failover) {
         findings.extend(destination(ground, policy, cluster));
@@ -48,6 +49,21 @@ fn unrouted(ground: &Ground<'_>, scope: &Located<Scope>) -> Option<Finding> {
         code: Code::Unrouted,
         message: format!("mesh.yaml lists no service of {}, so Istio gets no route for any", scope.value),
         hint: "list under services those that this is meant for".to_owned(),
+    })
+}
+
+/// A cluster that requests are sent to, and whose endpoints control planes of others do not know.
+fn unknown(ground: &Ground<'_>, to: &Located<ClusterName>) -> Option<Finding> {
+    let target = ground.mesh.cluster(&to.value)?;
+    let off = ground.members(|cluster| !ground.mesh.knows(cluster, target));
+    off.last()?;
+    Some(Finding {
+        at: to.at.clone(),
+        code: Code::EmptyBoundary,
+        message: format!("the control plane of {} knows no endpoint of {}", ground.names(&off), to.value),
+        hint: "what is sent there from it is answered 503: leave the cluster out; where names are .global, that of the service has a subset for \
+               each cluster"
+            .to_owned(),
     })
 }
 

@@ -7,7 +7,8 @@ use crate::cidr::Cidr;
 use crate::document::{Fields, Located};
 use crate::finding::{Code, Finding};
 use crate::mesh::{
-    Dns, Exports, GATEWAY_PORT, GatewayService, GlobalNames, Installation, Installer, IstioVersion, OnFailure,
+    Dns, Exports, Extension, GATEWAY_PORT, GatewayService, GlobalNames, Installation, Installer,
+    IstioVersion, OnFailure,
 };
 use crate::name::{ClusterName, Namespace, Port, is_dns_name};
 
@@ -25,21 +26,49 @@ pub(super) fn istio(mut istio: Fields<'_>) -> Istio {
     let installers = [("istioctl", Installer::Istioctl), ("helm", Installer::Helm)];
     let installer = istio.optional_choice("installer", &installers);
     let gateway_api = istio.optional_value::<bool>("gatewayApi");
+    let extension = istio.optional_value::<bool>("trafficExtension").filter(|said| said.value);
     let dns_proxy = istio.optional_value::<bool>("dnsProxy");
     let said = [OnFailure::Close, OnFailure::Open].map(|strategy| (strategy.as_str(), strategy));
     let on_failure = istio.optional_choice("failStrategy", &said);
+    let version = version.map(|version| version.value);
+    if let Some(extension) = &extension {
+        let unread = unread(extension, version);
+        istio.findings().extend(unread);
+    }
     istio.close();
     Istio {
         root_namespace: root_namespace.map(|namespace| namespace.value),
         on_failure: on_failure.map(|on_failure| on_failure.value),
         installation: Installation {
-            version: version.map(|version| version.value),
+            version,
             installer: installer.map(|installer| installer.value).unwrap_or_default(),
             gateway_api: gateway_api.is_some_and(|said| said.value),
+            extension: extension.map_or(Extension::WasmPlugin, |_| Extension::TrafficExtension),
             dns_proxy: dns_proxy.is_some_and(|said| said.value),
             ..Installation::default()
         },
     }
+}
+
+/// An Istio that would not read what the filter comes as. One that is not said is taken to be the newest elsewhere, and not
+/// here: under an older one every proxy would lose the filter.
+fn unread(extension: &Located<bool>, version: Option<IstioVersion>) -> Option<Finding> {
+    const FIRST: IstioVersion = IstioVersion { major: 1, minor: 30 };
+    let message = match version {
+        Some(version) if version >= FIRST => return None,
+        Some(version) => {
+            format!("Istio {version} reads no TrafficExtension: the filter would be in no proxy")
+        }
+        None => "trafficExtension without a version of Istio: before 1.30 the filter would be in no proxy"
+            .to_owned(),
+    };
+    Some(Finding {
+        at: extension.at.clone(),
+        code: Code::UnreadExtension,
+        message,
+        hint: "leave it out, or say the version that every control plane has: version: \"1.30\" or later"
+            .to_owned(),
+    })
 }
 
 /// Takes `exports`.

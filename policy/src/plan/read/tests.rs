@@ -57,6 +57,15 @@ fn what_does_not_belong_is_told_with_its_place() {
         ("/plan/schema", None, "plan.schema", "missing"),
         ("/plan", Some(json!(true)), "plan", "true or false"),
         ("/plan", None, "plan", "missing"),
+        ("/trial", Some(json!([])), "trial", "an object belongs here, and this is a list"),
+        ("/trial", Some(json!({"plan": {}})), "trial.digest", "missing"),
+        ("/trial", Some(json!({"digest": "00", "plan": {"schema": 1}})), "trial.plan.home", "missing"),
+        (
+            "/trial",
+            Some(json!({"digest": "00", "plan": {}, "enforce": true})),
+            "trial.enforce",
+            "no such key",
+        ),
         ("/role", Some(json!("sideways")), "role", "outbound, inbound, gateway, upstream"),
     ] {
         let (found, said) = refused(pointer, value);
