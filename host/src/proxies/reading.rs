@@ -106,17 +106,17 @@ impl Reading {
             self.trials.extend(tags.role().zip(stamp));
         } else if let Some(tags) = tags(sample, "isthmus_requests_total") {
             let count = if tags.has("verdict", "deny") { &mut counts.denied } else { &mut counts.allowed };
-            *count += whole(sample.value);
+            count_in(count, sample);
         } else if tags(sample, "isthmus_shadow_denied_total").is_some() {
-            counts.shadow_denied += whole(sample.value);
+            count_in(&mut counts.shadow_denied, sample);
         } else if tags(sample, "isthmus_trial_requests_total").is_some() {
-            counts.tried += whole(sample.value);
+            count_in(&mut counts.tried, sample);
         } else if tags(sample, "isthmus_trial_denied_total").is_some() {
-            counts.trial_denied += whole(sample.value);
+            count_in(&mut counts.trial_denied, sample);
         } else if sample.name == "envoy_server_uptime" {
             counts.uptime = whole(sample.value);
         } else if is_trap(sample.name) {
-            counts.traps += whole(sample.value);
+            count_in(&mut counts.traps, sample);
         }
     }
 }
@@ -124,7 +124,7 @@ impl Reading {
 impl Counts {
     /// How many requests the filter has judged.
     pub fn judged(&self) -> u64 {
-        self.allowed + self.denied
+        self.allowed.saturating_add(self.denied)
     }
 
     /// Counts what another has counted too.
@@ -171,9 +171,9 @@ impl Counts {
             sample.label(name).is_some_and(|code| code.starts_with('5'))
         };
         for sample in samples.iter().filter(|s| if counts_itself { of_istio(s) } else { of_envoy(s) }) {
-            self.requests += whole(sample.value);
+            count_in(&mut self.requests, sample);
             if code(sample) {
-                self.failed += whole(sample.value);
+                count_in(&mut self.failed, sample);
             }
         }
     }
@@ -218,6 +218,11 @@ fn is_trap(name: &str) -> bool {
 )]
 fn whole(value: f64) -> u64 {
     value as u64
+}
+
+/// Adds what a sample counts; whoever answers for a pod may say any number, any number of times.
+fn count_in(count: &mut u64, sample: &Sample<'_>) {
+    *count = count.saturating_add(whole(sample.value));
 }
 
 #[cfg(test)]

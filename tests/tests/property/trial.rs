@@ -16,13 +16,13 @@ use policy::plan::{Configuration, InboundPlan, Plan, Role};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::meaning::step;
-use super::request::request;
-use super::world::{Compiled, world};
+use super::meaning::{Step, step};
+use super::request::{Request, request};
+use super::world::{Compiled, World, world};
 use super::yaml::Dice;
 
 const ROOT: &str = "istio-system";
@@ -72,7 +72,9 @@ async fn rolled_out(dir: &Path, world: &Compiled, is_tried: bool) -> Stage {
 }
 
 /// The plugins that a cluster has, by role and by the namespace that has its own.
-fn plugins(dir: &Path) -> BTreeMap<(Role, Option<Namespace>), Configuration> {
+type Plugins = BTreeMap<(Role, Option<Namespace>), Configuration>;
+
+fn plugins(dir: &Path) -> Plugins {
     let mut plugins = BTreeMap::new();
     for entry in std::fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -91,7 +93,7 @@ fn plugins(dir: &Path) -> BTreeMap<(Role, Option<Namespace>), Configuration> {
 }
 
 /// What these plugins judge by, or try.
-fn made(plugins: &BTreeMap<(Role, Option<Namespace>), Configuration>, is_tried: bool) -> ClusterPlans {
+fn made(plugins: &Plugins, is_tried: bool) -> ClusterPlans {
     let plan = |configuration: &Configuration| match &configuration.trial {
         Some(trial) if is_tried => trial.plan.clone(),
         Some(_) | None => configuration.plan.clone(),
@@ -123,66 +125,94 @@ fn other(world: &Compiled, cluster: &ClusterName, plans: ClusterPlans) -> Compil
     Compiled { mesh: world.mesh.clone(), policies: Vec::new(), plans: [(cluster.clone(), plans)].into() }
 }
 
+/// Rolls out into clusters that have plans, and into those of which one has nothing yet.
 #[test]
 fn while_plans_are_tried_all_is_decided_as_it_was_and_what_is_tried_is_what_comes() {
     let seen: RefCell<BTreeMap<&'static str, u64>> = RefCell::default();
-    let cuts = || option::weighted(0.4, select(&["payments", "shop"][..]));
-    let cases = Config { failure_persistence: None, ..Config::with_cases(24) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let drawn = (world(), step(), (cuts(), cuts()), vec(request(), 24));
-    let outcome = TestRunner::new(cases).run(&drawn, |(world, step, (cut_old, cut_new), requests)| {
-        let mut new = step.take(world.clone()).compiled(Dice::still());
-        let mut old = world.compiled(Dice::still());
-        cut_old.into_iter().for_each(|own| cut(&mut old.plans, own));
-        cut_new.into_iter().for_each(|own| cut(&mut new.plans, own));
-        let dir = tempfile::tempdir().expect("a directory");
-        let stage = runtime.block_on(rolled_out(dir.path(), &old, false));
-        prop_assert_eq!(stage, Stage::Ended(End::Complete));
-        let stage = runtime.block_on(rolled_out(dir.path(), &new, true));
-        prop_assert!(matches!(stage, Stage::Ended(End::Failed | End::Complete)), "{:?}", stage);
-        for name in new.plans.keys() {
-            let plugins = plugins(&dir.path().join(name.as_str()));
-            let staged = other(&new, name, made(&plugins, false));
-            let tried = other(&new, name, made(&plugins, true));
-            for ((_, namespace), own) in &plugins {
-                // Of the two plugins that a request passes there, one tries it.
-                let (Some(namespace), Some(_)) = (namespace, &own.trial) else { continue };
-                let around = &plugins[&(Role::Inbound, None)];
-                let leaves = |plan: &Plan| matches!(plan, Plan::Inbound(plan) if plan.leaves(namespace));
-                let leaves_trial = around.trial.as_ref().is_none_or(|trial| leaves(&trial.plan));
-                prop_assert!(leaves(&around.plan) || leaves_trial, "{}: tried twice", namespace);
-            }
-            for request in &requests {
-                let judged = |world| {
-                    let (source, arriving) = request.inbound_at(&new, world, name);
-                    let leaving = request.outbound_at(world, name);
-                    (request.gateway_at(world, name), leaving, source, arriving)
-                };
-                let (now, tried, to_come) = (judged(&staged), judged(&tried), judged(&new));
-                let verdicts = |(gateway, (leaving, _), source, arriving): &(_, (_, _), String, _)| {
-                    let verdict = |both: &super::request::Both| both.0.clone();
-                    (verdict(gateway), verdict(leaving), source.clone(), verdict(arriving))
-                };
-                prop_assert_eq!(verdicts(&tried), verdicts(&to_come), "{}: {:?}", name, request);
-                let mut seen = seen.borrow_mut();
-                let mut note = |what| *seen.entry(what).or_default() += 1;
-                if old.plans.contains_key(name) {
-                    let was = judged(&old);
-                    prop_assert_eq!(&now, &was, "{}: {:?}", name, request);
-                    note(if verdicts(&was) == verdicts(&tried) { "as before" } else { "otherwise" });
-                } else {
-                    let (gateway, leaving, _, arriving) = verdicts(&now);
-                    prop_assert!(gateway.0 && leaving.0 && arriving.0, "{}: {:?}", name, request);
-                    note("where nothing judged");
-                }
-            }
+    for (cases, has_newcomer) in [(16, false), (8, true)] {
+        let cases = Config { failure_persistence: None, ..Config::with_cases(cases) };
+        let outcome = TestRunner::new(cases).run(&drawn(), |drawn| {
+            let mut note = |what| *seen.borrow_mut().entry(what).or_default() += 1;
+            tried(drawn, has_newcomer, &mut note)
+        });
+        if let Err(error) = outcome {
+            panic!("{error}");
         }
-        Ok(())
-    });
-    if let Err(error) = outcome {
-        panic!("{error}");
     }
     let seen = seen.take();
     println!("{seen:?}");
     assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+type Cut = Option<&'static str>;
+type Drawn = (World, Step, (Cut, Cut), Index, Vec<Request>);
+
+fn drawn() -> impl proptest::strategy::Strategy<Value = Drawn> {
+    let cuts = || option::weighted(0.4, select(&["payments", "shop"][..]));
+    (world(), step(), (cuts(), cuts()), any::<Index>(), vec(request(), 24))
+}
+
+fn tried(
+    (world, step, (cut_old, cut_new), newcomer, requests): Drawn,
+    has_newcomer: bool,
+    note: &mut dyn FnMut(&'static str),
+) -> Result<(), TestCaseError> {
+    let mut new = step.take(world.clone()).compiled(Dice::still());
+    let mut old = world.compiled(Dice::still());
+    cut_old.into_iter().for_each(|own| cut(&mut old.plans, own));
+    cut_new.into_iter().for_each(|own| cut(&mut new.plans, own));
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let stage = runtime.block_on(rolled_out(dir.path(), &old, false));
+    prop_assert_eq!(stage, Stage::Ended(End::Complete));
+    if has_newcomer {
+        let names: Vec<&ClusterName> = new.plans.keys().collect();
+        let name = *newcomer.get(&names);
+        if old.plans.remove(name).is_some() {
+            std::fs::remove_dir_all(dir.path().join(name.as_str())).expect("a directory");
+        }
+    }
+    let stage = runtime.block_on(rolled_out(dir.path(), &new, true));
+    prop_assert!(matches!(stage, Stage::Ended(End::Failed | End::Complete)), "{:?}", stage);
+    for name in new.plans.keys() {
+        let plugins = plugins(&dir.path().join(name.as_str()));
+        let staged = other(&new, name, made(&plugins, false));
+        let tried = other(&new, name, made(&plugins, true));
+        none_is_tried_twice(&plugins)?;
+        for request in &requests {
+            let judged = |world| {
+                let (source, arriving) = request.inbound_at(&new, world, name);
+                let leaving = request.outbound_at(world, name);
+                (request.gateway_at(world, name), leaving, source, arriving)
+            };
+            let (now, tried, to_come) = (judged(&staged), judged(&tried), judged(&new));
+            let verdicts = |(gateway, (leaving, _), source, arriving): &(_, (_, _), String, _)| {
+                let verdict = |both: &super::request::Both| both.0.clone();
+                (verdict(gateway), verdict(leaving), source.clone(), verdict(arriving))
+            };
+            prop_assert_eq!(verdicts(&tried), verdicts(&to_come), "{}: {:?}", name, request);
+            if old.plans.contains_key(name) {
+                let was = judged(&old);
+                prop_assert_eq!(&now, &was, "{}: {:?}", name, request);
+                note(if verdicts(&was) == verdicts(&tried) { "as before" } else { "otherwise" });
+            } else {
+                let (gateway, leaving, _, arriving) = verdicts(&now);
+                prop_assert!(gateway.0 && leaving.0 && arriving.0, "{}: {:?}", name, request);
+                note("where nothing judged");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of the two plugins that a request to a namespace with its own passes there, one tries it.
+fn none_is_tried_twice(plugins: &Plugins) -> Result<(), TestCaseError> {
+    for ((_, namespace), own) in plugins {
+        let (Some(namespace), Some(_)) = (namespace, &own.trial) else { continue };
+        let around = &plugins[&(Role::Inbound, None)];
+        let leaves = |plan: &Plan| matches!(plan, Plan::Inbound(plan) if plan.leaves(namespace));
+        let leaves_trial = around.trial.as_ref().is_none_or(|trial| leaves(&trial.plan));
+        prop_assert!(leaves(&around.plan) || leaves_trial, "{}: tried twice", namespace);
+    }
+    Ok(())
 }

@@ -80,3 +80,18 @@ fn a_tag_is_not_found_in_the_value_of_another() {
     let name = "direction___inbound___source_cluster___unknown___verdict___allow___reason___x_verdict___deny_y___isthmus_requests_total{} 1";
     assert_eq!(Reading::read(name).expect("metrics").counts.denied, 0);
 }
+
+#[test]
+fn a_proxy_may_say_any_number_any_number_of_times() {
+    let names = SPLIT.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0));
+    let most: String =
+        names.flat_map(|name| [1e30, f64::INFINITY].map(|count| format!("{name} {count}\n"))).collect();
+    let counts = Reading::read(&most).expect("metrics").counts;
+    assert_eq!(
+        (counts.judged(), counts.requests, counts.failed, counts.traps),
+        (u64::MAX, u64::MAX, u64::MAX, u64::MAX)
+    );
+    let mut twice = counts;
+    twice.add(counts);
+    assert_eq!(twice.since(counts).judged(), 0);
+}
