@@ -1,23 +1,16 @@
 //! An HTTP stream.
 
-mod drive;
-mod flow;
-mod reply;
-
 use std::cell::{Ref, RefCell};
 use std::fmt;
 
 use super::connection::Connection;
+use super::context::Context;
 use super::error::Trapped;
 use super::filter_state::FilterState;
 use super::instance::Instance;
 use super::message::{Message, Part, Passed, Side};
 use super::outcome::{Ended, HttpOutcome, LocalReply};
-use super::state::Context;
-use super::stream::{Http, Phase, Protocol, Replied, Stream};
-
-pub(crate) use flow::{Flow, Held};
-pub(crate) use reply::grpc_status;
+use super::stream::{Flow, Held, Http, Phase, Protocol, Replied, Stream};
 
 /// An HTTP stream under way. It ends when it is finished or dropped.
 pub struct HttpStream<'vm> {
