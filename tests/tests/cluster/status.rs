@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use isthmus::doctor::{self, Code, Examined, Outcome, Seen};
 use isthmus::envoy::Envoy;
+use isthmus::gate::{Sources, gates};
 use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
 use isthmus::plugin::ModuleUrl;
 use isthmus::proxies::Asking;
-use isthmus::proxies::gate::{Sources, gates};
 use isthmus::rollout::machine::{self, End};
 use isthmus::rollout::strategy::{Limits, Strategy};
 use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
