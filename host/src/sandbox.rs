@@ -70,6 +70,7 @@ mod log;
 mod message;
 mod metrics;
 mod module;
+mod open;
 mod outcome;
 mod pairs;
 mod process;

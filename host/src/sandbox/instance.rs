@@ -1,5 +1,6 @@
 //! A running guest: every call into it, and what Envoy does after each.
 
+mod end;
 mod event;
 mod failing;
 mod http;

@@ -1,21 +1,18 @@
 //! A TCP connection.
 
 use std::cell::RefCell;
-use std::fmt;
 
 use super::connection::Connection;
-use super::context::Context;
 use super::error::Trapped;
 use super::filter_state::FilterState;
 use super::instance::Instance;
+use super::open::Open;
 use super::outcome::{Action, Ended, L4Outcome};
-use super::stream::{L4, Protocol, Stream};
+use super::stream::{L4, Protocol};
 
 /// A TCP connection under way. It ends when it is finished or dropped.
-pub struct L4Stream<'vm> {
-    guest: &'vm RefCell<Instance>,
-    id: u32,
-}
+#[derive(Debug)]
+pub struct L4Stream<'vm>(Open<'vm>);
 
 impl<'vm> L4Stream<'vm> {
     pub(crate) fn open(
@@ -23,27 +20,9 @@ impl<'vm> L4Stream<'vm> {
         root: u32,
         connection: Connection,
     ) -> Result<Self, Trapped> {
-        let id = {
-            let mut guest = guest.borrow_mut();
-            guest.usable()?;
-            let now = guest.state().now;
-            let stream = Stream::new(root, connection, now, Protocol::L4(L4::default()));
-            let policy = guest.policy_of_a_new_stream(root);
-            guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
-        };
-        let stream = Self { guest, id };
-        let mut guest = stream.guest.borrow_mut();
-        let parent = root.saturating_sub(guest.state().before);
-        guest.callback(id, |exports| &exports.on_context_create, (id, parent))?;
-        if let Some(l4) = guest.state_mut().l4_mut(id) {
-            l4.unread = Some((Vec::new(), false));
-            l4.paused = true;
-        }
-        if guest.answer(id, |exports| &exports.on_new_connection, id)? == 0 {
-            guest.continue_connection(id)?;
-        }
-        drop(guest);
-        Ok(stream)
+        let open = Open::new(guest, root, connection, Protocol::L4(L4::default()))?;
+        let shown = guest.borrow_mut().show_connection(open.id());
+        shown.map(|()| Self(open))
     }
 
     /// The client sends `bytes`; with `end` it will send no more.
@@ -51,9 +30,9 @@ impl<'vm> L4Stream<'vm> {
     /// A filter that paused sees what it held back and the new bytes as one. One that paused the connection itself sees
     /// nothing until it continues it: the TCP proxy behind it has not seen the connection, so that nothing is read.
     pub fn client_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.0.guest().borrow_mut();
         guest.usable()?;
-        guest.client_sends(self.id, bytes.as_ref(), end)?;
+        guest.client_sends(self.0.id(), bytes.as_ref(), end)?;
         drop(guest);
         Ok(self.outcome())
     }
@@ -61,9 +40,9 @@ impl<'vm> L4Stream<'vm> {
     /// The upstream sends `bytes`; with `end` it has closed, which is all that a filter learns of that. There is none
     /// while the filter pauses the connection itself.
     pub fn upstream_sends(&self, bytes: impl AsRef<[u8]>, end: bool) -> Result<L4Outcome, Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.0.guest().borrow_mut();
         guest.usable()?;
-        guest.upstream_sends(self.id, bytes.as_ref(), end)?;
+        guest.upstream_sends(self.0.id(), bytes.as_ref(), end)?;
         drop(guest);
         Ok(self.outcome())
     }
@@ -91,43 +70,15 @@ impl<'vm> L4Stream<'vm> {
     /// What filters left for each other.
     #[must_use]
     pub fn filter_state(&self) -> FilterState {
-        let guest = self.guest.borrow();
-        guest.state().stream_of(self.id).map(|stream| stream.filter_state.all()).unwrap_or_default()
+        self.0.filter_state()
     }
 
     /// Ends the connection: `on_downstream_connection_close`, `on_done`, the access log, `on_delete`.
     pub fn finish(self) -> Result<Ended, Trapped> {
-        end(&mut self.guest.borrow_mut(), self.id)
+        self.0.finish()
     }
 
     fn look<T: Default>(&self, look: impl FnOnce(&L4) -> T) -> T {
-        self.guest.borrow().state().l4(self.id).map(look).unwrap_or_default()
+        self.0.guest().borrow().state().l4(self.0.id()).map(look).unwrap_or_default()
     }
-}
-
-impl fmt::Debug for L4Stream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("L4Stream").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Drop for L4Stream<'_> {
-    fn drop(&mut self) {
-        // A trap here is not lost: the VM remembers it.
-        let _ended = end(&mut self.guest.borrow_mut(), self.id);
-    }
-}
-
-/// Ends the connection `id`, once.
-fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
-    let Some(root) = guest.state().stream_of(id).map(|stream| stream.root) else {
-        return guest.usable().map(|()| Ended { filter_state: FilterState::default() });
-    };
-    let told = guest.close_connection(id, false);
-    let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
-    guest.state_mut().contexts.remove(&id);
-    told?;
-    guest.usable()?;
-    guest.end_drained_root(root)?;
-    Ok(Ended { filter_state: left.unwrap_or_default() })
 }

@@ -11,6 +11,18 @@ const LOCAL: u32 = 1;
 const REMOTE: u32 = 2;
 
 impl Instance {
+    /// Shows the filter a new connection, which waits for its answer.
+    pub(crate) fn show_connection(&mut self, id: u32) -> Result<(), Trapped> {
+        if let Some(l4) = self.state_mut().l4_mut(id) {
+            l4.unread = Some((Vec::new(), false));
+            l4.paused = true;
+        }
+        if self.answer(id, |exports| &exports.on_new_connection, id)? == 0 {
+            self.continue_connection(id)?;
+        }
+        Ok(())
+    }
+
     /// Lets what the filter holds back go on: the connection itself, then what the client has sent meanwhile; or data.
     pub(crate) fn continue_connection(&mut self, id: u32) -> Result<(), Trapped> {
         let Some(l4) = self.state_mut().l4_mut(id) else { return Ok(()) };
@@ -87,9 +99,7 @@ impl Instance {
         let by_us = l4.closed || (l4.downstream.ended && l4.last_end == Some(Side::Response));
         self.callback(id, |exports| &exports.on_downstream_close, (id, if by_us { LOCAL } else { REMOTE }))?;
         self.callback(id, |exports| &exports.on_done, id)?;
-        if let Some(stream) = self.state_mut().stream_mut(id) {
-            stream.phase = Phase::Log;
-        }
+        self.enter(id, Phase::Log);
         self.callback(id, |exports| &exports.on_log, id)?;
         self.callback(id, |exports| &exports.on_delete, id)?;
         Ok(())
