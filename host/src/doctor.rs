@@ -5,6 +5,7 @@
 //! looked at has not passed.
 
 mod access;
+mod attempts;
 mod authority;
 mod code;
 mod control;
@@ -35,12 +36,12 @@ use policy::name::ClusterName;
 use time::OffsetDateTime;
 
 use crate::manifest::{ISTIO_NAMESPACE, read_by};
+pub use attempts::{Answer, Tried};
 pub use code::{Category, Code};
 pub use inventory::{Inventory, InventoryError, Kind, Seen};
 pub use look::look;
 pub use object::Object;
 pub use probe::probe;
-pub use tried::{Answer, Tried};
 
 /// A check of one cluster, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,6 +31,7 @@ pub use trust::authority_at;
 use crate::kube::{self, many};
 use crate::manifest::{Content, Item, Manifest, Phase, Step, steps};
 use crate::remote::{self, Pair, Reached};
+use crate::text::chain;
 
 /// What was done, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,7 +282,7 @@ impl Work {
                 Ok(remote::Change::Made) => Change::Made,
                 Ok(remote::Change::Renewed) => Change::Changed,
                 Err(why) => {
-                    unread.push(format!("{}: {}", read.name, kube::chain(&why)));
+                    unread.push(format!("{}: {}", read.name, chain(&why)));
                     continue;
                 }
             };

@@ -11,6 +11,7 @@ mod access;
 mod call;
 mod config;
 mod error;
+mod kind;
 mod kinds;
 pub mod many;
 mod object;
@@ -28,10 +29,10 @@ pub use access::Right;
 use call::Call;
 pub use config::{Kubeconfig, KubeconfigError};
 pub use error::{ClusterError, Deed, Held, Problem, Wrong};
+pub use kind::Kind;
 use kinds::Kinds;
-pub use object::{Id, Kind, is_managed_by, is_ours, same};
+pub use object::{Id, is_managed_by, is_ours, same};
 pub use pods::PodPort;
-pub(crate) use send::chain;
 
 /// The field manager of all that a rollout applies: who owns a field that we set.
 pub const MANAGER: &str = "isthmus";

@@ -11,24 +11,28 @@ mod addresses;
 mod blueprint;
 mod bootstrap;
 mod client;
+mod config;
+mod error;
 mod files;
 mod http;
 mod istiod;
+mod manifests;
 mod process;
 mod proxy;
+mod secret;
 mod site;
 
 pub use blueprint::{Application, Blueprint, BlueprintError, LabCluster, LabService};
 pub use client::{Client, Door, Heading, Manner, Shows};
+pub use error::{LabError, PluginError};
 pub(crate) use http::Sender;
 pub use http::{Answer, Get, RequestError};
-pub use istiod::PluginError;
 pub use process::Process;
 pub use proxy::{Proxy, ProxyKind};
 pub use site::Site;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +40,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cert::CertError;
+use crate::text::chain;
 use istiod::Istiods;
 use proxy::Workload;
 
@@ -46,92 +50,6 @@ const START: Duration = Duration::from_secs(180);
 const TICK: Duration = Duration::from_millis(20);
 /// How often the clusters' plugins are looked at.
 const POLL: Duration = Duration::from_millis(50);
-
-/// Why a lab did not come up, or did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum LabError {
-    /// The blueprint does not hold together.
-    #[error("the blueprint does not hold together")]
-    Blueprint {
-        /// What is wrong.
-        source: BlueprintError,
-    },
-    /// Every lab number is taken, on this machine, now.
-    #[error("every range of loopback addresses is taken by another lab")]
-    NoAddresses,
-    /// A file or directory of the lab could not be read or written.
-    #[error("cannot read or write {path}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The certificates could not be made.
-    #[error("cannot make the lab's certificates")]
-    Certificates {
-        /// Why.
-        source: CertError,
-    },
-    /// A cluster's plugins could not be translated.
-    #[error("a plugin cannot be translated")]
-    Plugin {
-        /// Why.
-        source: PluginError,
-    },
-    /// Envoy could not be run.
-    #[error("cannot run {envoy}")]
-    Run {
-        /// The binary.
-        envoy: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// An Envoy ended by itself.
-    #[error("the Envoy of {proxy} ended by itself:\n{log}")]
-    Ended {
-        /// The proxy.
-        proxy: String,
-        /// The end of its log.
-        log: String,
-    },
-    /// A proxy did not get ready in time.
-    #[error("{proxy} was not ready after {} s; last seen: {last}", START.as_secs())]
-    NotReady {
-        /// The proxy.
-        proxy: String,
-        /// What it said last.
-        last: String,
-    },
-    /// There is no such proxy or client in this lab.
-    #[error("the lab has no {name}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-    },
-    /// A request got no answer.
-    #[error("{proxy} gave no answer")]
-    Request {
-        /// The proxy.
-        proxy: String,
-        /// Why.
-        source: RequestError,
-    },
-    /// A line of an access log is not JSON.
-    #[error("a line of {path} is not JSON")]
-    AccessLog {
-        /// The log.
-        path: PathBuf,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
-    /// Processes that did not end when told to.
-    #[error("still running: {}", .proxies.join(", "))]
-    Stragglers {
-        /// The proxies they are.
-        proxies: Vec<String>,
-    },
-}
 
 /// A running lab; dropping it ends every process of it.
 #[derive(Debug)]
@@ -151,7 +69,7 @@ struct Running {
 }
 
 impl Lab {
-    pub(crate) async fn start(site: Site, envoy: &Path, now: time::OffsetDateTime) -> Result<Self, LabError> {
+    async fn start(site: Site, envoy: &Path, now: time::OffsetDateTime) -> Result<Self, LabError> {
         let site = Arc::new(site);
         let workloads = Workload::all(&site);
         files::write(&site, &workloads, now)?;
@@ -285,7 +203,7 @@ impl Lab {
             while let Some((proxy, last)) = self.not_ready(n).await {
                 self.check()?;
                 if Instant::now() > deadline {
-                    return Err(LabError::NotReady { proxy, last });
+                    return Err(LabError::NotReady { proxy, waited: START, last });
                 }
                 tokio::time::sleep(TICK).await;
             }
@@ -302,11 +220,11 @@ impl Lab {
                 match self.ask(proxy, "/stats?filter=listener_manager.workers_started").await {
                     Ok(stats) if stats.contains("workers_started: 1") => return None,
                     Ok(stats) => stats,
-                    Err(error) => describe(&error),
+                    Err(error) => chain(&error),
                 }
             }
             Ok(state) => state,
-            Err(error) => describe(&error),
+            Err(error) => chain(&error),
         };
         Some((proxy.name.clone(), last))
     }
@@ -317,6 +235,13 @@ impl Lab {
             Ok(answer) => Ok(answer.body),
             Err(source) => Err(LabError::Request { proxy: proxy.name.clone(), source }),
         }
+    }
+}
+
+impl Site {
+    /// Starts everything and waits until every proxy takes requests; `now` dates the certificates.
+    pub async fn up(self, envoy: &Path, now: time::OffsetDateTime) -> Result<Lab, LabError> {
+        Lab::start(self, envoy, now).await
     }
 }
 
@@ -340,17 +265,11 @@ async fn watch_plugins(mut istiods: Istiods, tell: watch::Sender<Option<String>>
     loop {
         tokio::time::sleep(POLL).await;
         // A few small files: reading them here costs less than a thread to do it.
-        let refused = istiods.reconcile().err().map(|error| describe(&error));
+        let refused = istiods.reconcile().err().map(|error| chain(&error));
         tell.send_if_modified(|last| {
             let changed = *last != refused;
             last.clone_from(&refused);
             changed
         });
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -10,8 +10,6 @@
 
 mod admin;
 mod exposition;
-pub mod gate;
-pub mod health;
 mod istiod;
 mod pods;
 mod reading;

@@ -8,13 +8,11 @@
 pub mod credentials;
 pub mod image;
 pub mod layout;
-mod reference;
 pub mod registry;
 pub mod resolve;
 
+use crate::reference::{ManifestDigest, Reference};
 use image::Image;
-pub(crate) use reference::is_hex;
-pub use reference::{ManifestDigest, Reference, ReferenceError};
 use registry::{Registry, RegistryError};
 
 /// An image that is at a registry: what was brought has been read again and is the same.

@@ -1,4 +1,4 @@
-//! Texts of others and times, as they may be shown.
+//! Texts of others, errors and times, as they may be shown.
 
 use time::Duration;
 
@@ -14,6 +14,21 @@ pub(crate) fn plain(text: &str) -> String {
 /// A text of several lines, each without what moves a terminal's cursor.
 pub(crate) fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// An error and what caused it; many say no more than that there is a cause, or the cause's own text.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text += ": ";
+            text += &next;
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// How long ago, in the two units that say most, as kubectl does it.
@@ -38,6 +53,23 @@ pub(crate) fn age(passed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{says}")]
+    struct Because {
+        says: &'static str,
+        source: Option<Box<Because>>,
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_each_once() {
+        let because = |says, source: Option<Because>| Because { says, source: source.map(Box::new) };
+        let closed = || because("the door is closed", None);
+        let told = chain(&because("cannot come in", Some(because("nobody opens", Some(closed())))));
+        assert_eq!(told, "cannot come in: nobody opens: the door is closed");
+        let repeated = because("cannot come in: the door is closed", Some(closed()));
+        assert_eq!(chain(&repeated), "cannot come in: the door is closed");
+    }
 
     #[test]
     fn an_age_is_told_in_the_units_that_say_most() {

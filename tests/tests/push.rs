@@ -18,7 +18,8 @@ use std::time::Duration;
 use isthmus::push::credentials::Keychain;
 use isthmus::push::image::Image;
 use isthmus::push::registry::{Access, Reach, Registry};
-use isthmus::push::{PushError, Pushed, Reference, push};
+use isthmus::push::{PushError, Pushed, push};
+use isthmus::reference::Reference;
 
 /// How long a call may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);

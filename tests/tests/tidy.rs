@@ -10,6 +10,8 @@ mod commands;
 mod guides;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/modules.rs"]
+mod modules;
 #[path = "tidy/paths.rs"]
 mod paths;
 #[path = "tidy/sources.rs"]

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use time::OffsetDateTime;
-
 use super::certificate::Certificate;
 use super::store;
-use super::trust::Side;
-use super::{CaKey, CertError, Flaw};
+use super::{CaKey, CertError};
 
 pub(super) const CERTIFICATE: &str = "ca-cert.pem";
 pub(super) const KEY: &str = "ca-key.pem";
@@ -84,22 +81,5 @@ impl Bundle {
     /// The roots that it trusts.
     pub fn anchors(&self) -> Result<Vec<Certificate>, CertError> {
         Certificate::read_all(&self.root, Path::new(ROOT))
-    }
-
-    /// Checks what istiod demands of the files of `dir` before it uses them, and that a workload of the cluster would
-    /// be accepted in it.
-    pub fn check(&self, dir: &Path, now: OffsetDateTime) -> Result<(), CertError> {
-        let flawed = |file: &str, flaw| CertError::Unsound { path: dir.join(file), source: flaw };
-        let of = |file: &str, text: &str| Certificate::read_all(text, &dir.join(file));
-        let signer = Certificate::read(&self.certificate, &dir.join(CERTIFICATE))?;
-        let chain = of(CHAIN, &self.chain)?;
-        of(ROOT, &self.root)?;
-        self.key.is_as_istiod_reads().map_err(|flaw| flawed(KEY, flaw))?;
-        self.key.pair_of(&signer.spki, &dir.join(KEY), &dir.join(CERTIFICATE))?;
-        if chain.first() != Some(&signer) {
-            return Err(flawed(CHAIN, Flaw::ChainBegins));
-        }
-        let side = Side::of(&dir.display().to_string(), "cluster.local", self, now)?;
-        side.accepts(&side, now).map_err(|flaw| flawed(CERTIFICATE, Flaw::Distrust(flaw)))
     }
 }

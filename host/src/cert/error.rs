@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::trust::Distrust;
+use super::distrust::Distrust;
 
 /// Why a certificate could not be made, read or written.
 #[derive(Debug, thiserror::Error)]

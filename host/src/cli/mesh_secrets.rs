@@ -128,7 +128,7 @@ impl Secrets {
     async fn one(&self, pair: Pair<'_>, standing: &Standing) -> Result<Came, String> {
         let of = |name| super::clusters::reached(standing, name);
         let (reader, read) = (of(&pair.reader.name)?, of(&pair.read.name)?);
-        let told = |error: remote::RemoteError| crate::kube::chain(&error);
+        let told = |error: remote::RemoteError| crate::text::chain(&error);
         if self.deed.check {
             let given = remote::given(pair, &reader).await.map_err(told)?;
             let given =

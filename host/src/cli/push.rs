@@ -10,7 +10,8 @@ use super::{Common, Exit, Out, Output};
 use crate::plugin::ModuleUrl;
 use crate::push::image::Image;
 use crate::push::registry::{Access, Registry};
-use crate::push::{self, PushError, Pushed, Reference, layout};
+use crate::push::{self, PushError, Pushed, layout};
+use crate::reference::Reference;
 
 /// `isthmus push`
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::{Common, Exit, Out, Output};
 use crate::sandbox::{Headers, HttpOutcome, Message, Module, Plugin, StartError, Vm};
+use crate::text::chain;
 use attributes::{Attribute, Known};
 use connected::Connected;
 use script::{Request, Step};
@@ -277,8 +278,7 @@ fn bytes(said: &str) -> anyhow::Result<Vec<u8>> {
 
 /// A plugin that does not start, and what it logged until then.
 fn refused(error: &StartError, out: &mut Out) -> Exit {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    out.say(&causes.fold(format!("error: {error}"), |said, cause| format!("{said}: {cause}")));
+    out.say(&format!("error: {}", chain(error)));
     for line in error.logs() {
         out.say(&format!("  {:?}: {}", line.level, line.message));
     }

@@ -8,6 +8,8 @@ use time::Duration;
 use super::control::root_objects;
 use super::{Failure, Found, Inventory, Kind, Object, Skip, Visit};
 use crate::cert::{Bundle, Certificate, Side, from_secret, missing_in};
+use crate::manifest::ISTIO_NAMESPACE;
+use crate::text::chain;
 
 /// The Secret that istiod signs with.
 const CACERTS: &str = "cacerts";
@@ -195,6 +197,13 @@ pub(super) fn bundle_in(seen: &Inventory, root: &str) -> Option<Bundle> {
     from_secret(|key| secret.data(key))
 }
 
+impl Inventory {
+    /// The CA that its istiod signs with, if that was seen and is whole.
+    pub fn authority(&self) -> Option<Bundle> {
+        bundle_in(self, ISTIO_NAMESPACE)
+    }
+}
+
 /// Whether workloads were told the roots that istiod has.
 pub(super) fn spread(visit: &Visit<'_>) -> Found {
     const MAP: &str = "istio-ca-root-cert";
@@ -214,15 +223,4 @@ pub(super) fn spread(visit: &Visit<'_>) -> Found {
         )
     };
     Ok((!stale.is_empty()).then(failure).into_iter().collect())
-}
-
-/// An error and what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

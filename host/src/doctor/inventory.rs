@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Object, Skip, Tried, installer};
-use crate::cert::Bundle;
-use crate::manifest::ISTIO_NAMESPACE;
 use crate::read::{ReadError, yaml_files};
 
 macro_rules! kinds {
@@ -140,11 +138,6 @@ impl Inventory {
     /// The kinds that could not be seen, and why.
     pub(super) fn gaps(&self) -> impl Iterator<Item = (Kind, &str)> {
         self.objects.iter().filter_map(|(kind, seen)| Some((*kind, seen.as_ref().err()?.as_str())))
-    }
-
-    /// The CA that its istiod signs with, if that was seen and is whole.
-    pub fn authority(&self) -> Option<Bundle> {
-        super::authority::bundle_in(self, ISTIO_NAMESPACE)
     }
 
     /// The objects in the manifests of a directory and those below it, as `kubectl get -o yaml` or GitOps has them.

@@ -15,13 +15,13 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, crypto::aws_lc_rs};
 use serde_json::json;
 
-use super::Inventory;
 use super::secrets::kubeconfigs;
-use super::tried::{Answer, Tried};
+use super::{Answer, Inventory, Tried};
 use crate::kube::{self, Kubeconfig, Problem};
 use crate::manifest::ISTIO_NAMESPACE;
 use crate::proxies::{self, Asking};
 use crate::remote::{self, RemoteError};
+use crate::text::chain;
 
 /// How many proxies of a cluster are asked at a time.
 const PROXIES: usize = 32;
@@ -52,10 +52,10 @@ pub async fn probe(
     for (name, text) in kubeconfigs(inventory, ISTIO_NAMESPACE) {
         match remote::check(&text, timeout).await {
             Err(foreign @ RemoteError::Foreign { .. }) => {
-                tried.untried.insert(name, kube::chain(&foreign));
+                tried.untried.insert(name, chain(&foreign));
             }
             came => {
-                tried.secrets.insert(name, came.map_err(|error| kube::chain(&error)));
+                tried.secrets.insert(name, came.map_err(|error| chain(&error)));
             }
         }
     }

@@ -9,8 +9,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig as File, KubeconfigError as Fil
 use kube::{Client, Config};
 
 use super::kinds::Kinds;
-use super::send::chain;
 use super::{Cluster, ClusterError, Deed, MANAGER, Problem};
+use crate::text::chain;
 
 /// Why there is no kubeconfig.
 #[derive(Debug, thiserror::Error)]

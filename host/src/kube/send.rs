@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::status;
 use super::{Cluster, Problem};
+use crate::text::chain;
 
 /// How often a call is tried, and how long it waits before the second time; each time after waits twice as long.
 const TRIES: u32 = 4;
@@ -81,21 +82,6 @@ fn unsent(error: &kube::Error) -> Problem {
         kube::Error::Auth(_) => Problem::Credentials { why },
         _ => Problem::Unreachable { why },
     }
-}
-
-/// An error and what caused it; many say no more than that there is a cause, or the cause's own text.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text += ": ";
-            text += &next;
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use super::LabError;
+use super::error::LabError;
 
 /// The port on `127.X.0.1` whose holder owns lab number X.
 const LOCK_PORT: u16 = 15999;

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::blueprint::{ADMIN_PORT, Application, INBOUND_PORT};
-use super::istiod::{Config, Subset};
+use super::config::{Config, Subset};
 use super::proxy::{ProxyKind, Side, Workload};
 use super::site::Site;
 

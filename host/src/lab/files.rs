@@ -1,12 +1,12 @@
 //! What a proxy starts with: its certificates and its bootstrap.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::LabError;
 use super::bootstrap;
-use super::istiod;
+use super::error::LabError;
 use super::proxy::Workload;
-use super::site::Site;
+use super::secret::token_key;
+use super::site::{Site, replace_private};
 use crate::cert::{Hierarchy, KeyKind, Options, Validity};
 
 /// How long the certificates of a lab hold.
@@ -35,7 +35,7 @@ pub(super) fn write(
         let nameless = is_unmarked.then(|| unmarked.leaf(&own.spiffe_id(), validity));
         let nameless = nameless.transpose().map_err(certificates)?;
         let signs = own.sides().all(|side| side.client.manner.shows.signs());
-        let token_key = istiod::token_key(&site.plugins(&own.cluster.name), own.namespace())
+        let token_key = token_key(&site.plugins(&own.cluster.name), own.namespace())
             .map_err(|source| LabError::Plugin { source })?
             .filter(|_| signs);
         let bootstrap = bootstrap::bootstrap(site, own, token_key.as_deref()).to_string();
@@ -65,19 +65,5 @@ fn forget(log: PathBuf) -> Result<(), LabError> {
             Err(LabError::File { path: log, source })
         }
         Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Replaces a file that only its owner may read: one of them is a key.
-pub(super) fn replace_private(path: &Path, content: &str) -> Result<(), LabError> {
-    let write = || {
-        use std::io::Write as _;
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or_else(|| Path::new(".")))?;
-        file.write_all(content.as_bytes())?;
-        file.persist(path).map_err(|e| e.error)
-    };
-    match write() {
-        Ok(_) => Ok(()),
-        Err(source) => Err(LabError::File { path: path.to_owned(), source }),
     }
 }

@@ -5,9 +5,7 @@
 //! selector and by direction. A proxy of the lab has one slot for plugins of either, a server one for each of them, and where
 //! the lab is made so one for each kind: more plugins for one proxy are an error here.
 
-mod config;
 mod plugin;
-mod secret;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -18,74 +16,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::bootstrap;
+use super::config::{self, Config, Labels, Objects};
+use super::error::PluginError;
+use super::manifests::read_all;
 use super::proxy::{ProxyKind, Slot, Workload};
 use super::site::Site;
 use crate::digest::sha256;
-use config::Objects;
-pub(super) use config::{Config, HttpMatch, HttpRoute, Labels, LocalityLbSetting, OutlierDetection, Subset};
 use plugin::{Kind, Plugin};
-pub(super) use secret::{TOKEN_KEY, token_key};
-
-/// What a cluster's istiod could not take; its proxies keep what they had.
-#[derive(Debug, thiserror::Error)]
-pub enum PluginError {
-    /// A file or directory could not be read or written.
-    #[error("cannot read or write {path}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file is not YAML.
-    #[error("{path} is not YAML")]
-    Syntax {
-        /// Which.
-        path: PathBuf,
-        /// What the parser said.
-        source: Box<serde_saphyr::Error>,
-    },
-    /// An object has a shape that the API server would refuse, or that the lab does not play.
-    #[error("{object} is nothing that the lab can play")]
-    Shape {
-        /// Which.
-        object: String,
-        /// What does not fit.
-        source: serde_json::Error,
-    },
-    /// A VirtualService of no host, or of several.
-    #[error("{object}: the lab plays one host for each")]
-    Hosts {
-        /// Which.
-        object: String,
-    },
-    /// Two objects of one kind speak of a host.
-    #[error("{object} speaks of {host}, and another does")]
-    TwoForHost {
-        /// One of them.
-        object: String,
-        /// The host.
-        host: String,
-    },
-    /// A module is not a local file; the lab fetches nothing.
-    #[error("plugin {plugin} has url {url:?}: the lab takes file:// only")]
-    Url {
-        /// The plugin.
-        plugin: String,
-        /// Its URL.
-        url: String,
-    },
-    /// Two plugins of one namespace reach a proxy, which has one slot for them.
-    #[error("plugins {first} and {second} both reach {proxy}")]
-    TwoPlugins {
-        /// The proxy.
-        proxy: String,
-        /// One plugin.
-        first: String,
-        /// The other.
-        second: String,
-    },
-}
 
 /// One istiod for each control plane, and what each wrote last.
 #[derive(Debug)]
@@ -317,26 +254,6 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
     file.write_all(content.as_bytes())?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
-}
-
-/// Every YAML file of a directory by name; a file that is gone in between was never there.
-fn read_all(dir: &Path) -> Result<Vec<(PathBuf, String)>, PluginError> {
-    let failed = |path: &Path, source| PluginError::File { path: path.to_owned(), source };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|source| failed(dir, source))? {
-        let path = entry.map_err(|source| failed(dir, source))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden || !path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml") {
-            continue;
-        }
-        match fs::read_to_string(&path) {
-            Ok(text) => files.push((path, text)),
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(failed(&path, source)),
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]

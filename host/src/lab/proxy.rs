@@ -7,7 +7,7 @@ use policy::mesh::Extension;
 
 use super::blueprint::{ADMIN_PORT, Blueprint, LabCluster, LabService, OUTBOUND_PORT};
 use super::client::{Client, Door};
-use super::istiod::Labels;
+use super::config::Labels;
 use super::site::Site;
 
 /// What a proxy of the lab is, as someone outside sees it.

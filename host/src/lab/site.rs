@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::addresses::Addresses;
 use super::blueprint::Blueprint;
-use super::istiod::TOKEN_KEY;
-use super::{Lab, LabError};
+use super::error::LabError;
+use super::secret::TOKEN_KEY;
 use crate::cert::TokenKey;
 
 /// A claimed range of loopback addresses and a directory.
@@ -34,11 +34,6 @@ impl Site {
             std::fs::create_dir_all(&path).map_err(|source| LabError::File { path, source })?;
         }
         Ok(Self { blueprint, dir, addresses: Addresses::claim()? })
-    }
-
-    /// Starts everything and waits until every proxy takes requests; `now` dates the certificates.
-    pub async fn up(self, envoy: &Path, now: time::OffsetDateTime) -> Result<Lab, LabError> {
-        Lab::start(self, envoy, now).await
     }
 
     /// The addresses of a cluster's workloads, for example `127.10.1.0/24`.
@@ -75,7 +70,7 @@ impl Site {
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"key": key.secret()},
         });
         let file = format!("{TOKEN_KEY}@{}.yaml", namespace.unwrap_or_default());
-        super::files::replace_private(&self.plugins(cluster).join(file), &secret.to_string())
+        replace_private(&self.plugins(cluster).join(file), &secret.to_string())
     }
 
     /// What the lab is made of.
@@ -96,5 +91,19 @@ impl Site {
 
     fn number(&self, cluster: &str) -> Option<usize> {
         self.blueprint.clusters.iter().position(|c| c.name == cluster)
+    }
+}
+
+/// Replaces a file that only its owner may read: one of them is a key.
+pub(super) fn replace_private(path: &Path, content: &str) -> Result<(), LabError> {
+    let write = || {
+        use std::io::Write as _;
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        file.write_all(content.as_bytes())?;
+        file.persist(path).map_err(|e| e.error)
+    };
+    match write() {
+        Ok(_) => Ok(()),
+        Err(source) => Err(LabError::File { path: path.to_owned(), source }),
     }
 }

@@ -7,7 +7,7 @@ use hyper::http::Uri;
 use hyper::http::uri::InvalidUri;
 use serde_json::{Map, Value};
 
-use crate::push::{ManifestDigest, Reference, ReferenceError, is_hex};
+use crate::reference::{ManifestDigest, Reference, ReferenceError, is_hex};
 
 /// Where a proxy gets the module from, as the `url` of a `WasmPlugin` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]

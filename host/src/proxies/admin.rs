@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::reading::QUERY;
 use super::{Asking, Kind, Proxy, Reading, Silence};
 use crate::kube::many;
-use crate::lab::{self, Get, ProxyKind, Sender, describe};
+use crate::lab::{self, Get, ProxyKind, Sender};
+use crate::text::chain;
 
 /// An Envoy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ async fn ask(sender: &Sender, admin: SocketAddr, asking: Asking) -> Result<Readi
     let get = Get::new("admin", QUERY);
     let answer = match tokio::time::timeout(asking.patience, sender.send(admin, &get)).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(Silence::Unreachable(format!("{admin}: {}", describe(&error)))),
+        Ok(Err(error)) => return Err(Silence::Unreachable(format!("{admin}: {}", chain(&error)))),
         Err(_) => {
             return Err(Silence::Unreachable(format!("{admin}: no answer within {:?}", asking.patience)));
         }

@@ -128,14 +128,14 @@ impl Counts {
     }
 
     /// Counts what another has counted too.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         for (own, more) in self.each().into_iter().zip(other.all()) {
             *own = own.saturating_add(more);
         }
     }
 
     /// What was counted since.
-    pub(super) fn since(mut self, before: Self) -> Self {
+    pub(crate) fn since(mut self, before: Self) -> Self {
         for (own, less) in self.each().into_iter().zip(before.all()) {
             *own = own.saturating_sub(less);
         }
@@ -143,7 +143,7 @@ impl Counts {
     }
 
     /// Whether something has been counted from its start again.
-    pub(super) fn went_back(self, before: Self) -> bool {
+    pub(crate) fn went_back(self, before: Self) -> bool {
         self.all().into_iter().zip(before.all()).any(|(now, before)| now < before)
     }
 

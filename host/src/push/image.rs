@@ -6,8 +6,8 @@ use std::io::Write as _;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
-use super::ManifestDigest;
 use crate::digest::sha256;
+use crate::reference::{ManifestDigest, is_hex};
 
 /// The manifest's type: the one of an image, as Istio takes no other artifact.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -146,7 +146,7 @@ pub fn named(manifest: &[u8]) -> Result<Vec<String>, ImageError> {
     }
     let digest = |descriptor: &Value| {
         let digest = descriptor.get("digest").and_then(Value::as_str)?.strip_prefix("sha256:")?;
-        super::reference::is_hex(digest).then(|| digest.to_owned())
+        is_hex(digest).then(|| digest.to_owned())
     };
     let config = json.get("config").and_then(digest).ok_or_else(|| wrong("its manifest names no config"))?;
     let layers = json.get("layers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

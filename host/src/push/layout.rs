@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::image::{Blob, Image, ImageError, MANIFEST};
-use super::{ManifestDigest, reference};
+use crate::reference::{ManifestDigest, ReferenceError};
 
 /// The annotation by which crane, skopeo and oras call an image of a layout.
 const NAME: &str = "org.opencontainers.image.ref.name";
@@ -116,7 +116,7 @@ pub fn read(directory: &Path, tag: Option<&str>) -> Result<Image, LayoutError> {
     };
     let digest: ManifestDigest =
         entry.get("digest").and_then(Value::as_str).unwrap_or_default().parse().map_err(
-            |error: reference::ReferenceError| LayoutError::Shape {
+            |error: ReferenceError| LayoutError::Shape {
                 path: directory.join("index.json"),
                 why: error.to_string(),
             },

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::credentials::Found;
 use super::image::{Blob, MANIFEST};
-use super::{ManifestDigest, Reference};
+use crate::reference::{ManifestDigest, Reference};
 pub(super) use call::again;
 use call::{Call, uri};
 pub use error::{Problem, RegistryError};

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::World;
-use super::run::{Failure, Job, Tested, chain};
+use super::run::{Failure, Job, Tested};
 use crate::lab::{Client, Lab, LabError, Site};
 use crate::stage::{Stage, StageError};
+use crate::text::chain;
 use crate::walk::{self, Journey, Outcomes};
 
 /// How many Envoys run at once, if a case does not need more by itself. Each has three of Linux' inotify instances, of which

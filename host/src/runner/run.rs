@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Loaded, World};
 use crate::case::Case;
 use crate::sandbox::Module;
+use crate::text::chain;
 use crate::walk::{self, Compared, Ground, NoPath, Offline, OfflineError, Outcomes};
 
 /// A case with the world that it is run in.
@@ -144,10 +145,4 @@ fn test(job: &Job<'_>, engine: &mut Offline<'_>) -> Tested {
         }
     };
     Tested { outcomes, failure, took: begun.elapsed() }
-}
-
-/// An error and what led to it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }

@@ -1,5 +1,6 @@
 //! Envoy's attributes: `proxy_get_property`.
 
+mod evaluate;
 mod stream;
 mod value;
 mod variable;
@@ -15,7 +16,7 @@ use super::status::Status;
 use super::stream::{Phase, Stream};
 use value::{Found, Message, Value, leaf, owned, text, wrapper};
 
-pub(crate) use variable::{named, variable};
+pub(crate) use evaluate::evaluate;
 
 /// The first Envoy without the attributes that `xds` has replaced.
 const WITHOUT_OLD_NAMES: u32 = 33;

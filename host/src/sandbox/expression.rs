@@ -1,18 +1,13 @@
 //! Expressions (CEL) over attributes: the foreign functions `expr_create`, `expr_evaluate` and `expr_delete`.
 //!
-//! An expression that only names an attribute is what `proxy_get_property` gives for it. Any other is evaluated by a
-//! library, on those attributes that it names.
+//! Here they are made, and kept by their numbers; what one comes to is for the attributes to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use cel::Program;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-use cel::objects::Key;
-use cel::{Context, Program, Value};
 
-use super::attributes;
-use super::pairs;
-use super::state::State;
 use super::status::Status;
 
 /// What the parser of an expression may need of the stack: it calls itself for every level.
@@ -49,14 +44,14 @@ pub(crate) struct Expressions {
 /// An expression that was made.
 #[derive(Debug)]
 pub(crate) struct Expression {
-    program: Program,
+    pub(crate) program: Program,
     /// The attribute that it names, if it does nothing else.
-    path: Option<Vec<String>>,
+    pub(crate) path: Option<Vec<String>>,
     /// What it names: the first words, each with those that come after it.
-    names: Names,
+    pub(crate) names: Names,
 }
 
-type Names = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Names = BTreeMap<String, BTreeSet<String>>;
 
 impl Expressions {
     /// Makes an expression; the answer is its number. What parses, but cannot be compiled, uses a number up.
@@ -79,23 +74,6 @@ impl Expressions {
         let number = number_of(number)?;
         self.made.remove(&number);
         Ok(())
-    }
-}
-
-impl Expression {
-    /// What the expression comes to for the context that runs, encoded as attributes are.
-    pub(crate) fn evaluate(&self, state: &State) -> Result<Vec<u8>, Status> {
-        if let Some(path) = &self.path {
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            return attributes::named(state, &path);
-        }
-        let mut context = Context::default();
-        for (name, parts) in &self.names {
-            if let Some(value) = attributes::variable(state, name, parts) {
-                context.add_variable_from_value(name.as_str(), value);
-            }
-        }
-        encode(&self.program.execute(&context).ok().ok_or(Status::InternalFailure)?)
     }
 }
 
@@ -196,42 +174,6 @@ fn name(expression: &IdedExpr, names: &mut Names) {
     }
     for part in parts(expression) {
         name(part, names);
-    }
-}
-
-/// As Envoy encodes what an expression comes to: a list is pairs of an element and nothing.
-fn encode(value: &Value) -> Result<Vec<u8>, Status> {
-    let block = |pairs: Vec<(Vec<u8>, Vec<u8>)>| {
-        pairs::encode(pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
-    };
-    Ok(match value {
-        Value::Int(number) => number.to_le_bytes().to_vec(),
-        Value::UInt(number) => number.to_le_bytes().to_vec(),
-        Value::Float(number) => number.to_le_bytes().to_vec(),
-        Value::Bool(yes) => vec![u8::from(*yes)],
-        Value::String(text) => text.as_bytes().to_vec(),
-        Value::Bytes(bytes) => bytes.to_vec(),
-        Value::List(items) if items.is_empty() => vec![0; 4],
-        Value::Map(map) if map.map.is_empty() => vec![0; 4],
-        Value::List(items) => {
-            block(items.iter().map(|item| Ok((encode(item)?, Vec::new()))).collect::<Result<_, Status>>()?)
-        }
-        Value::Map(map) => {
-            let pairs = map.map.iter().map(|(key, value)| Ok((encode(&of_key(key))?, encode(value)?)));
-            block(pairs.collect::<Result<_, Status>>()?)
-        }
-        Value::Function(..) | Value::Opaque(_) | Value::Struct(_) | Value::Null => {
-            return Err(Status::SerializationFailure);
-        }
-    })
-}
-
-fn of_key(key: &Key) -> Value {
-    match key {
-        Key::Int(number) => Value::Int(*number),
-        Key::Uint(number) => Value::UInt(*number),
-        Key::Bool(yes) => Value::Bool(*yes),
-        Key::String(text) => Value::String(Arc::clone(text)),
     }
 }
 

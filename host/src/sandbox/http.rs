@@ -1,29 +1,19 @@
 //! An HTTP stream.
 
-mod drive;
-mod flow;
-mod reply;
-
 use std::cell::{Ref, RefCell};
-use std::fmt;
 
 use super::connection::Connection;
 use super::error::Trapped;
 use super::filter_state::FilterState;
 use super::instance::Instance;
 use super::message::{Message, Part, Passed, Side};
+use super::open::Open;
 use super::outcome::{Ended, HttpOutcome, LocalReply};
-use super::state::Context;
-use super::stream::{Http, Phase, Protocol, Replied, Stream};
-
-pub(crate) use flow::{Flow, Held};
-pub(crate) use reply::grpc_status;
+use super::stream::{Flow, Held, Http, Phase, Protocol, Replied};
 
 /// An HTTP stream under way. It ends when it is finished or dropped.
-pub struct HttpStream<'vm> {
-    guest: &'vm RefCell<Instance>,
-    id: u32,
-}
+#[derive(Debug)]
+pub struct HttpStream<'vm>(Open<'vm>);
 
 impl<'vm> HttpStream<'vm> {
     pub(crate) fn open(
@@ -32,26 +22,16 @@ impl<'vm> HttpStream<'vm> {
         connection: Connection,
         mut request: Message,
     ) -> Result<Self, Trapped> {
-        let id = {
-            let mut guest = guest.borrow_mut();
-            guest.usable()?;
-            let now = guest.state().now;
-            let http = Box::new(Http::new(std::mem::take(&mut request.headers)));
-            let stream = Stream::new(root, connection, now, Protocol::Http(http));
-            let policy = guest.policy_of_a_new_stream(root);
-            guest.state_mut().insert(Context::Stream(Box::new(Stream { policy, ..stream })))
-        };
-        // From here on the stream ends by being dropped, whatever happens.
-        let stream = Self { guest, id };
-        let mut guest = stream.guest.borrow_mut();
-        let parent = root.saturating_sub(guest.state().before);
-        guest.callback(id, |exports| &exports.on_context_create, (id, parent))?;
+        let http = Box::new(Http::new(std::mem::take(&mut request.headers)));
+        let open = Open::new(guest, root, connection, Protocol::Http(http))?;
+        let id = open.id();
+        let mut guest = guest.borrow_mut();
         if let Some(http) = guest.state_mut().http_mut(id) {
             http.request.held = Held::Filter;
         }
-        guest.deliver(id, Side::Request, request)?;
+        let delivered = guest.deliver(id, Side::Request, request);
         drop(guest);
-        Ok(stream)
+        delivered.map(|()| Self(open))
     }
 
     /// What has become of the request's headers.
@@ -78,11 +58,11 @@ impl<'vm> HttpStream<'vm> {
     /// A response takes parts only after [`HttpStream::respond`]. After its end, or after a local reply or a reset,
     /// nothing moves any more, and the filter is not called.
     pub fn send(&self, side: Side, part: Part) -> Result<(), Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.0.guest().borrow_mut();
         guest.usable()?;
         let begun = |http: &Http| http.flow(side).held != Held::Awaited && !http.flow(side).complete;
-        if guest.state().http(self.id).is_some_and(begun) {
-            guest.part(self.id, side, part)?;
+        if guest.state().http(self.0.id()).is_some_and(begun) {
+            guest.part(self.0.id(), side, part)?;
         }
         Ok(())
     }
@@ -92,9 +72,9 @@ impl<'vm> HttpStream<'vm> {
     /// Only a request that went on gets a response; for another this is what has become of it already.
     pub fn respond(&self, response: impl Into<Message>) -> Result<HttpOutcome, Trapped> {
         let mut response = response.into();
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.0.guest().borrow_mut();
         guest.usable()?;
-        if let Some(stream) = guest.state_mut().stream_mut(self.id) {
+        if let Some(stream) = guest.state_mut().stream_mut(self.0.id()) {
             let phase = &mut stream.phase;
             if let Protocol::Http(http) = &mut stream.protocol
                 && !http.reset
@@ -103,7 +83,7 @@ impl<'vm> HttpStream<'vm> {
             {
                 *phase = Phase::Response;
                 http.responds(Flow::of(std::mem::take(&mut response.headers)));
-                guest.deliver(self.id, Side::Response, response)?;
+                guest.deliver(self.0.id(), Side::Response, response)?;
             }
         }
         drop(guest);
@@ -137,30 +117,16 @@ impl<'vm> HttpStream<'vm> {
     /// What filters left for each other.
     #[must_use]
     pub fn filter_state(&self) -> FilterState {
-        let guest = self.guest.borrow();
-        guest.state().stream_of(self.id).map(|stream| stream.filter_state.all()).unwrap_or_default()
+        self.0.filter_state()
     }
 
     /// Ends the stream: the access log, `on_done`, `on_delete`.
     pub fn finish(self) -> Result<Ended, Trapped> {
-        end(&mut self.guest.borrow_mut(), self.id)
+        self.0.finish()
     }
 
     fn http(&self) -> Option<Ref<'vm, Http>> {
-        Ref::filter_map(self.guest.borrow(), |guest| guest.state().http(self.id)).ok()
-    }
-}
-
-impl fmt::Debug for HttpStream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpStream").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Drop for HttpStream<'_> {
-    fn drop(&mut self) {
-        // A trap here is not lost: the VM remembers it.
-        let _ended = end(&mut self.guest.borrow_mut(), self.id);
+        Ref::filter_map(self.0.guest().borrow(), |guest| guest.state().http(self.0.id())).ok()
     }
 }
 
@@ -174,29 +140,4 @@ fn outcome_of(http: &Http, replied: &Replied) -> HttpOutcome {
         reply.body.clone_from(&http.response.sent.body);
     }
     HttpOutcome::Reply(reply)
-}
-
-/// Ends the stream `id`, once.
-fn end(guest: &mut Instance, id: u32) -> Result<Ended, Trapped> {
-    let Some(stream) = guest.state_mut().stream_mut(id) else {
-        return guest.usable().map(|()| Ended { filter_state: FilterState::default() });
-    };
-    stream.phase = Phase::Log;
-    let root = stream.root;
-    let logged = log_and_done(guest, id);
-    let left = guest.state().stream_of(id).map(|stream| stream.filter_state.all());
-    let deleted = guest.delete(id);
-    logged.and(deleted)?;
-    guest.end_drained_root(root)?;
-    Ok(Ended { filter_state: left.unwrap_or_default() })
-}
-
-/// Envoy ignores a stream's answer to `on_done`.
-fn log_and_done(guest: &mut Instance, id: u32) -> Result<(), Trapped> {
-    guest.callback(id, |exports| &exports.on_log, id)?;
-    if let Some(stream) = guest.state_mut().stream_mut(id) {
-        stream.phase = Phase::Gone;
-    }
-    guest.callback(id, |exports| &exports.on_done, id)?;
-    Ok(())
 }

@@ -12,8 +12,6 @@ use super::call::{Call, Slot, Span, answer};
 use super::state::State;
 use super::status::Status;
 
-pub(crate) use foreign::Functions;
-
 /// What a hostcall's body comes to.
 type Answer = Result<(), Status>;
 

@@ -1,6 +1,10 @@
 //! A running guest: every call into it, and what Envoy does after each.
 
+mod end;
+mod event;
 mod failing;
+mod http;
+mod l4;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,15 +14,17 @@ use wasmtime::{FrameInfo, Store, StoreLimitsBuilder, WasmBacktrace, WasmResults}
 use super::abi::Restriction;
 use super::callout::Callouts;
 use super::connection::Plugin;
+use super::context::{Context, Life, Root};
 use super::error::{Trap, Trapped};
 use super::exports::{Export, Exports, Parameters, Which};
 use super::expression::Expressions;
 use super::failure::FailurePolicy;
-use super::http::Held;
 use super::log::LogLine;
 use super::message::Side;
 use super::module::{ALLOCATORS, Module, TABLE_LIMIT};
-use super::state::{Context, Deferred, Life, Root, Shown, State, Steer};
+use super::shown::Shown;
+use super::state::{Deferred, State, Steer};
+use super::stream::Held;
 
 /// A guest and the host's state for it.
 pub(crate) struct Instance {

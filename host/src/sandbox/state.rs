@@ -1,25 +1,24 @@
 //! What the host keeps for a VM: the store's data.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 
 use super::abi::{Abi, Restriction};
-use super::callout::Callouts;
 use super::connection::{Node, Plugin};
-use super::expression::Expressions;
-use super::filter_state::Prototype;
-use super::imports::Functions;
+use super::context::{Context, Root};
+use super::functions::Functions;
 use super::log::{Level, LogLine};
 use super::metrics::Metrics;
 use super::outcome::LocalReply;
+use super::process::Process;
 use super::random::Random;
+use super::shown::Shown;
 use super::stream::{Http, L4, Stream};
 use super::trace::Recorder;
-use super::world::World;
 
 /// Everything the hostcalls of a VM work on.
 pub(crate) struct State {
@@ -36,8 +35,8 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) log_level: Level,
     pub(crate) metrics: Metrics,
-    pub(crate) world: World,
-    /// The VM's number in its world.
+    pub(crate) process: Process,
+    /// The VM's number in its process.
     pub(crate) vm: u64,
     pub(crate) vm_id: String,
     /// How many callouts of each kind were made.
@@ -71,47 +70,6 @@ pub(crate) struct State {
     pub(crate) buffer: Vec<u8>,
 }
 
-/// A context of the guest.
-#[derive(Debug)]
-pub(crate) enum Context {
-    Root(Box<Root>),
-    Stream(Box<Stream>),
-}
-
-/// A root context: one configured plugin.
-#[derive(Debug)]
-pub(crate) struct Root {
-    pub(crate) plugin: Arc<Plugin>,
-    pub(crate) life: Life,
-    pub(crate) tick_period: Duration,
-    pub(crate) next_tick: Option<Duration>,
-    pub(crate) callouts: Callouts,
-    /// How it declared values of the filter state.
-    pub(crate) declared: HashMap<Vec<u8>, Prototype>,
-    pub(crate) expressions: Expressions,
-    pub(crate) shown: Shown,
-}
-
-/// Which configuration a context has read last: Envoy holds it where it has the arguments of foreign functions too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Shown {
-    #[default]
-    Nothing,
-    Vm,
-    Plugin,
-}
-
-/// Where a root context is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// Takes new streams. Ends up `Draining` when another configuration replaces it.
-    Serving,
-    /// Serves the streams it has. Ends up `Ending` or deleted after the last.
-    Draining,
-    /// Said no to `on_done`. Deleted when it calls `proxy_done`.
-    Ending,
-}
-
 /// What Envoy does only when the guest has returned.
 #[derive(Debug)]
 pub(crate) enum Deferred {
@@ -131,7 +89,7 @@ pub(crate) enum Steer {
 }
 
 impl State {
-    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin, world: World) -> Self {
+    pub(crate) fn new(abi: Abi, node: Arc<Node>, plugin: &Plugin, process: Process) -> Self {
         Self {
             memory: None,
             malloc: None,
@@ -145,9 +103,9 @@ impl State {
             logs: Vec::new(),
             log_level: Level::Info,
             metrics: Metrics::default(),
-            vm: world.next_vm(),
+            vm: process.next_vm(),
             vm_id: plugin.vm_id.clone(),
-            world,
+            process,
             callouts_made: [0; 3],
             contexts: BTreeMap::new(),
             last_context: 0,

@@ -1,5 +1,7 @@
 //! A stream context: an HTTP stream or a TCP connection.
 
+mod flow;
+
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -7,10 +9,11 @@ use super::connection::Connection;
 use super::failure::FailurePolicy;
 use super::filter_state::StreamState;
 use super::headers::Headers;
-use super::http::{Flow, Held};
 use super::message::Side;
 use super::outcome::LocalReply;
-use super::state::Shown;
+use super::shown::Shown;
+
+pub(crate) use flow::{DataVerdict, Flow, Held, Iteration};
 
 /// The details of the reply that Envoy sends for a stream whose filter has failed.
 pub(crate) const FAIL_STREAM: &str = "wasm_fail_stream";

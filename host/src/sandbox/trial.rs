@@ -7,21 +7,21 @@ use sha2::{Digest as _, Sha256};
 
 use super::connection::{Node, Plugin};
 use super::error::{StartError, Trapped};
+use super::guest::Guest;
 use super::module::Module;
-use super::vm::Vm;
-use super::world::World;
+use super::process::Process;
 
 /// The main thread of a process: the plugins that it has, each of which lives as long as a worker that has it too.
 #[derive(Debug, Default)]
 pub(crate) struct MainThread(Mutex<Vec<Weak<Tried>>>);
 
-/// A plugin that has been tried, and the VM that the main thread keeps for it as a worker does.
+/// A plugin that has been tried, and the guest that the main thread keeps for it as a worker does.
 #[derive(Debug)]
 pub(crate) struct Tried {
     /// Where the code is: the same bytes are the same code.
     code: usize,
     plugin: Arc<Plugin>,
-    vm: Mutex<Vm>,
+    guest: Mutex<Guest>,
     /// What canaries said of plugins: Envoy asks none twice.
     verdicts: Mutex<BTreeMap<Key, Verdict>>,
 }
@@ -39,13 +39,13 @@ enum Verdict {
 
 impl MainThread {
     /// Tries `plugin`, unless that has been done. A canary comes first, and is thrown away without a word to it; then
-    /// the main thread gets a VM like every worker. What either of them wrote to `world` stays.
+    /// the main thread gets a guest like every worker. What either of them wrote to `process` stays.
     pub(crate) fn tried(
         &self,
         module: &Module,
         node: &Arc<Node>,
         plugin: &Arc<Plugin>,
-        world: &World,
+        process: &Process,
     ) -> Result<Arc<Tried>, StartError> {
         let mut all = lock(&self.0);
         all.retain(|tried| tried.strong_count() > 0);
@@ -54,21 +54,26 @@ impl MainThread {
         if let Some(tried) = known.into_iter().find(|tried| tried.code == code && tried.plugin == *plugin) {
             return Ok(tried);
         }
-        let start = || Vm::start(module.clone(), Arc::clone(node), Arc::clone(plugin), world.clone());
+        let start = || Guest::start(module.clone(), Arc::clone(node), Arc::clone(plugin), process.clone());
         let canary = start()?;
-        let vm = start()?;
-        vm.logged_before(canary.take_logs());
+        let guest = start()?;
+        guest.logged_before(canary.take_logs());
         let verdicts = BTreeMap::from([(key(plugin), Verdict::Taken)]).into();
-        let tried = Arc::new(Tried { code, plugin: Arc::clone(plugin), vm: vm.into(), verdicts });
+        let tried = Arc::new(Tried { code, plugin: Arc::clone(plugin), guest: guest.into(), verdicts });
         all.push(Arc::downgrade(&tried));
         Ok(tried)
     }
 }
 
 impl Tried {
-    /// The VM in the main thread.
-    pub(crate) fn vm(&self) -> MutexGuard<'_, Vm> {
-        lock(&self.vm)
+    /// The guest in the main thread.
+    pub(crate) fn guest(&self) -> MutexGuard<'_, Guest> {
+        lock(&self.guest)
+    }
+
+    /// The same, unless it has trapped: then it is of no use to anyone, and nobody there is waiting for it.
+    pub(crate) fn living(&self) -> Option<MutexGuard<'_, Guest>> {
+        Some(self.guest()).filter(|guest| guest.instance.borrow().alive().is_ok())
     }
 
     /// What was said of such a plugin before, if anything was. Who is refused again has logged nothing.
@@ -81,7 +86,7 @@ impl Tried {
         })
     }
 
-    pub(crate) fn note(&self, plugin: &Plugin, said: &Result<Vm, StartError>) {
+    pub(crate) fn note(&self, plugin: &Plugin, said: &Result<Guest, StartError>) {
         let verdict = match said {
             Ok(_) => Verdict::Taken,
             Err(StartError::Refused { callback, .. }) => Verdict::Refused(callback),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::connection::{Node, Plugin};
 use super::error::{StartError, Trapped};
+use super::guest::Guest;
 use super::module::Module;
 use super::vm::Vm;
 use super::world::World;
@@ -54,12 +55,13 @@ impl Workers {
     ) -> Result<Self, StartError> {
         let module = module.within(&plugin)?;
         let (world, node, plugin) = (World::new(), Arc::new(node.clone()), Arc::new(plugin));
-        let main = world.main().tried(&module, &node, &plugin, &world)?;
+        let main = world.tried(&module, &node, &plugin)?;
         let start = || {
-            let vm = Vm::start(module.clone(), Arc::clone(&node), Arc::clone(&plugin), world.clone());
-            vm.map(|vm| vm.beside(Arc::clone(&main)))
+            let process = world.process().clone();
+            let guest = Guest::start(module.clone(), Arc::clone(&node), Arc::clone(&plugin), process)?;
+            Ok(Vm::beside(Arc::clone(&main), guest))
         };
-        let vms = std::iter::repeat_with(start).take(count).collect::<Result<_, _>>()?;
+        let vms = std::iter::repeat_with(start).take(count).collect::<Result<_, StartError>>()?;
         Ok(Self { vms })
     }
 

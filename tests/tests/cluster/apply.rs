@@ -237,19 +237,22 @@ pub(super) async fn stays(mesh: &Mesh, istio: &Istio) {
     }
 }
 
+/// Which of these objects a mesh's making has applied.
+pub(super) fn ours(objects: &BTreeMap<String, Value>) -> Vec<&str> {
+    let is_ours = |state: &Value| {
+        let managers = state["metadata"]["managedFields"].as_array();
+        managers.into_iter().flatten().any(|entry| entry["manager"] == "isthmus-mesh")
+    };
+    objects.iter().filter(|(_, state)| is_ours(state)).map(|(name, _)| name.as_str()).collect()
+}
+
 /// What is taken away is gone, and what others made is not.
 async fn goes(mesh: &Mesh, istio: &Istio) {
     let (code, out, err) = verb(mesh, istio, "delete", &["--yes"]).await;
     assert_eq!(code, Some(0), "{out}\n{err}");
     for name in &mesh.names {
         let left = objects(mesh, name).await;
-        let is_ours = |state: &Value| {
-            let managers = state["metadata"]["managedFields"].as_array();
-            managers.into_iter().flatten().any(|entry| entry["manager"] == "isthmus-mesh")
-        };
-        let ours: Vec<&String> =
-            left.iter().filter(|(_, state)| is_ours(state)).map(|(name, _)| name).collect();
-        assert_eq!(ours, Vec::<&String>::new(), "{name}");
+        assert_eq!(ours(&left), [""; 0], "{name}");
         let there = |object: &str| left.contains_key(object);
         assert!(there("/api/v1/configmaps istio-system/theirs"), "{name}: {:?}", left.keys());
         assert!(!there("/apis/apps/v1/deployments istio-system/istiod"), "{name}");

@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use hyper::StatusCode;
+use isthmus::push;
 use isthmus::push::credentials::Keychain;
 use isthmus::push::image::Image;
 use isthmus::push::registry::{Access, Reach};
-use isthmus::push::{self, Reference};
+use isthmus::reference::Reference;
 use isthmus_tests::cluster::{self, Somebody, Span};
 use isthmus_tests::registry::{Fault, Proxy, Registry, Setup};
 use kube::Client;

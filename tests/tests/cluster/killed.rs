@@ -5,10 +5,9 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use isthmus_tests::cluster::Faulty;
-use serde_json::Value;
 
 use super::PATIENCE;
-use super::apply::{Istio, certify, command, is_sound, objects, stays, verb_by};
+use super::apply::{Istio, certify, command, is_sound, objects, ours, stays, verb_by};
 use super::mesh::{Mesh, told};
 
 /// In which cluster, and at what. The installer of Istio is a step of its own, which goes on when we are killed.
@@ -130,14 +129,7 @@ async fn a_mesh_goes_where_it_can_and_from_a_cluster_that_was_down_by_the_next_r
     let (code, out, err) = told(&delete(&mesh).await);
     assert_eq!(code, Some(0), "{out}\n{err}");
     for name in &mesh.names {
-        let left = objects(&mesh, name).await;
-        let is_ours = |state: &Value| {
-            let managers = state["metadata"]["managedFields"].as_array();
-            managers.into_iter().flatten().any(|entry| entry["manager"] == "isthmus-mesh")
-        };
-        let ours: Vec<&String> =
-            left.iter().filter(|(_, state)| is_ours(state)).map(|(name, _)| name).collect();
-        assert_eq!(ours, Vec::<&String>::new(), "{name}");
+        assert_eq!(ours(&objects(&mesh, name).await), [""; 0], "{name}");
     }
     drop(controllers);
 }

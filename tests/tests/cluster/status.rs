@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isthmus::doctor::{self, Code, Examined, Outcome, Seen};
 use isthmus::envoy::Envoy;
+use isthmus::gate::{Sources, gates};
 use isthmus::kube::Cluster;
 use isthmus::lab::{Lab, ProxyKind, Site};
 use isthmus::plugin::ModuleUrl;
 use isthmus::proxies::Asking;
-use isthmus::proxies::gate::{Sources, gates};
 use isthmus::rollout::machine::{self, End};
 use isthmus::rollout::strategy::{Limits, Strategy};
 use isthmus::rollout::{Campaign, DryRun, Holder, How, Options, Origin, Progress, Target};
@@ -27,10 +26,8 @@ use policy::compile::Plans;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::rollout::{Ground, INBOUND, code, stdout};
 use super::{PATIENCE, account, cluster, namespace, post};
-
-const INBOUND: &str =
-    "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
 
 /// A lab, and an API server that has the pods of its first cluster.
 pub(super) struct Scene {
@@ -349,76 +346,35 @@ async fn a_rollout_goes_back_when_the_proxies_do_not_take_it_and_ends_when_they_
     assert_eq!(scene.look(&new).await.condition(), Condition::InForce);
 }
 
-/// Two API servers without any proxies, and a copy of the example.
-struct Ground {
-    clusters: Clusters,
-    mesh: TempDir,
+/// The exit code of `status`, and its lines, each as words.
+async fn status(ground: &Ground) -> (Option<i32>, Vec<Vec<String>>) {
+    let output = ground.run("status", &[]).await;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    (code(&output), stdout(&output).lines().map(words).collect())
 }
 
-impl Ground {
-    async fn start() -> Option<Self> {
-        let names = ["cluster1", "cluster2"];
-        let clusters = Clusters::start(&names).await?;
-        for name in names {
-            let client = clusters.client(name).await;
-            for wanted in ["istio-system", "sample", "payments"] {
-                namespace(&client, wanted).await;
-            }
-        }
-        let mesh = TempDir::new().expect("a directory");
-        let example = repository().join("examples/two-clusters");
-        let text = std::fs::read_to_string(example.join("mesh.yaml")).expect("a mesh");
-        std::fs::write(mesh.path().join("mesh.yaml"), text.replace("kind-", "")).expect("a file");
-        let policies = mesh.path().join("policies");
-        std::fs::create_dir(&policies).expect("a directory");
-        for file in ["cache.yaml", "ledger.yaml"] {
-            std::fs::copy(example.join("policies").join(file), policies.join(file)).expect("a file");
-        }
-        Some(Self { clusters, mesh })
-    }
-
-    /// Runs a verb to its end while the servers of this process go on.
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let test = std::env::current_exe().expect("a test binary");
-        let binary = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("isthmus");
-        assert!(binary.is_file(), "no {}: run `cargo build -p isthmus`", binary.display());
-        let mut command = Command::new(binary);
-        command.stdin(Stdio::null()).args(arguments).arg("-f").arg(self.mesh.path());
-        command.arg("--kubeconfig").arg(self.clusters.kubeconfig());
-        let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
-        ended.await.expect("it ends")
-    }
-
-    /// The exit code of `status`, and its lines, each as words.
-    async fn status(&self) -> (Option<i32>, Vec<Vec<String>>) {
-        let output = self.run(&["status"]).await;
-        let text = String::from_utf8(output.stdout).expect("text");
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
-        (output.status.code(), text.lines().map(words).collect())
-    }
-
-    async fn ask(&self, method: &str, body: &Value) {
-        let request = hyper::Request::builder()
-            .method(method)
-            .uri(format!("{INBOUND}?fieldManager=kubectl-edit"))
-            .header("content-type", "application/merge-patch+json")
-            .body(if body.is_null() { Vec::new() } else { body.to_string().into_bytes() })
-            .expect("a request");
-        self.clusters.client("cluster1").await.request::<Value>(request).await.expect("the server agrees");
-    }
+/// Does something to the plugin of inbound requests, as somebody else.
+async fn meddle(ground: &Ground, method: &str, body: &Value) {
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(format!("{INBOUND}?fieldManager=kubectl-edit"))
+        .header("content-type", "application/merge-patch+json")
+        .body(if body.is_null() { Vec::new() } else { body.to_string().into_bytes() })
+        .expect("a request");
+    ground.clusters.client("cluster1").await.request::<Value>(request).await.expect("the server agrees");
 }
 
 #[tokio::test]
 async fn who_has_changed_what_is_told_and_a_cluster_that_is_down_is_a_row() {
     let Some(mut ground) = Ground::start().await else { return };
-    let (code, lines) = ground.status().await;
+    let (code, lines) = status(&ground).await;
     assert_eq!(
         (code, &lines[1][1..2], &lines[2][1..2]),
         (Some(1), ["NotApplied".to_owned()].as_slice(), ["NotApplied".to_owned()].as_slice())
     );
-    let rollout = ["rollout", "--url", "oci://registry.example/isthmus:v1", "--no-resolve"];
-    assert!(ground.run(&rollout).await.status.success());
-    let (code, lines) = ground.status().await;
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("a policy");
+    assert!(ground.roll(&[]).await.status.success());
+    let (code, lines) = status(&ground).await;
     assert_eq!((code, lines.len()), (Some(0), 3), "{lines:?}");
     let [head, one, _] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!(head[..3], ["CLUSTER", "STATUS", "WANTED"]);
@@ -432,12 +388,12 @@ async fn who_has_changed_what_is_told_and_a_cluster_that_is_down_is_a_row() {
     );
 
     // Where the module comes from is the rollout's to say, and not compared; who else writes it is told.
-    ground.ask("PATCH", &json!({"spec": {"url": "oci://elsewhere.example/x", "priority": 7}})).await;
-    let (code, lines) = ground.status().await;
+    meddle(&ground, "PATCH", &json!({"spec": {"url": "oci://elsewhere.example/x", "priority": 7}})).await;
+    let (code, lines) = status(&ground).await;
     assert_eq!((code, lines[1][1].as_str(), lines[1][7].as_str()), (Some(1), "Drifted", "1"));
     let told = lines[3].join(" ");
     assert!(told.starts_with("cluster1: WasmPlugin istio-system/isthmus-inbound: \"kubectl-edit\" wrote spec.priority, spec.url at 20"), "{told}");
-    let output = ground.run(&["status", "-o", "json", "cluster1"]).await;
+    let output = ground.run("status", &["-o", "json", "cluster1"]).await;
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let edit = &json["items"][0]["drift"][0]["edits"][0];
     assert_eq!(
@@ -447,19 +403,19 @@ async fn who_has_changed_what_is_told_and_a_cluster_that_is_down_is_a_row() {
     assert_eq!(json["items"].as_array().map(Vec::len), Some(1));
 
     // Something is taken out of it, so that nobody owns it; and then the whole object goes.
-    assert!(ground.run(&[rollout.as_slice(), &["--force-conflicts"]].concat()).await.status.success());
-    assert_eq!(ground.status().await.0, Some(0));
-    ground.ask("PATCH", &json!({"spec": {"pluginConfig": {"plan": {"sections": null}}}})).await;
-    let (_, lines) = ground.status().await;
+    assert!(ground.roll(&["--force-conflicts"]).await.status.success());
+    assert_eq!(status(&ground).await.0, Some(0));
+    meddle(&ground, "PATCH", &json!({"spec": {"pluginConfig": {"plan": {"sections": null}}}})).await;
+    let (_, lines) = status(&ground).await;
     assert_eq!(lines[1][1], "Drifted");
     assert!(lines[3].join(" ").ends_with("lacks what was rolled out: somebody has removed it"), "{lines:?}");
-    ground.ask("DELETE", &Value::Null).await;
-    let (code, lines) = ground.status().await;
+    meddle(&ground, "DELETE", &Value::Null).await;
+    let (code, lines) = status(&ground).await;
     assert_eq!((code, lines[1][1].as_str(), lines[1][5].as_str()), (Some(1), "Outdated", "4/5"));
     assert_eq!(lines[3].join(" "), "cluster1: WasmPlugin istio-system/isthmus-inbound is not there");
 
     ground.clusters.server_mut("cluster2").stop();
-    let (code, lines) = ground.status().await;
+    let (code, lines) = status(&ground).await;
     assert_eq!(
         (code, &lines[2][..2]),
         (Some(4), ["cluster2".to_owned(), "Unreachable".to_owned()].as_slice())

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use isthmus::push::ManifestDigest;
 use isthmus::push::registry::Reach;
+use isthmus::reference::ManifestDigest;
 use isthmus_tests::registry::{Fault, Proxy, Registry, Setup};
 
 use super::{image, pushed, reach};

@@ -10,7 +10,7 @@ use policy::name::ClusterName;
 
 use super::acts::Acts;
 use super::story::Story;
-use crate::proxies::gate::{Sources, gates};
+use crate::gate::{Sources, gates};
 use crate::proxies::{Asking, Envoy};
 use crate::rollout::machine::{End, Stage};
 use crate::rollout::strategy::{Limits, Strategy};

@@ -9,7 +9,7 @@ use policy::name::ClusterName;
 
 use super::{Reach, Targets};
 use crate::cli::lab::Standing;
-use crate::proxies::gate::{Sources, gates};
+use crate::gate::{Sources, gates};
 use crate::proxies::{Asking, Envoy};
 use crate::rollout::gate::Gate;
 use crate::rollout::strategy::Limits;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{address, certificate, inbound_address, is_of, tls_context};
 use crate::lab::blueprint::{Application, EGRESS_PORT, GATEWAY_PORT, LabService};
 use crate::lab::client::{Client, Heading, Shows};
-use crate::lab::istiod::{LocalityLbSetting, Subset};
+use crate::lab::config::{LocalityLbSetting, Subset};
 use crate::lab::proxy::{Role, Side, Workload};
 use crate::lab::site::Site;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{access_log, address, inbound_address, is_of, slots, static_cluster, tls_inspector};
 use crate::lab::blueprint::{GATEWAY_PORT, LabService};
-use crate::lab::istiod::{Config, Subset};
+use crate::lab::config::{Config, Subset};
 use crate::lab::proxy::{Role, Workload};
 use crate::lab::site::Site;
 

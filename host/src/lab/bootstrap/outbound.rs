@@ -6,7 +6,7 @@ use super::{
     address, connection_manager, endpoints, mutual_tls, router, slots, source, spoken_to, static_cluster,
 };
 use crate::lab::blueprint::{EGRESS_PORT, LabService, OUTBOUND_PORT};
-use crate::lab::istiod::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
+use crate::lab::config::{Config, HttpMatch, HttpRoute, LocalityLbSetting, OutlierDetection, Subset};
 use crate::lab::proxy::{Side, Workload};
 use crate::lab::site::Site;
 

@@ -7,7 +7,7 @@ use policy::mesh::Extension;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::PluginError;
+use crate::lab::error::PluginError;
 use crate::lab::proxy::ProxyKind;
 use crate::plugin::extension;
 

@@ -20,7 +20,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::Problem;
-use crate::kube::chain;
+use crate::text::chain;
 
 /// More than any module, and less than fills a memory.
 const LARGEST: usize = 256 << 20;

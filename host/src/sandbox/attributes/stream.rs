@@ -6,9 +6,9 @@ use super::value::{Found, Value, bytes, leaf, owned, text, wrapper};
 use super::{address, chosen, locality};
 use crate::sandbox::connection::{EnvoyVersion, Tls};
 use crate::sandbox::headers::Headers;
-use crate::sandbox::http::{Flow, Held, grpc_status};
 use crate::sandbox::message::Side;
-use crate::sandbox::stream::{Http, Phase, Protocol, Stream};
+use crate::sandbox::reply::grpc_status;
+use crate::sandbox::stream::{Flow, Held, Http, Phase, Protocol, Stream};
 
 /// The first Envoy that says how large the headers of a request are.
 const WITH_HEADERS_BYTES: u32 = 37;

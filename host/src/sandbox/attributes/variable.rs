@@ -14,7 +14,7 @@ use crate::sandbox::status::Status;
 use crate::sandbox::stream::Stream;
 
 /// The value of the variable `name`, with those of its `parts` that there are.
-pub(crate) fn variable(state: &State, name: &str, parts: &BTreeSet<String>) -> Option<Cel> {
+pub(super) fn variable(state: &State, name: &str, parts: &BTreeSet<String>) -> Option<Cel> {
     let stream = state.stream_of(state.context_id());
     let whole = find(state, name, &[])?;
     let key = ["wasm.", name].concat();
@@ -47,7 +47,7 @@ fn left(stream: &Stream, key: &str, value: Vec<u8>) -> Cel {
 }
 
 /// The encoded value at a path, as an expression comes to it.
-pub(crate) fn named(state: &State, path: &[&str]) -> Result<Vec<u8>, Status> {
+pub(super) fn named(state: &State, path: &[&str]) -> Result<Vec<u8>, Status> {
     let Some((first, rest)) = path.split_first() else { return Err(Status::InternalFailure) };
     let found = find(state, first, rest).ok_or(Status::InternalFailure)?;
     let mut bytes = Vec::new();

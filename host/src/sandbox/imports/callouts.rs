@@ -152,7 +152,7 @@ pub(super) fn status(call: &mut Call<'_>, code: u32, slot: Slot) -> Answer {
 pub(super) fn register_queue(call: &mut Call<'_>, name: Span, ret: u32) -> Answer {
     let name = call.copy(name)?;
     let state = call.state();
-    let token = state.world.queues().register(&state.vm_id, &name, (state.vm, state.root_id()));
+    let token = state.process.queues().register(&state.vm_id, &name, (state.vm, state.root_id()));
     call.write_u32(ret, token)
 }
 
@@ -160,17 +160,17 @@ pub(super) fn resolve_queue(call: &mut Call<'_>, vm_id: Span, name: Span, ret: u
     let (vm_id, name) = (text(call, vm_id)?, call.copy(name)?);
     let state = call.state();
     let vm_id = if vm_id.is_empty() { &state.vm_id } else { &vm_id };
-    let token = state.world.queues().resolve(vm_id, &name)?;
+    let token = state.process.queues().resolve(vm_id, &name)?;
     call.write_u32(ret, token)
 }
 
 pub(super) fn enqueue(call: &mut Call<'_>, token: u32, item: Span) -> Answer {
     let item = call.copy(item)?;
-    call.state().world.queues().enqueue(token, item)
+    call.state().process.queues().enqueue(token, item)
 }
 
 pub(super) fn dequeue(call: &mut Call<'_>, token: u32, slot: Slot) -> Answer {
-    let item = call.state().world.queues().dequeue(token)?;
+    let item = call.state().process.queues().dequeue(token)?;
     call.give(&item, slot)
 }
 

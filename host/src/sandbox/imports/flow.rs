@@ -1,9 +1,10 @@
 //! Hostcalls that steer a stream: reply, continue, close, context.
 
 use super::{Answer, Call, Span, Status};
+use crate::sandbox::context::Life;
 use crate::sandbox::outcome::LocalReply;
 use crate::sandbox::pairs;
-use crate::sandbox::state::{Deferred, Life, State, Steer};
+use crate::sandbox::state::{Deferred, State, Steer};
 
 pub(super) const REQUEST: u32 = 0;
 pub(super) const RESPONSE: u32 = 1;

@@ -1,16 +1,14 @@
 //! Foreign functions: what a guest calls by name.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::io::{Read as _, Write as _};
-use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
 use super::{Answer, Call, Slot, Span, Status};
+use crate::sandbox::attributes;
 use crate::sandbox::connection::EnvoyVersion;
 use crate::sandbox::filter_state::{self, LifeSpan, Prototype};
 use crate::sandbox::state::State;
@@ -37,28 +35,10 @@ const MADE_FROM_BYTES: [&str; 14] = [
 /// The first Envoy that signs, and that reads keys in PEM.
 const WITH_SIGN: u32 = 37;
 
-type Function = dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync;
-
-/// Foreign functions of the test's own, by name.
-#[derive(Clone, Default)]
-pub(crate) struct Functions(BTreeMap<String, Arc<Function>>);
-
-impl Functions {
-    pub(crate) fn add(&mut self, name: String, function: Arc<Function>) {
-        self.0.insert(name, function);
-    }
-}
-
-impl fmt::Debug for Functions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
 pub(super) fn call(call: &mut Call<'_>, name: Span, argument: Span, slot: Slot) -> Answer {
     let argument = call.copy(argument)?;
     let name = String::from_utf8_lossy(call.read(name)?).into_owned();
-    let registered = call.state().functions.0.get(&name).cloned();
+    let registered = call.state().functions.get(&name);
     let answer = match registered {
         Some(function) => function(&argument).ok_or(Status::BadArgument),
         None => built_in(call.state_mut(), &name, &argument),
@@ -140,7 +120,7 @@ fn expression(state: &mut State, name: &str, argument: &[u8]) -> Result<Vec<u8>,
             },
         );
     let done = done.and_then(|(bytes, expression)| match expression {
-        Some(expression) => expression.evaluate(state),
+        Some(expression) => attributes::evaluate(&expression, state),
         None => Ok(bytes),
     });
     state.effective = effective;

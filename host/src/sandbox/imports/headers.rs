@@ -3,11 +3,10 @@
 use super::{Answer, Call, Slot, Span, Status};
 use crate::sandbox::abi::Abi;
 use crate::sandbox::headers::Headers;
-use crate::sandbox::http::Held;
 use crate::sandbox::message::Side;
 use crate::sandbox::pairs as block;
 use crate::sandbox::state::State;
-use crate::sandbox::stream::{Http, Phase};
+use crate::sandbox::stream::{Held, Http, Phase};
 
 const REQUEST: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;

@@ -7,7 +7,8 @@ use crate::sandbox::attributes;
 use crate::sandbox::call::text;
 use crate::sandbox::callout::Arrived;
 use crate::sandbox::log::{Level, LogLine};
-use crate::sandbox::state::{Shown, State};
+use crate::sandbox::shown::Shown;
+use crate::sandbox::state::State;
 use crate::sandbox::stream::{Protocol, Stream};
 
 const REQUEST_BODY: u32 = 0;
@@ -145,7 +146,7 @@ pub(super) fn set_property(call: &mut Call<'_>, path: Span, value: Span) -> Answ
 
 pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) -> Answer {
     let state = call.state();
-    let (value, written) = state.world.data().get(&state.vm_id, call.read(key)?)?;
+    let (value, written) = state.process.data().get(&state.vm_id, call.read(key)?)?;
     call.give(&value, slot)?;
     call.write_u32(cas, written)
 }
@@ -153,12 +154,12 @@ pub(super) fn shared_data(call: &mut Call<'_>, key: Span, slot: Slot, cas: u32) 
 pub(super) fn set_shared_data(call: &mut Call<'_>, key: Span, value: Span, cas: u32) -> Answer {
     let (key, value) = (call.copy(key)?, call.copy(value)?);
     let state = call.state();
-    state.world.data().set(&state.vm_id, &key, &value, cas)
+    state.process.data().set(&state.vm_id, &key, &value, cas)
 }
 
 pub(super) fn define_metric(call: &mut Call<'_>, kind: u32, name: Span, ret: u32) -> Answer {
     let name = call.copy(name)?;
     let state = call.state_mut();
-    let id = state.metrics.define(state.world.registry(), kind, &name)?;
+    let id = state.metrics.define(state.process.registry(), kind, &name)?;
     call.write_u32(ret, id)
 }

@@ -1,11 +1,11 @@
 //! A guest that has trapped, and what its streams get instead.
 
 use super::Instance;
+use crate::sandbox::context::Context;
 use crate::sandbox::error::Trapped;
 use crate::sandbox::failure::FailurePolicy;
 use crate::sandbox::headers::Headers;
 use crate::sandbox::outcome::LocalReply;
-use crate::sandbox::state::Context;
 use crate::sandbox::stream::{FAIL_STREAM, Protocol};
 
 impl Instance {

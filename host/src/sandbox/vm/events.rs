@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Vm;
 use crate::sandbox::callout::{GrpcAnswer, GrpcCall, HttpAnswer, HttpCall};
+use crate::sandbox::context::Root;
 use crate::sandbox::error::Trapped;
 use crate::sandbox::state::State;
 
@@ -11,7 +12,7 @@ impl Vm {
     /// The HTTP requests that wait for an answer, in the order they were made.
     #[must_use]
     pub fn http_calls(&self) -> Vec<HttpCall> {
-        let guest = self.guest.borrow();
+        let guest = self.guest.instance.borrow();
         let roots = roots(guest.state());
         roots.flat_map(|root| root.callouts.http.values()).map(|waiting| waiting.call.clone()).collect()
     }
@@ -53,7 +54,7 @@ impl Vm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn answer_http(&self, token: u32, answer: impl Into<HttpAnswer>) -> Result<(), Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.guest.instance.borrow_mut();
         guest.usable()?;
         guest.answer_http(token, answer.into())
     }
@@ -61,14 +62,14 @@ impl Vm {
     /// The gRPC calls that wait for an answer, and the streams that are open.
     #[must_use]
     pub fn grpc_calls(&self) -> Vec<GrpcCall> {
-        let guest = self.guest.borrow();
+        let guest = self.guest.instance.borrow();
         let roots = roots(guest.state());
         roots.flat_map(|root| root.callouts.grpc.values()).map(|waiting| waiting.call.clone()).collect()
     }
 
     /// Does what a gRPC service does. Nothing happens to a call or a stream that is over.
     pub fn answer_grpc(&self, token: u32, answer: GrpcAnswer) -> Result<(), Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.guest.instance.borrow_mut();
         guest.usable()?;
         let answer = match answer {
             GrpcAnswer::Close { status, message } if message.is_empty() => {
@@ -87,30 +88,31 @@ impl Vm {
     /// Tells the guest of what has arrived in its queues: `proxy_on_queue_ready`, once for each item. The answer is
     /// whether there was anything to tell.
     pub fn turn(&self) -> Result<bool, Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.guest.instance.borrow_mut();
         guest.usable()?;
-        let elsewhere = self.living_main().map_or(Ok(false), |main| main.guest.borrow_mut().tell_queues())?;
+        let elsewhere =
+            self.living_main().map_or(Ok(false), |main| main.instance.borrow_mut().tell_queues())?;
         Ok(guest.tell_queues()? || elsewhere)
     }
 
     /// The clock, as time since the Unix epoch.
     #[must_use]
     pub fn time(&self) -> Duration {
-        self.guest.borrow().state().now
+        self.guest.instance.borrow().state().now
     }
 
     /// Sets the clock, without anything that was due in between. It stands still until it is moved again.
     pub fn set_time(&self, now: Duration) {
-        self.guest.borrow_mut().state_mut().now = now;
+        self.guest.instance.borrow_mut().state_mut().now = now;
         if let Some(main) = self.living_main() {
-            main.guest.borrow_mut().state_mut().now = now;
+            main.instance.borrow_mut().state_mut().now = now;
         }
     }
 
     /// Lets time pass: timers fire and callouts time out, each at its time, and queues are told of. The main thread's VM
     /// has the same clock: what is due there comes first.
     pub fn advance(&self, by: Duration) -> Result<(), Trapped> {
-        let mut guest = self.guest.borrow_mut();
+        let mut guest = self.guest.instance.borrow_mut();
         guest.usable()?;
         let until = guest.state().now + by;
         loop {
@@ -125,18 +127,18 @@ impl Vm {
     }
 
     fn next_in_main(&self) -> Option<Duration> {
-        self.living_main()?.guest.borrow().next_event()
+        self.living_main()?.instance.borrow().next_event()
     }
 
     /// Another worker may have let it pass before.
     fn pass_time_in_main(&self, until: Duration) -> Result<(), Trapped> {
         let Some(main) = self.living_main() else { return Ok(()) };
-        let mut guest = main.guest.borrow_mut();
+        let mut guest = main.instance.borrow_mut();
         let until = until.max(guest.state().now);
         guest.pass_time(until)
     }
 }
 
-fn roots(state: &State) -> impl Iterator<Item = &crate::sandbox::state::Root> {
+fn roots(state: &State) -> impl Iterator<Item = &Root> {
     state.contexts.keys().filter_map(|id| state.root(*id))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Serving, Vm, start_root};
+use super::Vm;
 use crate::sandbox::connection::{Connection, Plugin};
 use crate::sandbox::error::{StartError, Trapped};
 use crate::sandbox::http::HttpStream;
@@ -24,14 +24,14 @@ impl<'vm> Filter<'vm> {
         connection: &Connection,
         request: impl Into<Message>,
     ) -> Result<HttpStream<'vm>, Trapped> {
-        self.vm.reload();
-        HttpStream::open(&self.vm.guest, self.root(), connection.clone(), request.into())
+        self.vm.guest.reload();
+        HttpStream::open(&self.vm.guest.instance, self.root(), connection.clone(), request.into())
     }
 
     /// Opens a TCP connection: see [`Vm::connect`].
     pub fn connect(&self, connection: &Connection) -> Result<L4Stream<'vm>, Trapped> {
-        self.vm.reload();
-        L4Stream::open(&self.vm.guest, self.root(), connection.clone())
+        self.vm.guest.reload();
+        L4Stream::open(&self.vm.guest.instance, self.root(), connection.clone())
     }
 
     /// Configures the plugin anew: see [`Vm::configure`].
@@ -45,7 +45,7 @@ impl<'vm> Filter<'vm> {
     /// Fires the plugin's timer once: see [`Vm::tick`].
     pub fn tick(&self) -> Result<(), Trapped> {
         let root = self.root();
-        let mut guest = self.vm.guest.borrow_mut();
+        let mut guest = self.vm.guest.instance.borrow_mut();
         guest.usable()?;
         if guest.state().root(root).is_some_and(|root| !root.tick_period.is_zero()) {
             guest.tick(root)?;
@@ -56,29 +56,21 @@ impl<'vm> Filter<'vm> {
     /// The period of the plugin's timer; zero if it has none.
     #[must_use]
     pub fn tick_period(&self) -> Duration {
-        let guest = self.vm.guest.borrow();
+        let guest = self.vm.guest.instance.borrow();
         guest.state().root(self.root()).map_or(Duration::ZERO, |root| root.tick_period)
     }
 
     /// The same plugin with another configuration.
     pub(crate) fn with_configuration(&self, configuration: Vec<u8>) -> Arc<Plugin> {
-        let plugins = self.vm.plugins.borrow();
-        let plugin = plugins.get(self.nth).map(|serving| (*serving.plugin).clone()).unwrap_or_default();
-        Arc::new(Plugin { configuration, ..plugin })
+        self.vm.guest.with_configuration(self.nth, configuration)
     }
 
     /// Starts `plugin` in this one's place, which ends with its last stream.
     pub(crate) fn replace(&self, plugin: Arc<Plugin>) -> Result<(), StartError> {
-        let mut guest = self.vm.guest.borrow_mut();
-        let root = start_root(&mut guest, &plugin)?;
-        let mut plugins = self.vm.plugins.borrow_mut();
-        let Some(serving) = plugins.get_mut(self.nth) else { return Ok(()) };
-        let old = std::mem::replace(serving, Serving { root, plugin });
-        let drained = guest.drain_root(old.root);
-        drained.map_err(|source| StartError::Trapped { source, logs: guest.state().logs.clone() })
+        self.vm.guest.replace(self.nth, plugin)
     }
 
     fn root(&self) -> u32 {
-        self.vm.plugins.borrow().get(self.nth).map_or(0, |serving| serving.root)
+        self.vm.guest.root(self.nth)
     }
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PluginError, read_all};
+use super::error::PluginError;
+use super::manifests::read_all;
 
 /// The name of the Secret that `isthmus mesh token-key` prints.
-pub(in crate::lab) const TOKEN_KEY: &str = "isthmus-token-key";
+pub(super) const TOKEN_KEY: &str = "isthmus-token-key";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,7 +37,7 @@ impl std::fmt::Debug for Data {
 
 /// What a namespace's pods have of their cluster's key. A Secret that names no namespace counts for each that has none
 /// of its own: it is what `kubectl apply -n` would have put there.
-pub(in crate::lab) fn token_key(dir: &Path, namespace: &str) -> Result<Option<String>, PluginError> {
+pub(super) fn token_key(dir: &Path, namespace: &str) -> Result<Option<String>, PluginError> {
     let (mut own, mut of_all) = (None, None);
     for (path, text) in read_all(dir)? {
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text)

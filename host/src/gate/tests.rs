@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::super::{Counts, Kind, Reading};
 use super::*;
+use crate::proxies::{Counts, Kind, Reading};
 use crate::rollout::strategy::Running;
 
 fn of_proxies(limits: Limits) -> OfProxies {

@@ -1,6 +1,8 @@
 //! What a rollout demands of proxies before it goes on: that they run what was brought to their cluster, and how they fare
 //! with it.
 
+pub mod health;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +11,13 @@ use policy::Mesh;
 use policy::name::ClusterName;
 use tokio::sync::Mutex;
 
-use super::health::{Health, Standing};
-use super::{Asking, Envoy, Proxy, Silence, envoys, in_pods, with_proxies};
 use crate::kube::{Cluster, ClusterError};
+use crate::proxies::{Asking, Envoy, Proxy, Silence, envoys, in_pods, with_proxies};
 use crate::rollout::Target;
 use crate::rollout::gate::{Gate, Later, Verdict, Wanted};
 use crate::rollout::strategy::Limits;
 use crate::status::{Plans, Runs};
+use health::{Health, Standing};
 
 /// How many proxies are named that keep a gate shut.
 const NAMED: usize = 3;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::PluginError;
+use super::error::PluginError;
 use crate::native;
 
 const KINDS: [(&str, &str); 3] = [
@@ -22,7 +22,7 @@ pub(super) type Objects = BTreeMap<(String, String, String), Value>;
 
 /// What a cluster's istiod knows of routes and subsets, by host.
 #[derive(Debug, Default)]
-pub(in crate::lab) struct Config {
+pub(super) struct Config {
     rules: BTreeMap<String, DestinationRule>,
     services: BTreeMap<String, VirtualService>,
     filters: Vec<EnvoyFilter>,
@@ -43,18 +43,18 @@ struct DestinationRule {
 /// A subset of a host's endpoints.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::lab) struct Subset {
-    pub(in crate::lab) name: String,
-    pub(in crate::lab) labels: BTreeMap<String, String>,
+pub(super) struct Subset {
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// How the endpoints of a host are chosen from.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::lab) struct TrafficPolicy {
+pub(super) struct TrafficPolicy {
     #[serde(default)]
     load_balancer: LoadBalancer,
-    pub(in crate::lab) outlier_detection: Option<OutlierDetection>,
+    pub(super) outlier_detection: Option<OutlierDetection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,32 +66,32 @@ struct LoadBalancer {
 /// Which endpoints come first.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::lab) struct LocalityLbSetting {
+pub(super) struct LocalityLbSetting {
     enabled: Option<bool>,
     #[serde(default)]
-    pub(in crate::lab) failover: Vec<Failover>,
+    pub(super) failover: Vec<Failover>,
     #[serde(default)]
-    pub(in crate::lab) failover_priority: Vec<String>,
+    pub(super) failover_priority: Vec<String>,
 }
 
 /// Where the requests of a region go once nothing of it is healthy.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::lab) struct Failover {
-    pub(in crate::lab) from: String,
-    pub(in crate::lab) to: String,
+pub(super) struct Failover {
+    pub(super) from: String,
+    pub(super) to: String,
 }
 
 /// When an endpoint counts as failed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::lab) struct OutlierDetection {
+pub(super) struct OutlierDetection {
     #[serde(rename = "consecutive5xxErrors")]
-    pub(in crate::lab) consecutive_5xx_errors: u32,
-    pub(in crate::lab) consecutive_gateway_errors: u32,
-    pub(in crate::lab) interval: String,
-    pub(in crate::lab) base_ejection_time: String,
-    pub(in crate::lab) max_ejection_percent: u32,
+    pub(super) consecutive_5xx_errors: u32,
+    pub(super) consecutive_gateway_errors: u32,
+    pub(super) interval: String,
+    pub(super) base_ejection_time: String,
+    pub(super) max_ejection_percent: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,31 +106,31 @@ struct VirtualService {
 /// A route: where requests go of which one of the matches holds, or all if there is none.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::lab) struct HttpRoute {
-    pub(in crate::lab) name: String,
+pub(super) struct HttpRoute {
+    pub(super) name: String,
     #[serde(default, rename = "match")]
-    pub(in crate::lab) matches: Vec<HttpMatch>,
+    pub(super) matches: Vec<HttpMatch>,
     route: [Weighted; 1],
 }
 
 /// Holds for clients that have these labels, when every header has its value.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::lab) struct HttpMatch {
-    pub(in crate::lab) headers: BTreeMap<String, Exact>,
+pub(super) struct HttpMatch {
+    pub(super) headers: BTreeMap<String, Exact>,
     #[serde(default)]
     source_labels: BTreeMap<String, String>,
 }
 
 impl HttpMatch {
     /// Whether a client with these labels has it among its routes.
-    pub(in crate::lab) fn is_for(&self, labels: &Labels) -> bool {
+    pub(super) fn is_for(&self, labels: &Labels) -> bool {
         selects(&self.source_labels, labels)
     }
 }
 
 /// The labels of a workload, with those that istiod adds.
-pub(in crate::lab) type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 /// Whether a workload has every label of a selector.
 pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &Labels) -> bool {
@@ -140,8 +140,8 @@ pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &Labels) -> b
 /// A value as it stands.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::lab) struct Exact {
-    pub(in crate::lab) exact: String,
+pub(super) struct Exact {
+    pub(super) exact: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,14 +153,14 @@ struct Weighted {
 /// Where a route leads.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::lab) struct Destination {
-    pub(in crate::lab) host: String,
+pub(super) struct Destination {
+    pub(super) host: String,
     #[serde(default)]
-    pub(in crate::lab) subset: String,
+    pub(super) subset: String,
 }
 
 impl HttpRoute {
-    pub(in crate::lab) fn destination(&self) -> &Destination {
+    pub(super) fn destination(&self) -> &Destination {
         let [Weighted { destination }] = &self.route;
         destination
     }
@@ -271,20 +271,20 @@ impl Config {
         Ok(config)
     }
 
-    pub(in crate::lab) fn subsets(&self, host: &str) -> &[Subset] {
+    pub(super) fn subsets(&self, host: &str) -> &[Subset] {
         self.rules.get(host).map_or(&[], |rule| &rule.subsets)
     }
 
     /// What is said of a host's endpoints, as far as it acts: without outlier detection istiod leaves all of them
     /// alike.
-    pub(in crate::lab) fn order(&self, host: &str) -> Option<(&LocalityLbSetting, &OutlierDetection)> {
+    pub(super) fn order(&self, host: &str) -> Option<(&LocalityLbSetting, &OutlierDetection)> {
         let policy = &self.rules.get(host)?.traffic_policy;
         let setting = policy.load_balancer.locality_lb_setting.as_ref()?;
         Some((setting, policy.outlier_detection.as_ref()?)).filter(|_| setting.enabled != Some(false))
     }
 
     /// What is merged into the Envoy clusters that a client has of a host, field by field.
-    pub(in crate::lab) fn merged<'c>(
+    pub(super) fn merged<'c>(
         &'c self,
         host: &'c str,
         labels: &'c Labels,
@@ -297,7 +297,7 @@ impl Config {
     }
 
     /// The routes of a host; none where no VirtualService speaks of it.
-    pub(in crate::lab) fn routes(&self, host: &str) -> &[HttpRoute] {
+    pub(super) fn routes(&self, host: &str) -> &[HttpRoute] {
         self.services.get(host).map_or(&[], |service| &service.http)
     }
 }

@@ -1,14 +1,13 @@
 //! Takes a message through the filter, and does with it what Envoy's filter manager does at each answer.
 
-use super::flow::{DataVerdict, Flow, Held, Iteration};
-use super::reply;
+use super::Instance;
 use crate::sandbox::error::Trapped;
 use crate::sandbox::exports::Which;
 use crate::sandbox::headers::Headers;
-use crate::sandbox::instance::Instance;
 use crate::sandbox::message::{Message, Part, Side};
 use crate::sandbox::outcome::LocalReply;
-use crate::sandbox::stream::{Http, Phase, Replied};
+use crate::sandbox::reply;
+use crate::sandbox::stream::{DataVerdict, Flow, Held, Http, Iteration, Phase, Replied};
 
 impl Instance {
     /// Sends a message, whose headers the filter already holds, as far as the filter lets it.

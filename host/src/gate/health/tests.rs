@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use policy::plan::Role;
 use proptest::prelude::*;
 
-use super::super::{Kind, Stamp};
 use super::*;
+use crate::proxies::{Kind, Stamp};
 
 const NEW: &str = "bbbbbbbbbbbb";
 const OLD: &str = "aaaaaaaaaaaa";

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Counts, Proxy, Reading};
+use crate::proxies::{Counts, Proxy, Reading};
 use crate::rollout::strategy::AtMost;
 
 /// What is known of each proxy of a cluster, look by look.

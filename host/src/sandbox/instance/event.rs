@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::callout::{GrpcAnswer, HttpAnswer};
-use super::error::Trapped;
-use super::exports::Which;
-use super::headers::Headers;
-use super::instance::Instance;
-use super::state::Root;
-use super::status::Status;
+use super::Instance;
+use crate::sandbox::callout::{Arrived, GrpcAnswer, HttpAnswer, STEP};
+use crate::sandbox::context::Root;
+use crate::sandbox::error::Trapped;
+use crate::sandbox::exports::Which;
+use crate::sandbox::headers::Headers;
+use crate::sandbox::status::Status;
 
 /// What Envoy makes of a gRPC call that takes too long: the status for its own 504.
 const UNAVAILABLE: u32 = 14;
@@ -84,8 +84,8 @@ impl Instance {
     pub(crate) fn tell_queues(&mut self) -> Result<bool, Trapped> {
         let mut told = false;
         loop {
-            let (world, vm) = (self.state().world.clone(), self.state().vm);
-            let Some((root, token)) = world.queues().next_ready(vm) else { return Ok(told) };
+            let (process, vm) = (self.state().process.clone(), self.state().vm);
+            let Some((root, token)) = process.queues().next_ready(vm) else { return Ok(told) };
             if self.state().root(root).is_some() {
                 told = true;
                 self.callback(root, |exports| &exports.on_queue_ready, (root, token))?;
@@ -100,7 +100,7 @@ impl Instance {
             self.state_mut().now = now.max(when);
             match due {
                 Due::Tick(root) => self.tick(root)?,
-                Due::Callout(token) if token % super::callout::STEP == 0 => {
+                Due::Callout(token) if token % STEP == 0 => {
                     self.answer_http(token, HttpAnswer::Timeout)?;
                 }
                 Due::Callout(token) => {
@@ -135,7 +135,7 @@ impl Instance {
     ) -> Result<(), Trapped> {
         let called = callback(self);
         if let Some(root) = self.state_mut().root_mut(id) {
-            root.callouts.arrived = super::callout::Arrived::default();
+            root.callouts.arrived = Arrived::default();
             root.callouts.status.1.clear();
         }
         called?;
