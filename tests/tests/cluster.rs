@@ -15,6 +15,8 @@ mod exchange;
 mod faults;
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/hostile.rs"]
+mod hostile;
 #[path = "cluster/killed.rs"]
 mod killed;
 #[path = "cluster/mesh.rs"]
