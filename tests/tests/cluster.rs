@@ -33,6 +33,8 @@ mod remote;
 mod renderer;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/schedules.rs"]
+mod schedules;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trial.rs"]

@@ -11,7 +11,7 @@ use super::rollout::{ALL, Ground, NAMES, PLUGINS, RULES, SHORT, between, code, i
 use super::{PATIENCE, get, namespace, post};
 
 pub(super) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
-const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/isthmus-rollout";
+pub(super) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/isthmus-rollout";
 pub(super) const RECORD: &str = "/api/v1/namespaces/istio-system/configmaps/isthmus-rollout";
 
 impl Ground {
