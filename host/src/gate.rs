@@ -94,8 +94,7 @@ pub struct OfProxies {
 
 /// What a strategy demands of proxies, as a gate; none where it demands nothing of them.
 pub fn gates(limits: &Limits, root: &str, sources: &Sources, asking: Asking) -> Vec<Arc<dyn Gate>> {
-    let Limits { applied: _, running, would_deny, denials, errors, traps } = limits;
-    if running.is_none() && would_deny.is_none() && denials.is_none() && errors.is_none() && traps.is_none() {
+    if limits.of_proxies().is_empty() {
         return Vec::new();
     }
     vec![Arc::new(OfProxies {
@@ -200,20 +199,19 @@ impl OfProxies {
         if let Some(beyond) = errors.and_then(|limit| standing.failed_beyond(limit)) {
             return Verdict::Fail(format!("answers of 5xx since the plan runs: {beyond}"));
         }
-        let Some(running) = running else { return Verdict::Pass };
-        if standing.asked == 0 && standing.silent == 0 {
-            return Verdict::Pass;
-        }
-        // Where nobody answers, nobody is known to run it.
-        if standing.asked > 0 && is_share(standing.running, standing.asked, running.share.of_one()) {
+        let all = standing.asked + standing.silent;
+        // Where nobody answers nothing is known, neither what runs nor what was counted.
+        let is_dark = standing.asked == 0 && standing.silent > 0;
+        let share = running.map_or(0.0, |running| running.share.of_one());
+        // One that does not answer may have broken by the plan.
+        if !is_dark && is_share(standing.running, all, share) {
             return Verdict::Pass;
         }
         let behind = judged.iter().filter(|(_, runs)| !runs);
         let named: Vec<&str> = behind.map(|(proxy, _)| proxy.name.as_str()).take(NAMED).collect();
         Verdict::NotYet(format!(
-            "{} of {} proxies run the plan, {} do not answer; not {}",
+            "{} of {all} proxies run the plan, {} do not answer; not {}",
             standing.running,
-            standing.asked,
             standing.silent,
             named.join(", ")
         ))

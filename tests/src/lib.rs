@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod example;
 pub mod registry;
+pub mod schedule;
 
 use std::path::{Path, PathBuf};
 

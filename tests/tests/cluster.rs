@@ -15,6 +15,8 @@ mod exchange;
 mod faults;
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/hostile.rs"]
+mod hostile;
 #[path = "cluster/killed.rs"]
 mod killed;
 #[path = "cluster/mesh.rs"]
@@ -31,6 +33,8 @@ mod remote;
 mod renderer;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/schedules.rs"]
+mod schedules;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trial.rs"]

@@ -20,6 +20,8 @@ mod oracle;
 mod order;
 #[path = "property/request.rs"]
 mod request;
+#[path = "property/schedules.rs"]
+mod schedules;
 #[path = "property/spec.rs"]
 mod spec;
 #[path = "property/trial.rs"]

@@ -100,6 +100,16 @@ enum Where {
     Server,
 }
 
+impl Where {
+    fn dry_run(said: Option<Self>) -> DryRun {
+        match said {
+            None => DryRun::No,
+            Some(Self::Client) => DryRun::Client,
+            Some(Self::Server) => DryRun::Server,
+        }
+    }
+}
+
 /// What makes gates of what a strategy demands.
 type Gates<'g> = dyn Fn(&Limits) -> Vec<Arc<dyn Gate>> + Sync + 'g;
 
@@ -148,11 +158,7 @@ impl Start {
         (targets, strategy): (Targets, Strategy),
         (common, out): (&Common, &mut Out),
     ) -> anyhow::Result<Exit> {
-        let dry_run = match self.dry_run {
-            None => DryRun::No,
-            Some(Where::Client) => DryRun::Client,
-            Some(Where::Server) => DryRun::Server,
-        };
+        let dry_run = Where::dry_run(self.dry_run);
         let how = self.destination.how(dry_run);
         let options = self.destination.options(url, dry_run != DryRun::No);
         let said = Said {

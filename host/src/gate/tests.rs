@@ -31,18 +31,33 @@ fn running(share: &str) -> Limits {
 }
 
 #[test]
-fn it_opens_when_the_share_of_those_that_answer_runs_the_plan() {
+fn it_opens_when_the_share_of_all_proxies_runs_the_plan() {
     let none = Counts::default();
-    let verdict = judged(running("100%"), &standing(3, 5, 1, none), 5);
+    let verdict = judged(running("100%"), &standing(3, 4, 1, none), 5);
     let told = "3 of 5 proxies run the plan, 1 do not answer; not sample/p0, sample/p1, sample/p2";
     assert_eq!(verdict, Verdict::NotYet(told.to_owned()));
-    assert_eq!(judged(running("60%"), &standing(3, 5, 1, none), 2), Verdict::Pass);
+    assert_eq!(judged(running("60%"), &standing(3, 4, 1, none), 2), Verdict::Pass);
     assert_eq!(
-        judged(running("61%"), &standing(3, 5, 1, none), 0).clone(),
-        judged(running("100%"), &standing(3, 5, 1, none), 0)
+        judged(running("61%"), &standing(3, 4, 1, none), 0),
+        judged(running("100%"), &standing(3, 4, 1, none), 0)
     );
+    // Those that the plan has broken do not answer any more.
+    let broken = judged(running("100%"), &standing(1, 1, 99, none), 1);
+    let told = "1 of 100 proxies run the plan, 99 do not answer; not sample/p0";
+    assert_eq!(broken, Verdict::NotYet(told.to_owned()));
     assert_eq!(judged(running("100%"), &standing(0, 0, 0, none), 0), Verdict::Pass, "there is none");
     assert!(matches!(judged(running("0%"), &standing(0, 0, 4, none), 0), Verdict::NotYet(_)), "nobody knows");
+}
+
+#[test]
+fn what_nobody_answers_about_is_not_taken_for_nothing() {
+    let limits =
+        || Limits { denials: Some("1%".parse().expect("a limit")), traps: Some(0), ..Limits::default() };
+    let none = Counts::default();
+    let told = "0 of 4 proxies run the plan, 4 do not answer; not sample/p0, sample/p1, sample/p2";
+    assert_eq!(judged(limits(), &standing(0, 0, 4, none), 4), Verdict::NotYet(told.to_owned()));
+    assert_eq!(judged(limits(), &standing(0, 1, 3, none), 4), Verdict::Pass);
+    assert_eq!(judged(limits(), &standing(0, 0, 0, none), 0), Verdict::Pass, "there is none");
 }
 
 #[test]

@@ -28,16 +28,12 @@ pub struct ExpositionError {
     why: &'static str,
 }
 
-/// Reads a whole answer: half of one is none.
-pub(super) fn read(text: &str) -> Result<Vec<Sample<'_>>, ExpositionError> {
-    let mut samples = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if !line.is_empty() && !line.starts_with('#') {
-            samples.push(sample(line).map_err(|why| ExpositionError { line: number, why })?);
-        }
-    }
-    Ok(samples)
+/// The samples of an answer, one after the other: whoever answers may say millions, and none but the one that is looked at is
+/// held. An answer of which a line is none is no answer.
+pub(super) fn samples(text: &str) -> impl Iterator<Item = Result<Sample<'_>, ExpositionError>> {
+    let lines = (1..).zip(text.lines().map(str::trim));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|(number, line)| sample(line).map_err(|why| ExpositionError { line: number, why }))
 }
 
 /// `name{label="value",...} value timestamp`, the timestamp if there is one.
@@ -115,7 +111,7 @@ mod tests {
     #[test]
     fn samples_are_read_with_their_labels_and_comments_are_passed_over() {
         let text = "# TYPE up gauge\nup 1\n\nrq{class=\"5\",prefix=\"in\\\"bo\\\\und\\n\"} 2.5 1700000000\nplan_info{} 157410554525162\nleft{a=\"b\",} +Inf\n";
-        let samples = read(text).expect("samples");
+        let samples: Vec<Sample<'_>> = samples(text).collect::<Result<_, _>>().expect("samples");
         let names: Vec<&str> = samples.iter().map(|sample| sample.name).collect();
         assert_eq!(names, ["up", "rq", "plan_info", "left"]);
         let [up, rq, plan, left] = samples.as_slice() else { panic!("{samples:?}") };
@@ -143,7 +139,8 @@ mod tests {
             "name 1 soon",
             "{a=\"b\"} 1",
         ] {
-            let error = read(&format!("up 1\n{wrong}\n")).expect_err(wrong);
+            let text = format!("up 1\n{wrong}\n");
+            let error = samples(&text).collect::<Result<Vec<_>, _>>().expect_err(wrong);
             assert!(error.to_string().starts_with("line 2 "), "{error}");
         }
     }

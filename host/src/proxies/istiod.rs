@@ -63,7 +63,11 @@ async fn ask(cluster: Arc<Cluster>, at: PodPort, asking: Asking) -> Istiod {
 
 fn read(text: &str) -> Result<Option<Reads>, ExpositionError> {
     let mut reads = None;
-    for sample in exposition::read(text)?.iter().filter(|sample| sample.name == METRIC) {
+    for sample in exposition::samples(text) {
+        let sample = sample?;
+        if sample.name != METRIC {
+            continue;
+        }
         let reads: &mut Reads = reads.get_or_insert_default();
         if let (Some(cluster), Some(state), true) =
             (sample.label("cluster"), sample.label("status"), sample.value > 0.0)

@@ -83,14 +83,16 @@ pub(super) const QUERY: &str = "/stats/prometheus?filter=isthmus_%7Cvm_reload%7C
 impl Reading {
     /// Reads what `/stats/prometheus` answers.
     pub fn read(text: &str) -> Result<Self, ExpositionError> {
-        let samples = exposition::read(text)?;
-        let mut reading = Self::default();
-        for sample in &samples {
-            reading.take(sample);
+        let (mut reading, mut served, mut runs_none) = (Self::default(), Served::default(), false);
+        for sample in exposition::samples(text) {
+            let sample = sample?;
+            reading.take(&sample);
+            served.take(&sample);
+            runs_none |= sample.name.ends_with("_runtime_v8_active") && sample.value == 0.0;
         }
-        reading.counts.count_requests(&samples);
+        (reading.counts.requests, reading.counts.failed) = served.counted();
         // Envoy keeps what it was ever told of: where no VM runs any more, a plan that is told of does not either.
-        if samples.iter().any(|sample| sample.name.ends_with("_runtime_v8_active") && sample.value == 0.0) {
+        if runs_none {
             reading.plans.clear();
             reading.trials.clear();
         }
@@ -156,26 +158,37 @@ impl Counts {
             self;
         [allowed, denied, shadow_denied, tried, trial_denied, requests, failed, traps, uptime]
     }
+}
 
-    /// Istio counts requests at both of their ends, each proxy its own; where it does not, Envoy does.
-    fn count_requests(&mut self, samples: &[Sample<'_>]) {
-        let of_istio = |sample: &&Sample<'_>| sample.name == "istio_requests_total";
-        let of_envoy = |sample: &&Sample<'_>| {
+/// Requests, and those of them that failed. Istio counts them at both of their ends, each proxy its own; where it does not,
+/// Envoy does.
+#[derive(Debug, Default)]
+struct Served {
+    of_istio: Option<(u64, u64)>,
+    of_envoy: (u64, u64),
+}
+
+impl Served {
+    fn take(&mut self, sample: &Sample<'_>) {
+        let is_of_the_mesh = || {
             let prefix = sample.label("envoy_http_conn_manager_prefix").unwrap_or_default();
-            sample.name == "envoy_http_downstream_rq_xx"
-                && (prefix.starts_with("inbound") || prefix.starts_with("outbound"))
+            prefix.starts_with("inbound") || prefix.starts_with("outbound")
         };
-        let counts_itself = samples.iter().any(|sample| of_istio(&sample));
-        let code = |sample: &Sample<'_>| {
-            let name = if counts_itself { "response_code" } else { "envoy_response_code_class" };
-            sample.label(name).is_some_and(|code| code.starts_with('5'))
-        };
-        for sample in samples.iter().filter(|s| if counts_itself { of_istio(s) } else { of_envoy(s) }) {
-            count_in(&mut self.requests, sample);
-            if code(sample) {
-                count_in(&mut self.failed, sample);
+        let (counted, code) = match sample.name {
+            "istio_requests_total" => (self.of_istio.get_or_insert_default(), "response_code"),
+            "envoy_http_downstream_rq_xx" if is_of_the_mesh() => {
+                (&mut self.of_envoy, "envoy_response_code_class")
             }
+            _ => return,
+        };
+        count_in(&mut counted.0, sample);
+        if sample.label(code).is_some_and(|code| code.starts_with('5')) {
+            count_in(&mut counted.1, sample);
         }
+    }
+
+    fn counted(&self) -> (u64, u64) {
+        self.of_istio.unwrap_or(self.of_envoy)
     }
 }
 

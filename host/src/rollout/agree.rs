@@ -36,21 +36,29 @@ pub(super) enum Apart {
 impl Apart {
     /// Why nothing is done in its cluster, if nothing is: whether it keeps the revision says that it was to have it.
     pub(super) fn why(&self, record: &Record, keeps: bool) -> Option<String> {
-        let id = &record.id;
+        let (id, tells) = (&record.id, tells(record));
         match self {
             Self::Untold if keeps => None,
             Self::Untold => Some(format!(
-                "it has not heard of rollout {id}, and keeps no revision {}: the same rollout again tells it",
+                "it has not heard of rollout {id}, and keeps no revision {}: {tells}",
                 record.revision
             )),
             Self::Other(own) => Some(format!(
-                "it says that rollout {own} brought it revision {}, and has not heard of rollout {id}: the same rollout again tells it",
+                "it says that rollout {own} brought it revision {}, and has not heard of rollout {id}: {tells}",
                 record.revision
             )),
             Self::Terms => Some(format!(
-                "its ConfigMap isthmus-rollout says something else of what rollout {id} was to do than those of other clusters: somebody has changed it; delete it, and the same rollout again tells it"
+                "its ConfigMap isthmus-rollout says something else of what rollout {id} was to do than those of other clusters: somebody has changed it; delete it, and {tells}"
             )),
         }
+    }
+}
+
+/// What tells a cluster what it has not heard.
+fn tells(record: &Record) -> String {
+    match record.origin.reason.strip_prefix("rollback to ").and_then(|number| number.parse::<u64>().ok()) {
+        Some(number) => format!("`isthmus rollout rollback {number}` again tells it"),
+        None => "the same rollout again tells it".to_owned(),
     }
 }
 

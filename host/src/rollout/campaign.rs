@@ -1,6 +1,7 @@
 //! Rollouts from their beginning to their end: who holds the clusters, which revision it is, what is driven, and what is
 //! thrown away afterwards.
 
+mod back;
 mod keep;
 mod open;
 mod tell;
@@ -18,7 +19,7 @@ use super::drive::{Driver, Tell};
 use super::gate::Gate;
 use super::job::Job;
 use super::lease::Holder;
-use super::machine::{Event, Goal, OnFailure, State, Wave};
+use super::machine::{Event, Goal, State, Wave};
 use super::record::{Origin, Record, timestamp};
 use super::rendered::{self, Rendered};
 use super::strategy::{Limits, Strategy};
@@ -149,47 +150,9 @@ impl Campaign<'_> {
         let new = new.map(|(name, rendered)| (name, Arc::new(rendered))).collect();
         let order = Order { new, left: BTreeMap::new(), strategy, origin };
         if self.how.dry_run != DryRun::No {
-            return self.pretend(order).await;
+            return self.pretend(order, BTreeMap::new()).await;
         }
         let crew = self.open(order.new.keys().cloned().collect()).await?;
-        self.begin(crew, order).await
-    }
-
-    /// Brings every cluster back to what it had at a revision; to the one before the last without one.
-    pub async fn roll_back(
-        self,
-        number: Option<u64>,
-        strategy: Strategy,
-        origin: Origin,
-    ) -> Result<Report, Refused> {
-        let mut crew = self.open(self.targets.keys().cloned().collect()).await?;
-        let agreed = crew.agreed();
-        if let Some(torn) = torn(&agreed) {
-            return refuse(crew, torn).await;
-        }
-        let earlier = || agreed.record.as_ref()?.before.values().flatten().max().copied();
-        let Some(number) = number.or_else(earlier) else { return refuse(crew, Refused::NoEarlier).await };
-        let mut order = Order { new: BTreeMap::new(), left: BTreeMap::new(), strategy, origin };
-        order.origin.reason = format!("rollback to {number}");
-        for (name, member) in &crew.members {
-            match revision::read(&member.shelf, number).await {
-                Ok(Some(rendered)) => drop(order.new.insert(name.clone(), Arc::new(rendered))),
-                Ok(None) => {
-                    let trouble = Trouble::NoRevision { cluster: name.clone(), number };
-                    crew.out.insert(name.clone(), trouble.to_string());
-                }
-                Err(trouble) => drop(crew.out.insert(name.clone(), trouble.to_string())),
-            }
-            if let Some(at) = member.copy.at
-                && let Ok(Some(left)) = revision::read(&member.shelf, at).await
-            {
-                order.left.insert(name.clone(), Arc::new(left));
-            }
-        }
-        if order.new.is_empty() && !crew.members.is_empty() {
-            return refuse(crew, Refused::NoRevision(number)).await;
-        }
-        crew.members.retain(|name, _| order.new.contains_key(name));
         self.begin(crew, order).await
     }
 
@@ -233,23 +196,6 @@ impl Campaign<'_> {
         finish(crew, driven, self.history).await
     }
 
-    /// What would be done, without anything that is kept.
-    async fn pretend(self, order: Order) -> Result<Report, Refused> {
-        let mut crew = self.crew();
-        crew.new = order.new;
-        for (name, target) in self.targets {
-            match target {
-                Ok(target) => drop(crew.seen.insert(name, target)),
-                Err(error) => drop(crew.out.insert(name, error.to_string())),
-            }
-        }
-        let waves = waves(&order.strategy, &crew.new);
-        crew.trying = trying(&waves);
-        let state = State::new(waves, OnFailure::Stop);
-        let driven = Driver::new(state, &mut crew, self.tell).run(Event::Begin).await;
-        finish(crew, driven, self.history).await
-    }
-
     /// Begins a rollout, or goes on with the one that brings the very same.
     async fn begin(self, mut crew: Crew, order: Order) -> Result<Report, Refused> {
         let agreed = crew.agreed();
@@ -263,7 +209,7 @@ impl Campaign<'_> {
         }
         (crew.new, crew.left) = (order.new, order.left);
         crew.trying = trying(&order.strategy.waves);
-        let names: Vec<ClusterName> = crew.new.keys().cloned().collect();
+        let names = concerned(&crew);
         let tasks: Vec<_> = names.iter().map(|name| crew.task(name, Goal::New)).collect();
         let jobs = many::bounded(tasks.into_iter().map(Job::start), crew.how.parallel).await;
         let again = last.as_ref().filter(|record| is_same(&crew, record, &order.origin));
@@ -278,7 +224,7 @@ impl Campaign<'_> {
             Ok(next) => next,
             Err(refused) => return refuse(crew, refused).await,
         };
-        let fresh = State::new(waves(&order.strategy, &crew.new), order.strategy.on_failure);
+        let fresh = State::new(waves(&order.strategy, &names), order.strategy.on_failure);
         let found = keep_found(&mut crew, &jobs, next, &order.origin).await;
         let mut record = match again {
             Some(record) => self.again(record, (&order.strategy, &order.origin), fresh),
@@ -330,10 +276,16 @@ impl Campaign<'_> {
     }
 }
 
+/// The clusters that something is brought to, and those that nothing can be brought to now: those are behind, and what they
+/// may still ask for stays.
+fn concerned(crew: &Crew) -> BTreeSet<ClusterName> {
+    crew.new.keys().chain(crew.out.keys()).cloned().collect()
+}
+
 /// The waves with those clusters that have objects: a remote's are in the cluster of its control plane.
-fn waves(strategy: &Strategy, new: &BTreeMap<ClusterName, Arc<Rendered>>) -> Vec<Wave> {
+fn waves(strategy: &Strategy, concerned: &BTreeSet<ClusterName>) -> Vec<Wave> {
     let mut waves = strategy.waves.clone();
-    waves.iter_mut().for_each(|wave| wave.clusters.retain(|name| new.contains_key(name)));
+    waves.iter_mut().for_each(|wave| wave.clusters.retain(|name| concerned.contains(name)));
     waves.retain(|wave| !wave.clusters.is_empty());
     waves
 }

@@ -82,7 +82,8 @@ impl Crew {
         let (wanted, left) = match goal {
             Goal::New => {
                 let kept = || kept(record?.revision);
-                (new().map(Wanted::These).or_else(kept), self.left.get(cluster).cloned())
+                let wanted = new().map(Wanted::These).or_else(kept).unwrap_or(Wanted::Unknown);
+                (wanted, self.left.get(cluster).cloned())
             }
             Goal::Old => {
                 let before = record.and_then(|record| record.before.get(cluster).copied());
@@ -92,14 +93,19 @@ impl Crew {
                         "{cluster}: nobody knows what it had before, as it could not be reached then"
                     );
                 }
-                (before.flatten().and_then(kept), new())
+                let wanted = match before {
+                    // Before its first revision a cluster had nothing.
+                    Some(None) => Wanted::These(Arc::default()),
+                    Some(Some(number)) => kept(number).unwrap_or(Wanted::Unknown),
+                    None => Wanted::Unknown,
+                };
+                (wanted, new())
             }
         };
         Task {
             cluster: cluster.clone(),
             target: target.ok_or(why),
-            // Before its first revision a cluster had nothing.
-            wanted: wanted.unwrap_or_else(|| Wanted::These(Arc::default())),
+            wanted,
             left,
             tries: goal == Goal::New && self.trying.contains(cluster),
             root: self.root.clone(),

@@ -131,7 +131,7 @@ impl<'d> Driver<'d> {
                 Action::Take(cluster, phase) => self.queue.push_back((cluster, phase)),
                 Action::Look(cluster) => match self.gates_of(&cluster) {
                     Some((gates, wanted)) => {
-                        self.watching.spawn(watch::open(gates, wanted, self.heard.0.clone()));
+                        self.watching.spawn(watch::open(gates, wanted, self.pace(), self.heard.0.clone()));
                     }
                     None => events.push_back(Event::Passed(cluster)),
                 },
@@ -174,16 +174,19 @@ impl<'d> Driver<'d> {
             && self.state.goal() == Goal::New
             && !self.crew.is_dry();
         let gates = if is_asked { self.gates.clone() } else { Vec::new() };
+        let pace = self.pace();
         self.running.spawn(async move {
-            for gate in &gates {
-                gate.before(&cluster).await;
-            }
+            watch::before(&gates, &cluster, pace).await;
             let job = job.await;
             let before = job.steps.len();
             let job = job.phase(phase).await;
             let changed = job.steps.len() != before;
             Took { job, phase, changed }
         });
+    }
+
+    fn pace(&self) -> watch::Pace {
+        watch::Pace::of(self.crew.how.parallel)
     }
 
     fn waits(&self, job: &Job, phase: Phase) -> Option<Trouble> {
@@ -241,7 +244,8 @@ impl<'d> Driver<'d> {
         };
         let seconds = if self.state.is_in_shadow() { wave.shadow.unwrap_or_default() } else { wave.bake };
         let watched: Vec<_> = self.state.watched().filter_map(|name| self.gates_of(name)).collect();
-        self.watching.spawn(watch::bake(watched, Duration::from_secs(seconds), self.heard.0.clone()));
+        let (time, pace) = (Duration::from_secs(seconds), self.pace());
+        self.watching.spawn(watch::bake(watched, time, pace, self.heard.0.clone()));
     }
 
     fn tell_of(&mut self, event: &Event) {

@@ -22,6 +22,8 @@ pub(super) enum Wanted {
     These(Arc<Rendered>),
     /// What it had at a revision.
     Revision(Shelf, u64),
+    /// Nobody knows: it is kept in the cluster, which cannot be had.
+    Unknown,
 }
 
 /// What a job is to bring a cluster to.
@@ -44,6 +46,7 @@ impl Wanted {
     async fn rendered(self, cluster: &ClusterName) -> Result<Arc<Rendered>, Trouble> {
         match self {
             Self::These(rendered) => Ok(rendered),
+            Self::Unknown => Err(Trouble::Before(format!("{cluster}: nobody knows what it should have"))),
             Self::Revision(shelf, number) => match revision::read(&shelf, number).await? {
                 Some(rendered) => Ok(Arc::new(rendered)),
                 None => Err(Trouble::NoRevision { cluster: cluster.clone(), number }),
@@ -63,6 +66,8 @@ pub(super) struct Job {
     pub(super) trouble: Option<Trouble>,
     /// All that should be there in the end.
     pub(super) wanted: Arc<Rendered>,
+    /// Whether nobody knows what that is.
+    is_unknown: bool,
     /// The plugins that should be there while new plans are tried.
     staged: Arc<Rendered>,
     tries: bool,
@@ -88,6 +93,7 @@ impl Job {
             change: Change::new(&cluster, wanted.digest.clone()),
             trouble: None,
             wanted,
+            is_unknown: unknown.is_some(),
             staged: Arc::default(),
             tries,
             settled: false,
@@ -96,8 +102,8 @@ impl Job {
         };
         let left: &[Part] = left.as_ref().map_or(&[], |left| &left.parts);
         let looked = match (unknown, target) {
-            (Some(trouble), _) => Err(trouble),
-            (None, Err(why)) => Err(Trouble::Before(why)),
+            (_, Err(why)) => Err(Trouble::Before(why)),
+            (Some(trouble), Ok(_)) => Err(trouble),
             (None, Ok(target)) => {
                 let all: Vec<Part> = job.wanted.parts.iter().chain(left).cloned().collect();
                 let mut looked = look(&target, &job.root, &all).await;
@@ -266,7 +272,10 @@ impl Job {
 /// Why a cluster may not have its routes yet: one whose gateways they lead through lacks a subset.
 pub(super) fn waits(job: &Job, behind: &[&Job]) -> Option<Trouble> {
     let lacking = |service: &str| {
-        let lacks = |other: &&&Job| other.services(Phase::SubsetsCome).any(|lacking| lacking == service);
+        // What nobody knows of may be lacking.
+        let lacks = |other: &&&Job| {
+            other.is_unknown || other.services(Phase::SubsetsCome).any(|lacking| lacking == service)
+        };
         behind.iter().rev().find(lacks).map(|other| other.change.cluster.clone())
     };
     job.services(Phase::RoutesCome).find_map(|service| {

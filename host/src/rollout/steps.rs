@@ -95,7 +95,10 @@ pub(super) fn steps(
         };
         let wide = before.map(|before| native::widened(before, &object)).filter(|wide| *wide != object);
         if let Some(wide) = wide {
-            steps.push((Phase::coming(kind), Step::Write(file.clone(), Packed::of(&wide))));
+            // One that was cut has written it already, and nothing comes by it again.
+            if !before.is_some_and(|before| holds(before, &wide)) {
+                steps.push((Phase::coming(kind), Step::Write(file.clone(), Packed::of(&wide))));
+            }
             steps.push((Phase::going(kind), Step::Write(file, packed)));
         } else {
             steps.push((Phase::coming(kind), Step::Write(file, packed)));

@@ -51,7 +51,7 @@ pub struct Limits {
 pub struct Running {
     /// Within what time.
     pub within: Duration,
-    /// Which share of those that can be asked.
+    /// Which share of all proxies, those among them that do not answer.
     pub share: Share,
 }
 
@@ -65,6 +65,19 @@ impl Default for Limits {
 const APPLIED: Duration = Duration::from_secs(60);
 
 impl Limits {
+    /// What of it proxies have to be asked for, as a strategy calls it.
+    pub fn of_proxies(&self) -> Vec<&'static str> {
+        let Self { applied: _, running, would_deny, denials, errors, traps } = self;
+        let asked = [
+            ("running", running.is_some()),
+            ("wouldDeny", would_deny.is_some()),
+            ("denials", denials.is_some()),
+            ("errors", errors.is_some()),
+            ("traps", traps.is_some()),
+        ];
+        asked.into_iter().filter_map(|(name, is_asked)| is_asked.then_some(name)).collect()
+    }
+
     /// What holds where plans are tried and nothing else is said: every proxy tries them, and they would deny nothing that is
     /// let on.
     fn trying(&mut self) {

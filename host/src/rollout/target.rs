@@ -100,6 +100,16 @@ pub enum Trouble {
         /// Why.
         why: String,
     },
+    /// A revision to go back to that is kept no more, or never was.
+    #[error(
+        "{cluster}: revision {number} is not kept here: `isthmus rollout history` says which are; or run `isthmus rollout` with its policies"
+    )]
+    NotKept {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        number: u64,
+    },
     /// A revision that is kept no more, or never was.
     #[error("{cluster}: revision {number} is not kept here: run `isthmus rollout` with its policies again")]
     NoRevision {

@@ -46,6 +46,8 @@ enum Work<'r> {
     Somebody(&'r Held),
     /// They were, and have not been heard of for longer than they said they would hold on.
     Silent(&'r Held, Duration),
+    /// Their clock is ahead of ours by more than that, so when they were heard of last nobody can tell.
+    Ahead(&'r Held, Duration),
     /// Nobody is.
     Nobody,
     /// Nobody can tell.
@@ -79,6 +81,7 @@ impl Rollout {
             Holding::Somebody(held) => {
                 match held.renewed.map(|renewed| now - held.seen.elapsed() - renewed) {
                     Some(silent) if silent > held.time => Work::Silent(held, silent),
+                    Some(silent) if -silent > held.time => Work::Ahead(held, -silent),
                     Some(_) | None => Work::Somebody(held),
                 }
             }
@@ -125,6 +128,11 @@ impl Rollout {
                 held.by,
                 age(silent)
             ),
+            (_, Work::Ahead(held, ahead)) => format!(
+                "is under way: {stage}; {begun}; {}, whose clock is {} ahead of this one, is at work or has died: {on} in that case{back}",
+                held.by,
+                age(ahead)
+            ),
             (_, Work::Nobody) => {
                 format!("stands still: {stage}; {begun}; nobody is at work any more: {on}{back}")
             }
@@ -158,6 +166,7 @@ impl Rollout {
             Work::Over => (self.ended(), None),
             Work::Somebody(held) => ("underWay", Some(held)),
             Work::Silent(held, _) => ("silent", Some(held)),
+            Work::Ahead(held, _) => ("unknown", Some(held)),
             Work::Nobody => ("abandoned", None),
             Work::Unknown => ("unknown", None),
         };

@@ -265,6 +265,14 @@ fn a_rollout_that_is_not_over_is_told_with_its_wave_and_who_is_at_it() {
                 "{is} is under way: {stage}; {BEGUN}; them (1), who was at work, said so last 89s ago by their own clock, and may have died: `isthmus rollout resume` goes on then, `isthmus rollout undo` goes back"
             ),
         ),
+        // Their clock or ours may be wrong by a moment, or by a year.
+        (held(-3), format!("{is} is under way: {stage}; {BEGUN}; them (1) is at work")),
+        (
+            held(-365 * 86_400),
+            format!(
+                "{is} is under way: {stage}; {BEGUN}; them (1), whose clock is 365d ahead of this one, is at work or has died: `isthmus rollout resume` goes on in that case, `isthmus rollout undo` goes back"
+            ),
+        ),
         (Holding::Nobody, format!("{is} stands still: {stage}; {BEGUN}; nobody is at work any more: {BOTH}")),
         (Holding::Unknown, format!("{is} is not over: {stage}; {BEGUN}: unless somebody is at work, {BOTH}")),
     ] {

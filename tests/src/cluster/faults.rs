@@ -30,6 +30,8 @@ pub enum Fault {
     Cut,
     /// The server gets the request, and the connection is cut before its answer arrives.
     CutAfter,
+    /// The server gets the request and does it, and nobody hears of its answer. When it is done, so is seen.
+    HangAfter,
     /// The server gets an object whose plan says so many bytes more.
     Grow(usize),
     /// The server answers somebody else.
@@ -56,6 +58,8 @@ pub enum Span {
     Each,
     /// To the first of them, and to whatever comes after it.
     Onward,
+    /// To whatever comes after the first of them, which passes.
+    After,
 }
 
 /// A proxy over plain HTTP, which ends with this value. Requests take the faults in turn; when there are none left, the
@@ -132,6 +136,11 @@ impl State {
             Span::Each => {}
             // Every line contains it.
             Span::Onward => what.clear(),
+            Span::After => {
+                what.clear();
+                *span = Span::Each;
+                return Some(Fault::Pass);
+            }
         }
         Some(fault)
     }
@@ -159,7 +168,8 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, &'static str> {
     let line = format!("{} {}", request.method(), request.uri());
     let fault = state.fault(&line);
-    state.seen.lock().expect("a list").push((Instant::now(), line));
+    let see = |line: String| state.seen.lock().expect("a list").push((Instant::now(), line));
+    see(line.clone());
     match fault {
         Some(Fault::Cut) => Err("cut"),
         Some(Fault::Hang) => std::future::pending().await,
@@ -173,6 +183,11 @@ async fn answer(
         }
         Some(Fault::As(Somebody(other))) => Ok(forward(request, &other, 0).await),
         Some(Fault::Grow(bytes)) => Ok(forward(request, &client, bytes).await),
+        Some(Fault::HangAfter) => {
+            forward(request, &client, 0).await;
+            see(format!("done: {line}"));
+            std::future::pending().await
+        }
         Some(Fault::CutAfter) => {
             forward(request, &client, 0).await;
             Err("cut")

@@ -8,6 +8,7 @@ use isthmus_tests::cluster::{Clusters, ISTIO};
 use serde_json::{Value, json};
 
 use super::rollout::{ALL, Ground, INBOUND, NAMES, PLUGINS, SHORT, between, code, finished, stderr, stdout};
+use super::trial::{enforced_as, trying};
 use super::waves::kill;
 
 const EXTENSIONS: &str = "/apis/extensions.istio.io/v1alpha1/trafficextensions";
@@ -68,28 +69,7 @@ async fn plugins_of_the_other_kind_take_their_place_and_wherever_it_stops_it_goe
     assert_eq!(ground.says().await, before);
     assert!(plans(&ground, "cluster2", EXTENSIONS).await.is_empty());
 
-    // At no moment is there a cluster with neither.
-    let done = Cell::new(false);
-    let looking = async {
-        let mut looks = 0_u32;
-        while !done.get() {
-            for cluster in NAMES {
-                let (new, old) =
-                    (ground.list(cluster, EXTENSIONS).await.len(), ground.list(cluster, PLUGINS).await.len());
-                assert!(new == 3 || old == 3, "{cluster} has {old} plugins and {new} extensions");
-            }
-            looks += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        looks
-    };
-    let rolling = async {
-        let output = finished(ground.command(&SHORT)).await;
-        done.set(true);
-        output
-    };
-    let (output, looks) = tokio::join!(rolling, looking);
-    assert_eq!((code(&output), looks > 10), (Some(0), true), "{}", stderr(&output));
+    exchanges(&ground, "rollout", &SHORT).await;
     for cluster in NAMES {
         assert!(plans(&ground, cluster, PLUGINS).await.is_empty(), "{cluster}");
         assert_eq!(plans(&ground, cluster, EXTENSIONS).await.len(), 3, "{cluster}");
@@ -106,6 +86,82 @@ async fn plugins_of_the_other_kind_take_their_place_and_wherever_it_stops_it_goe
     assert!(plans(&ground, "cluster1", EXTENSIONS).await.is_empty());
     let plans = [plans(&ground, "cluster1", PLUGINS).await, plans(&ground, "cluster2", PLUGINS).await];
     assert_eq!(plans, first);
+}
+
+/// A verb that exchanges plugins: at no moment is there a cluster with neither kind.
+async fn exchanges(ground: &Ground, verb: &str, more: &[&str]) {
+    let done = Cell::new(false);
+    let looking = async {
+        let mut looks = 0_u32;
+        while !done.get() {
+            for cluster in NAMES {
+                let (new, old) =
+                    (ground.list(cluster, EXTENSIONS).await.len(), ground.list(cluster, PLUGINS).await.len());
+                assert!(new == 3 || old == 3, "{cluster} has {old} plugins and {new} extensions");
+            }
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        looks
+    };
+    let rolling = async {
+        let output = finished(ground.command_of(verb, more)).await;
+        done.set(true);
+        output
+    };
+    let (output, looks) = tokio::join!(rolling, looking);
+    assert_eq!((code(&output), looks > 10), (Some(0), true), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn plugins_that_are_to_be_of_the_other_kind_try_the_new_plans_first_as_what_they_are() {
+    let Some(ground) = Ground::start().await else { return };
+    assert_eq!(code(&ground.roll(&SHORT).await), Some(0));
+    let before = ground.says().await;
+    let [one, two] =
+        [enforced_as(&ground, NAMES[0], PLUGINS).await, enforced_as(&ground, NAMES[1], PLUGINS).await];
+    ask_for(&ground, true);
+    for policy in ["cache.yaml", "reports.yaml"] {
+        std::fs::remove_file(ground.policy(policy)).expect("removed");
+    }
+    let canary = ground.canary("0s", "  shadowFirst: 1h\n");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    kill(trying(&ground, "rollout", &canary).await.0);
+    assert_eq!(enforced_as(&ground, NAMES[0], PLUGINS).await, one, "it is none of the canary's");
+    assert_eq!(enforced_as(&ground, NAMES[1], PLUGINS).await, (two.0.clone(), true), "what was in force is");
+    for cluster in NAMES {
+        assert!(plans(&ground, cluster, EXTENSIONS).await.is_empty(), "{cluster}");
+    }
+    let output = ground.run("rollout undo", &SHORT).await;
+    assert_eq!((code(&output), ground.says().await), (Some(0), before.clone()), "{}", stderr(&output));
+    there_and_back(&ground, [&one.0, &two.0], &before).await;
+}
+
+/// Tried, exchanged, and brought back the same way.
+async fn there_and_back(ground: &Ground, first: [&Vec<Value>; 2], before: &[String]) {
+    // Tried for its time, and then exchanged; what is tried nowhere stands in either kind.
+    let canary = ground.canary("0s", "  shadowFirst: 1s\n");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    exchanges(ground, "rollout", &canary).await;
+    for (cluster, old) in NAMES.into_iter().zip(first) {
+        assert!(plans(ground, cluster, PLUGINS).await.is_empty(), "{cluster}");
+        let (new, tries) = enforced_as(ground, cluster, EXTENSIONS).await;
+        assert_eq!((new.len(), tries), (3, false), "{cluster}");
+        assert_ne!(new[1]["wasm"]["pluginConfig"]["digest"], Value::Null, "{cluster}");
+        assert_ne!(new[1]["wasm"]["pluginConfig"], old[1]["pluginConfig"], "{cluster}");
+    }
+    // And back the same way: what is there then is an extension, which tries the plan of before.
+    let canary = ground.canary("0s", "  shadowFirst: 1h\n");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    kill(trying(ground, "rollout rollback 1", &canary).await.0);
+    let (extensions, tries) = enforced_as(ground, NAMES[1], EXTENSIONS).await;
+    assert_eq!((extensions.len(), tries), (3, true));
+    assert!(plans(ground, NAMES[1], PLUGINS).await.is_empty());
+    let canary = ground.canary("0s", "  shadowFirst: 1s\n");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    exchanges(ground, "rollout rollback 1", &canary).await;
+    assert_eq!(ground.says().await, before);
+    assert!(plans(ground, NAMES[1], EXTENSIONS).await.is_empty());
 }
 
 /// Drift is told and put right for the other kind as well.

@@ -18,7 +18,7 @@ pub(super) const PLUGINS: &str = "/apis/extensions.istio.io/v1alpha1/wasmplugins
 pub(super) const INBOUND: &str =
     "/apis/extensions.istio.io/v1alpha1/namespaces/istio-system/wasmplugins/isthmus-inbound";
 pub(super) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
-const ROUTES: &str = "/apis/networking.istio.io/v1/virtualservices";
+pub(super) const ROUTES: &str = "/apis/networking.istio.io/v1/virtualservices";
 
 /// The example mesh, with clusters that are there.
 pub(super) struct Ground {

@@ -124,7 +124,7 @@ async fn a_policy_that_would_deny_real_traffic_is_held_and_a_good_one_goes_throu
 }
 
 /// Runs a verb until its plans are watched in shadow.
-async fn trying(ground: &Ground, verb: &str, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
+pub(super) async fn trying(ground: &Ground, verb: &str, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = ground.command_of(verb, &[more, &["-o", "json"]].concat());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     let mut out = BufReader::new(child.stdout.take().expect("its output"));
@@ -147,9 +147,16 @@ async fn trying(ground: &Ground, verb: &str, more: &[&str]) -> (Child, BufReader
 
 /// The plugins of a cluster, without what they try; and whether any tries something.
 async fn enforced(ground: &Ground, cluster: &str) -> (Vec<Value>, bool) {
+    enforced_as(ground, cluster, PLUGINS).await
+}
+
+/// The same of those of one kind.
+pub(super) async fn enforced_as(ground: &Ground, cluster: &str, path: &str) -> (Vec<Value>, bool) {
     let mut tries = false;
-    let plugins = ground.list(cluster, PLUGINS).await.into_iter().map(|mut plugin| {
-        let configuration = plugin["spec"]["pluginConfig"].as_object_mut().expect("a configuration");
+    let plugins = ground.list(cluster, path).await.into_iter().map(|mut plugin| {
+        let settings = if plugin["spec"]["wasm"].is_null() { "/spec" } else { "/spec/wasm" };
+        let configuration = plugin.pointer_mut(&format!("{settings}/pluginConfig"));
+        let configuration = configuration.and_then(Value::as_object_mut).expect("a configuration");
         tries |= configuration.remove("trial").is_some();
         plugin["spec"].take()
     });

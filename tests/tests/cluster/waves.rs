@@ -11,7 +11,7 @@ use super::rollout::{ALL, Ground, NAMES, PLUGINS, RULES, SHORT, between, code, i
 use super::{PATIENCE, get, namespace, post};
 
 pub(super) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
-const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/isthmus-rollout";
+pub(super) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/isthmus-rollout";
 pub(super) const RECORD: &str = "/api/v1/namespaces/istio-system/configmaps/isthmus-rollout";
 
 impl Ground {
@@ -196,6 +196,36 @@ async fn a_cluster_that_was_down_is_caught_up_and_an_earlier_revision_comes_back
     assert!(lines[0].starts_with("1 rollout by ") && lines[0].ends_with(": the first"), "{history}");
     assert!(lines[2].starts_with("3 rollback to 1 by "), "{history}");
     assert!(history.ends_with("  kept in cluster1 cluster2\n  now in cluster1 cluster2\n"), "{history}");
+    goes_back_without(&mut ground, (&first, &second)).await;
+}
+
+/// A rollback says of a cluster that is down that it is behind, and the same again brings it back too.
+async fn goes_back_without(ground: &mut Ground, (first, second): (&[String], &[String])) {
+    for dry in ["--dry-run", "--dry-run=server"] {
+        let output = ground.run("rollout rollback 2", &[dry]).await;
+        assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""), "{dry}");
+        let would = |cluster: &str| format!("{cluster}: plan ");
+        assert!(NAMES.iter().all(|name| stdout(&output).contains(&would(name))), "{}", stdout(&output));
+        assert!(
+            stdout(&output).contains("\n  + WasmPlugin istio-system/isthmus-gateway\n"),
+            "{}",
+            stdout(&output)
+        );
+        assert_eq!(ground.says().await, first, "{dry}");
+    }
+    ground.clusters.server_mut("cluster2").stop();
+    let output = ground.run("rollout rollback 2", &["--timeout", "5"]).await;
+    assert_eq!(code(&output), Some(4), "{}", stderr(&output));
+    assert!(stdout(&output).contains("revision 4: incomplete\n"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("cluster2: 0 written, 0 unchanged, not done\n"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("error: cluster2: "), "{}", stderr(&output));
+    ground.clusters.server_mut("cluster2").resume().await;
+    let output = ground.run("rollout resume", &[]).await;
+    let told = "cluster2: it has not heard of rollout ";
+    assert_eq!((code(&output), stderr(&output).contains(told)), (Some(4), true), "{}", stderr(&output));
+    assert!(stderr(&output).contains(": `isthmus rollout rollback 2` again tells it"), "{}", stderr(&output));
+    assert_eq!(code(&ground.run("rollout rollback 2", &[]).await), Some(0));
+    assert_eq!(ground.says().await, second);
 }
 
 #[tokio::test]
@@ -433,7 +463,7 @@ async fn whoever_waits_is_told_which_proxies_do_not_run_what_was_rolled_out() {
     assert_eq!(code(&output), Some(1), "{}{}", stdout(&output), stderr(&output));
     let told = stdout(&output) + &stderr(&output);
     assert!(
-        told.contains("cluster1: proxies: 0 of 0 proxies run the plan, 1 do not answer; not payments/ledger"),
+        told.contains("cluster1: proxies: 0 of 1 proxies run the plan, 1 do not answer; not payments/ledger"),
         "{told}"
     );
     assert!(told.contains("revision 2: failed"), "{told}");

@@ -51,13 +51,14 @@ impl Asked {
 
     /// An error where a strategy demands what nobody can find out: nobody may think that a gate was asked which was not.
     pub(super) fn check(&self, limits: &Limits) -> anyhow::Result<()> {
-        let unknown = self.sources.unknown();
-        if self.gates(limits).is_empty() || unknown.is_empty() {
+        let (demanded, unknown) = (limits.of_proxies(), self.sources.unknown());
+        if demanded.is_empty() || unknown.is_empty() {
             return Ok(());
         }
         let names: Vec<&str> = unknown.into_iter().map(ClusterName::as_str).collect();
         anyhow::bail!(
-            "the strategy demands something of proxies, and those of {} cannot be asked: give the cluster a context in mesh.yaml, or take shadowFirst out, running, denials, errors and traps out of the gates, and --wait away",
+            "{} is to be asked of proxies, and those of {} cannot be asked: give the cluster a context in mesh.yaml, or demand nothing of proxies, neither by gates nor by shadowFirst or --wait",
+            demanded.join(", "),
             names.join(", ")
         )
     }

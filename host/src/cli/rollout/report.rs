@@ -12,6 +12,7 @@ use crate::rollout::{Outcome, Record, Refused, Report};
 use crate::text::plain;
 
 /// What was asked for.
+#[derive(Default)]
 pub(super) struct Said {
     pub(super) dry_run: bool,
     /// Whether it was to be undone.
@@ -88,7 +89,8 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
     }
     let would = if said.dry_run { "would be " } else { "" };
     for Outcome { change, trouble } in &report.outcomes {
-        let short = change.digest.get(..12).unwrap_or_default();
+        // What it should have had is kept where nobody can look.
+        let plan = change.digest.get(..12).map_or_else(String::new, |short| format!("plan {short}, "));
         let counted = |items: &[String], what: &str| match items.len() {
             0 => String::new(),
             count => format!(", {count} {what}"),
@@ -97,7 +99,7 @@ fn text(report: &Report, said: &Said, out: &mut Out) {
         let left = counted(&change.left, "left until every cluster is done");
         let failed = if trouble.is_some() { ", not done" } else { "" };
         out.print(&format!(
-            "{}: plan {short}, {} {would}written, {} unchanged{removed}{left}{failed}",
+            "{}: {plan}{} {would}written, {} unchanged{removed}{left}{failed}",
             change.cluster,
             change.written.len(),
             change.unchanged

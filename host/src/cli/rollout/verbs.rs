@@ -1,6 +1,5 @@
 //! What is done with rollouts that are there: `isthmus rollout status`, `pause`, `resume`, `undo`, `history`, `rollback`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,14 +13,14 @@ use super::asked::Asked;
 use super::progress::Printer;
 use super::report::{self, Said, ended};
 use super::way::{Keeping, Way};
-use super::{Reach, Targets, directories};
+use super::{Reach, Targets, Where, directories};
 use crate::cli::lab::Standing;
 use crate::cli::{Common, Exit, Out, Output};
 use crate::read::{Project, mesh_file};
 use crate::rollout::gate::Gate;
 use crate::rollout::machine::{Stage, Standing as At};
 use crate::rollout::strategy::Limits;
-use crate::rollout::{DryRun, Kept, Progress, Record, Refused, Report, Standings};
+use crate::rollout::{DryRun, Kept, Progress, Record, Standings};
 use crate::text::plain;
 
 /// `isthmus rollout VERB`
@@ -63,6 +62,9 @@ pub(super) struct Go {
 pub(super) struct Rollback {
     /// Which revision; by default the one before the last
     revision: Option<u64>,
+    /// Only say what would be written: `client` looks at what is there, `server` also has API servers check it
+    #[arg(long, env = "ISTHMUS_DRY_RUN", value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    dry_run: Option<Where>,
     #[command(flatten)]
     look: Look,
     #[command(flatten)]
@@ -137,7 +139,11 @@ impl Look {
             return Ok(Exit::No);
         }
         let names: Vec<&str> = asked.iter().map(ClusterName::as_str).collect();
-        out.print(&format!("asked to pause, in {}", names.join(" ")));
+        if common.output == Output::Json {
+            out.json(&json!({"apiVersion": policy::API_VERSION, "kind": "RolloutPause", "clusters": names}));
+        } else {
+            out.print(&format!("asked to pause, in {}", names.join(" ")));
+        }
         Ok(Exit::Yes)
     }
 
@@ -171,7 +177,8 @@ impl Go {
         let reported =
             runtime.block_on(async { if undo { campaign.undo().await } else { campaign.resume().await } });
         printer.end();
-        done(reported, undo, common, out)
+        let said = Said { undone_is_well: undo, ..Said::default() };
+        report::tell(reported, &said, common.output, out)
     }
 }
 
@@ -179,28 +186,20 @@ impl Rollback {
     fn run(&self, common: &Common, out: &mut Out) -> anyhow::Result<Exit> {
         let Some((runtime, mesh, targets)) = self.look.place(common, out)? else { return Ok(Exit::No) };
         let Some(strategy) = self.way.strategy(&mesh, out)? else { return Ok(Exit::Usage) };
-        let mut printer = Printer::new(common.output, strategy.waves.len(), false, out);
+        let how = self.look.reach.how(Where::dry_run(self.dry_run));
+        let dry_run = how.dry_run != DryRun::No;
+        let said = Said { dry_run, waves: strategy.waves.clone(), ..Said::default() };
+        let mut printer = Printer::new(common.output, strategy.waves.len(), dry_run, out);
         let mut tell = |progress: &Progress| printer.tell(progress);
         let asked = runtime.block_on(self.look.asked(&mesh, &targets))?;
         asked.check(&strategy.gates)?;
         let gates = |limits: &Limits| asked.gates(limits);
-        let reached = (targets, self.look.reach.how(DryRun::No));
-        let campaign = self.way.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
+        let campaign = self.way.keeping.campaign(&mesh, (targets, how), &gates, &mut tell)?;
         let rolling = campaign.roll_back(self.revision, strategy, self.way.origin("rollback"));
         let reported = runtime.block_on(rolling);
         printer.end();
-        done(reported, false, common, out)
+        report::tell(reported, &said, common.output, out)
     }
-}
-
-fn done(
-    reported: Result<Report, Refused>,
-    undo: bool,
-    common: &Common,
-    out: &mut Out,
-) -> anyhow::Result<Exit> {
-    let said = Said { dry_run: false, undone_is_well: undo, waves: Vec::new(), meaning: BTreeMap::new() };
-    report::tell(reported, &said, common.output, out)
 }
 
 fn reached(all: usize, failed: usize) -> Exit {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use policy::name::ClusterName;
 
-use super::{Campaign, Crew, Refused};
+use super::{Campaign, Crew, DryRun, Refused};
 use crate::kube::many;
 use crate::rollout::crew::Member;
-use crate::rollout::lease::{self, Holder};
+use crate::rollout::lease::{self, Hold, Holder};
 use crate::rollout::record::{Copy, Records};
 use crate::rollout::revision;
 use crate::rollout::shelf::Shelf;
@@ -31,7 +31,8 @@ impl Campaign<'_> {
     }
 
     /// Takes all clusters that can be had: the first by name alone, so that of two rollouts one has none; then the
-    /// others. One that somebody else has is an error, and no cluster is kept then.
+    /// others. One that somebody else has is an error, and no cluster is kept then. What only pretends takes none, and keeps
+    /// nobody from anything.
     pub(super) async fn open(&self, names: BTreeSet<ClusterName>) -> Result<Crew, Refused> {
         let mut crew = self.crew();
         let mut rest = Vec::new();
@@ -44,7 +45,8 @@ impl Campaign<'_> {
         }
         let records = Arc::default();
         let take = |(name, target)| {
-            member(name, target, (self.root.clone(), self.holder.clone()), Arc::clone(&records))
+            let holder = (self.how.dry_run == DryRun::No).then(|| self.holder.clone());
+            member(name, target, (self.root.clone(), holder), Arc::clone(&records))
         };
         let mut rest = rest.into_iter();
         while crew.members.is_empty()
@@ -62,10 +64,14 @@ impl Campaign<'_> {
 async fn member(
     name: ClusterName,
     target: Target,
-    (root, holder): (String, Holder),
+    (root, holder): (String, Option<Holder>),
     records: Arc<Records>,
 ) -> (ClusterName, Result<Member, Trouble>) {
-    let hold = match lease::take(&name, &target, &root, &holder).await {
+    let taken = match holder {
+        Some(holder) => lease::take(&name, &target, &root, &holder).await,
+        None => Ok(Hold::Nothing),
+    };
+    let hold = match taken {
         Ok(hold) => hold,
         Err(trouble) => return (name, Err(trouble)),
     };

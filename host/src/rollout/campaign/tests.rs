@@ -13,7 +13,7 @@ use super::*;
 use crate::kube::{Kubeconfig, KubeconfigError};
 use crate::rollout::drive::Progress;
 use crate::rollout::gate;
-use crate::rollout::machine::{End, Stage, Wave};
+use crate::rollout::machine::{End, OnFailure, Stage, Wave};
 
 const MESH: &str = "\
 apiVersion: isthmus.dev/v1alpha1
@@ -269,14 +269,24 @@ fn whatever_is_rolled_out_and_whoever_is_down_no_route_leads_nowhere() {
     let known = tempfile::tempdir().unwrap();
     let known = known.path();
     let filters = runtime.block_on(filters(known));
-    let rollout = (0..SENT.len(), subsequence(CLUSTERS.to_vec(), 0..3));
-    let schedule = (vec(rollout, 1..8), 0..SENT.len());
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
-    let run = |(rollouts, last): (Vec<(usize, Vec<&str>)>, usize)| {
+    let verb = (0..8_usize, 0..SENT.len(), subsequence(CLUSTERS.to_vec(), 0..3));
+    let schedule = (vec(verb, 1..8), 0..SENT.len());
+    let config = Config { cases: 32, failure_persistence: None, ..Config::default() };
+    type Verb<'v> = (usize, usize, Vec<&'v str>);
+    let run = |(verbs, last): (Vec<Verb<'_>>, usize)| {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        for (to, down) in rollouts {
-            runtime.block_on(rolled(dir, SENT[to], &down));
+        for (verb, to, down) in verbs {
+            let manner = Manner { down: &down, refuses: [Some("north"), None][verb % 2], ..PLAIN };
+            // What there is nothing of to go on with or to go back to is refused, and nothing is done.
+            let _refused = runtime.block_on(async {
+                match verb {
+                    0 | 1 => rolled_back_as(dir, Some(to as u64 + 1), &manner).await.is_err(),
+                    2 => undone(dir, &manner).await.is_err(),
+                    3 => resumed(dir, &manner).await.is_err(),
+                    _ => reported(dir, SENT[to], &manner).await.is_err(),
+                }
+            });
             check(dir, &filters);
         }
         // Once all can be reached, nothing is left of what was before.
@@ -318,9 +328,84 @@ async fn resumed(dir: &Path, manner: &Manner<'_>) -> Result<Report, Refused> {
 }
 
 async fn rolled_back(dir: &Path, number: Option<u64>) -> Result<Report, Refused> {
+    rolled_back_as(dir, number, &PLAIN).await
+}
+
+async fn rolled_back_as(dir: &Path, number: Option<u64>, manner: &Manner<'_>) -> Result<Report, Refused> {
     let origin = Origin { reason: "rollback".to_owned(), ..Origin::default() };
-    with(dir, &PLAIN, async |campaign, mesh| campaign.roll_back(number, strategy(mesh, &PLAIN), origin).await)
+    with(dir, manner, async |campaign, mesh| campaign.roll_back(number, strategy(mesh, manner), origin).await)
         .await
+}
+
+/// What is told of a cluster, if anything went wrong there.
+fn trouble(report: &Report, cluster: &str) -> String {
+    let outcome = report.outcomes.iter().find(|outcome| outcome.change.cluster.as_str() == cluster);
+    outcome.expect("it is told of").trouble.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_goes_back_while_a_cluster_is_away_says_so_and_leaves_what_that_may_ask_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "", &PLAIN).await.unwrap();
+    let first = objects(dir);
+    reported(dir, "west", &PLAIN).await.unwrap();
+    let second = objects(dir);
+    let report = rolled_back_as(dir, Some(1), &Manner { down: &["east"], ..PLAIN }).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Incomplete));
+    assert!(trouble(&report, "east").contains("nowhere"), "{report:?}");
+    assert!(file(dir, "west", RULE).contains("isthmus-cluster-west"), "east may still send there");
+    assert_eq!(file(dir, "west", FILTER), first[&format!("west/{FILTER}")]);
+
+    // When it is there again, it is told how it hears of it, and does.
+    let report = resumed(dir, &PLAIN).await.unwrap();
+    assert!(trouble(&report, "east").ends_with("`isthmus rollout rollback 1` again tells it"), "{report:?}");
+    let report = rolled_back(dir, Some(1)).await.unwrap();
+    assert_eq!((stage(&report), report.record.unwrap().revision), (Stage::Ended(End::Complete), 3));
+    assert_eq!(objects(dir), first);
+
+    // Routes to one that is away wait for it, as nobody knows whether its gateways know them.
+    let report = rolled_back_as(dir, Some(2), &Manner { down: &["west"], ..PLAIN }).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Incomplete));
+    assert!(trouble(&report, "east").starts_with("east: waits for west"), "{report:?}");
+    assert_eq!(file(dir, "east", ROUTE), "");
+    rolled_back(dir, Some(2)).await.unwrap();
+    assert_eq!(objects(dir), second);
+
+    // One that keeps it no more is told apart from those that do.
+    for entry in std::fs::read_dir(dir.join("north")).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_str().unwrap().starts_with("isthmus-revision-1.") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let report = rolled_back(dir, Some(1)).await.unwrap();
+    assert_eq!(stage(&report), Stage::Ended(End::Incomplete));
+    assert!(trouble(&report, "north").starts_with("north: revision 1 is not kept here: "), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_rollback_that_only_pretends_holds_nothing_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    reported(dir, "east", &PLAIN).await.unwrap();
+    reported(dir, "west", &PLAIN).await.unwrap();
+    let all = || {
+        let files =
+            |cluster: &&str| std::fs::read_dir(dir.join(cluster)).unwrap().map(|entry| entry.unwrap().path());
+        let read = |path: std::path::PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+        CLUSTERS.iter().flat_map(|cluster| files(cluster)).map(read).collect::<BTreeMap<_, _>>()
+    };
+    let before = all();
+    let report = with(dir, &PLAIN, async |campaign, mesh| {
+        let how = How { dry_run: DryRun::Client, ..campaign.how };
+        let campaign = Campaign { how, ..campaign };
+        campaign.roll_back(None, strategy(mesh, &PLAIN), Origin::default()).await
+    })
+    .await
+    .unwrap();
+    assert!(report.record.is_none());
+    assert!(report.outcomes.iter().all(|outcome| !outcome.change.written.is_empty()), "{report:?}");
+    assert_eq!(all(), before);
 }
 
 async fn history(dir: &Path) -> Vec<(u64, String)> {

@@ -16,6 +16,8 @@ use crate::rollout::record::timestamp;
 /// What a runner has of a cluster. It ends with this value at the latest when its time is over.
 #[derive(Debug)]
 pub(in crate::rollout) enum Hold {
+    /// It is only looked at.
+    Nothing,
     /// A lease and what renews it.
     Lease {
         /// What the runner asks.
@@ -74,7 +76,7 @@ impl Hold {
     pub(in crate::rollout) fn guard(&self) -> Guard {
         match self {
             Self::Lease { state, .. } => Guard(Some(Arc::clone(state))),
-            Self::Lock { .. } => Guard(None),
+            Self::Lock { .. } | Self::Nothing => Guard(None),
         }
     }
 
@@ -83,6 +85,7 @@ impl Hold {
         match self {
             Self::Lease { state, .. } => state.pause.load(Ordering::Relaxed),
             Self::Lock { pause, .. } => pause.exists(),
+            Self::Nothing => false,
         }
     }
 
@@ -90,7 +93,7 @@ impl Hold {
     pub(in crate::rollout) fn is_lost(&self) -> bool {
         match self {
             Self::Lease { state, .. } => state.lost.load(Ordering::Relaxed),
-            Self::Lock { .. } => false,
+            Self::Lock { .. } | Self::Nothing => false,
         }
     }
 
@@ -120,6 +123,7 @@ impl Hold {
                 let _none = std::fs::remove_file(pause).is_err();
                 drop(directory);
             }
+            Self::Nothing => {}
         }
     }
 }
