@@ -7,9 +7,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
 
@@ -17,6 +19,8 @@ import (
 const patience = time.Minute
 
 func main() {
+	// It lives for seconds: collecting less often saves a fifth of the work of a start, for some memory.
+	debug.SetGCPercent(400)
 	if err := run(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
@@ -49,6 +53,8 @@ func startEtcd(directory string) (*embed.Etcd, error) {
 	config.LogLevel = "warn"
 	// What is kept here lives as long as a test: there is no need to wait for the disk.
 	config.UnsafeNoFsync = true
+	// Nor to write 64 MB of nothing ahead of some hundred objects, twice.
+	wal.SegmentSizeBytes = 4 << 20
 	storage, err := embed.StartEtcd(config)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@
 mod crds;
 mod faults;
 mod pods;
+mod seed;
 mod server;
 
 use std::io::Write as _;
@@ -50,10 +51,13 @@ impl Clusters {
         let programs = Programs::find().map_err(|why| tell(&why)).ok()?;
         let directory = TempDir::new().expect("a directory");
         let mut starting = JoinSet::new();
-        for (number, (name, _)) in names.iter().enumerate() {
+        for (number, (name, version)) in names.iter().enumerate() {
+            let seed = seed::find(&programs, version).await;
             let (programs, name) = (programs.clone(), (*name).to_owned());
             let directory = directory.path().join(&name);
-            starting.spawn(async move { (number, Server::start(&programs, &name, &directory).await) });
+            starting.spawn(async move {
+                (number, Server::start(&programs, &name, &directory, seed.as_deref()).await)
+            });
         }
         let mut servers = starting.join_all().await;
         servers.sort_by_key(|(number, _)| *number);
@@ -66,8 +70,10 @@ impl Clusters {
             "contexts": clusters.each(Server::entry_of_context),
         });
         std::fs::write(clusters.kubeconfig(), kubeconfig.to_string()).expect("a kubeconfig");
-        for (name, version) in names {
-            crds::install(&clusters.client(name).await, version).await;
+        if let Programs::Assets(_) = programs {
+            for (name, version) in names {
+                crds::install(&clusters.client(name).await, version).await;
+            }
         }
         Some(clusters)
     }

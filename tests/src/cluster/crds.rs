@@ -1,5 +1,6 @@
 //! Istio's own CustomResourceDefinitions, as it installs them.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -9,14 +10,19 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
 
+/// Where those of a version of Istio and of the Gateway API are.
+pub(super) fn files(version: &str) -> [PathBuf; 2] {
+    [(".ci/istio-crds", [version].as_slice()), (".ci/gateway-api-crds", &[])].map(|(script, arguments)| {
+        super::path_from(script, arguments).unwrap_or_else(|why| panic!("no definitions: {why}"))
+    })
+}
+
 /// Installs those of a version of Istio and of the Gateway API, and waits until the server serves each.
 pub(super) async fn install(client: &Client, version: &str) {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
     let mut names = Vec::new();
-    for (script, arguments) in [(".ci/istio-crds", [version].as_slice()), (".ci/gateway-api-crds", &[])] {
-        let path = super::path_from(script, arguments);
-        let path = path.unwrap_or_else(|why| panic!("no definitions: {why}"));
+    for path in files(version) {
         let text = std::fs::read_to_string(path).expect("definitions");
         for document in text.split("\n---\n").filter(|document| document.contains("kind: ")) {
             let definition: Value = serde_saphyr::from_str(document).expect("a definition is YAML");

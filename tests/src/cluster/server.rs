@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 /// How long a cluster may take to come up, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(50);
+/// Where etcd keeps its data, in the directory of a server.
+pub(super) const DATA: &str = "etcd";
 /// How often another port is tried: somebody may take the one that was free a moment ago.
 const TRIES: usize = 3;
 
@@ -47,8 +49,17 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(programs: &Programs, name: &str, directory: &Path) -> Self {
+    /// Starts one, on a copy of what is to be there.
+    pub(super) async fn start(
+        programs: &Programs,
+        name: &str,
+        directory: &Path,
+        seed: Option<&Path>,
+    ) -> Self {
         std::fs::create_dir_all(directory).expect("a directory");
+        if let Some(seed) = seed {
+            super::seed::sow(seed, &directory.join(DATA)).expect("a copy");
+        }
         let key = KeyPair::generate().expect("a key");
         let token = sha256(key.serialize_pem());
         let file = |name: &str, text: &str| std::fs::write(directory.join(name), text).expect("a file");
@@ -152,7 +163,7 @@ impl Server {
     }
 
     fn spawn(&self) -> Vec<Process> {
-        let data = self.directory.join("etcd");
+        let data = self.directory.join(DATA);
         let run = |program: &Path, arguments: Vec<String>, log: &str| {
             Process::run(program, arguments, &self.log(log)).expect("it starts")
         };

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use super::{PATIENCE, ask, get, post};
 
 const TICK: Duration = Duration::from_millis(20);
+/// How often controllers look again: at each look they ask for nine lists, and their servers have more to do.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// An example mesh whose clusters are there.
 pub(super) struct Mesh {
@@ -157,7 +159,7 @@ impl Controllers {
                 sign_webhooks(&client).await;
                 deploy_gateways(&client).await;
                 give_addresses(&client, &told.address).await;
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(LOOK).await;
             }
         });
     }
