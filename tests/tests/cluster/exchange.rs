@@ -139,29 +139,34 @@ async fn plugins_that_are_to_be_of_the_other_kind_try_the_new_plans_first_as_wha
 
 /// Tried, exchanged, and brought back the same way.
 async fn there_and_back(ground: &Ground, first: [&Vec<Value>; 2], before: &[String]) {
-    // Tried for its time, and then exchanged; what is tried nowhere stands in either kind.
+    // Tried for its time, and then exchanged; what was tried stands nowhere any more.
     let canary = ground.canary("0s", "  shadowFirst: 1s\n");
     let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
     exchanges(ground, "rollout", &canary).await;
     for (cluster, old) in NAMES.into_iter().zip(first) {
-        assert!(plans(ground, cluster, PLUGINS).await.is_empty(), "{cluster}");
-        let (new, tries) = enforced_as(ground, cluster, EXTENSIONS).await;
-        assert_eq!((new.len(), tries), (3, false), "{cluster}");
-        assert_ne!(new[1]["wasm"]["pluginConfig"]["digest"], Value::Null, "{cluster}");
-        assert_ne!(new[1]["wasm"]["pluginConfig"], old[1]["pluginConfig"], "{cluster}");
+        is_exchanged(ground, cluster, old).await;
     }
     // And back the same way: what is there then is an extension, which tries the plan of before.
     let canary = ground.canary("0s", "  shadowFirst: 1h\n");
     let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
     kill(trying(ground, "rollout rollback 1", &canary).await.0);
     let (extensions, tries) = enforced_as(ground, NAMES[1], EXTENSIONS).await;
-    assert_eq!((extensions.len(), tries), (3, true));
-    assert!(plans(ground, NAMES[1], PLUGINS).await.is_empty());
+    let others = plans(ground, NAMES[1], PLUGINS).await.len();
+    assert_eq!((extensions.len(), tries, others), (3, true, 0));
     let canary = ground.canary("0s", "  shadowFirst: 1s\n");
     let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
     exchanges(ground, "rollout rollback 1", &canary).await;
-    assert_eq!(ground.says().await, before);
-    assert!(plans(ground, NAMES[1], EXTENSIONS).await.is_empty());
+    let others = plans(ground, NAMES[1], EXTENSIONS).await.len();
+    assert_eq!((ground.says().await.as_slice(), others), (before, 0));
+}
+
+/// A cluster has extensions alone, which try nothing, and whose plan is another than it was.
+async fn is_exchanged(ground: &Ground, cluster: &str, old: &[Value]) {
+    assert!(plans(ground, cluster, PLUGINS).await.is_empty(), "{cluster}");
+    let (new, tries) = enforced_as(ground, cluster, EXTENSIONS).await;
+    assert_eq!((new.len(), tries), (3, false), "{cluster}");
+    assert_ne!(new[1]["wasm"]["pluginConfig"]["digest"], Value::Null, "{cluster}");
+    assert_ne!(new[1]["wasm"]["pluginConfig"], old[1]["pluginConfig"], "{cluster}");
 }
 
 /// Drift is told and put right for the other kind as well.

@@ -196,7 +196,9 @@ async fn a_rollout_that_is_killed_paused_or_undone_while_it_tries_has_enforced_n
     );
 
     let (child, mut rest) = trying(&ground, "rollout resume", &SHORT).await;
-    assert_eq!(code(&ground.run("rollout pause", &[]).await), Some(0));
+    let asked = ground.run("rollout pause", &["-o", "json"]).await;
+    let told: Value = serde_json::from_slice(&asked.stdout).expect("JSON");
+    assert_eq!((&told["kind"], &told["clusters"]), (&json!("RolloutPause"), &json!(NAMES)));
     let drained = tokio::task::spawn_blocking(move || rest.read_line(&mut String::new()));
     assert_eq!(code(&ended(child).await), Some(4));
     drained.await.expect("it ends").expect("text");

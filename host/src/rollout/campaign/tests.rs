@@ -393,7 +393,7 @@ async fn a_rollback_that_only_pretends_holds_nothing_and_writes_nothing() {
         let files =
             |cluster: &&str| std::fs::read_dir(dir.join(cluster)).unwrap().map(|entry| entry.unwrap().path());
         let read = |path: std::path::PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
-        CLUSTERS.iter().flat_map(|cluster| files(cluster)).map(read).collect::<BTreeMap<_, _>>()
+        CLUSTERS.iter().flat_map(files).map(read).collect::<BTreeMap<_, _>>()
     };
     let before = all();
     let report = with(dir, &PLAIN, async |campaign, mesh| {
