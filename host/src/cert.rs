@@ -11,6 +11,7 @@ mod error;
 mod expiry;
 mod hierarchy;
 mod key;
+mod layout;
 mod rotate;
 mod rotation;
 mod secret;

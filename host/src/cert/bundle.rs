@@ -3,13 +3,9 @@
 use std::path::Path;
 
 use super::certificate::Certificate;
+use super::layout::{CERTIFICATE, CHAIN, KEY, ROOT};
 use super::store;
 use super::{CaKey, CertError};
-
-pub(super) const CERTIFICATE: &str = "ca-cert.pem";
-pub(super) const KEY: &str = "ca-key.pem";
-pub(super) const ROOT: &str = "root-cert.pem";
-pub(super) const CHAIN: &str = "cert-chain.pem";
 
 /// The four files of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]

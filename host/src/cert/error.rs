@@ -58,6 +58,14 @@ pub enum CertError {
         /// Which file.
         path: PathBuf,
     },
+    /// A certificate that nothing can be signed by.
+    #[error("{path} holds no certificate of a CA that can sign")]
+    NotASigner {
+        /// Which file.
+        path: PathBuf,
+        /// What the certificate library said.
+        source: rcgen::Error,
+    },
     /// A file does not hold a private key in PEM.
     #[error("{path} holds no private key in PEM that can be used")]
     NotAKey {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use time::{Duration, OffsetDateTime};
 
+use super::layout::ROOT;
 use super::store;
 use super::{CertError, Certificate, Hierarchy};
 
@@ -87,17 +88,16 @@ pub fn expiries(
         }
     }
     for &cluster in clusters {
-        let dir = hierarchy.cluster(cluster);
-        if !store::is_there(&dir.join("ca-cert.pem"))? {
+        if !hierarchy.has(cluster)? {
             continue; // of a CA that is not ours, or not made yet
         }
         let bundle = hierarchy.bundle(cluster)?;
         let remedy = format!("isthmus mesh rotate intermediate {cluster}");
-        told.push(Expiry::of(dir.join("ca-cert.pem"), &bundle.signer()?, remedy, when));
+        told.push(Expiry::of(hierarchy.certificate(cluster), &bundle.signer()?, remedy, when));
         for root in bundle.anchors()? {
             if !roots.contains(&root) {
                 let remedy = "isthmus mesh rotate root".to_owned();
-                told.push(Expiry::of(dir.join("root-cert.pem"), &root, remedy, when));
+                told.push(Expiry::of(hierarchy.cluster(cluster).join(ROOT), &root, remedy, when));
                 roots.push(root);
             }
         }

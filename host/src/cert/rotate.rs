@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use time::{Duration, OffsetDateTime};
 
 use super::hierarchy::{both, bundle_of, check_name, read_root, signer};
+use super::layout::{Aside, CERTIFICATE, KEY, ROOT, ROOT_KEY};
 use super::rotation::{Level, Standing};
 use super::store::{self, Mode, is_there};
 use super::trust::{Side, matrix};
@@ -76,11 +77,11 @@ impl Hierarchy {
     /// Removes what was kept of a cluster's intermediate before; whether there was any.
     pub fn drop_intermediate(&self, cluster: &str) -> Result<bool, CertError> {
         check_name(cluster)?;
-        let (own, old) = (self.cluster(cluster), self.beside(cluster, "old"));
+        let (own, old) = (self.cluster(cluster), self.aside(cluster, Aside::Old));
         if !is_there(&old)? {
             return Ok(false);
         }
-        both(&own.join("ca-cert.pem"), &own.join("ca-key.pem"))?;
+        both(&own.join(CERTIFICATE), &own.join(KEY))?;
         self.bundle(cluster)?;
         store::remove_dir(&old)?;
         Ok(true)
@@ -95,7 +96,7 @@ impl Hierarchy {
         let read = |path: &Path| Certificate::read(&store::read(path)?, path);
         // A rotation whose last step was cut short has moved the old root already.
         let own = self.root_certificate();
-        let old = if is_there(&own)? { own } else { self.other_root("old").join("root-cert.pem") };
+        let old = if is_there(&own)? { own } else { self.root_aside(Aside::Old).join(ROOT) };
         let (old, new) = (read(&old)?, read(&path)?);
         let mut bundles = BTreeMap::new();
         let mut standing = Standing { clusters: BTreeMap::new(), signed: None };
@@ -120,7 +121,7 @@ impl Hierarchy {
         options: Options,
         now: OffsetDateTime,
     ) -> Result<(), CertError> {
-        let old = self.other_root("old");
+        let old = self.root_aside(Aside::Old);
         if is_there(&old)? {
             return Err(CertError::Kept { path: old });
         }
@@ -134,7 +135,7 @@ impl Hierarchy {
                 return Err(CertError::OffTrack { path: self.cluster(cluster) });
             }
         }
-        let half = self.other_root("half");
+        let half = self.root_aside(Aside::Half);
         if is_there(&half)? {
             store::remove_dir(&half)?; // nothing has trusted or used it
         }
@@ -144,12 +145,12 @@ impl Hierarchy {
             None => {
                 let validity = Validity::from(now, options.root_lifetime);
                 let root = Root::generate_named(&next_name(current.name()), options.key, validity)?;
-                root.key().write(&half.join("root-key.pem"))?;
+                root.key().write(&half.join(ROOT_KEY))?;
                 root.certificate().to_owned()
             }
         };
-        store::write(&half.join("root-cert.pem"), &text)?;
-        store::rename(&half, &self.other_root("new"))
+        store::write(&half.join(ROOT), &text)?;
+        store::rename(&half, &self.root_aside(Aside::New))
     }
 
     /// Brings one cluster to its next level, after all pairs of clusters were found to accept each other then.
@@ -169,7 +170,7 @@ impl Hierarchy {
             Level::Both => bundle.clone().trusting(with(bundle.root(), new.text())),
             Level::After => bundle.clone().trusting(without(bundle.root(), &old)?),
             Level::Signed => {
-                let beside = self.new_root().with_file_name("root-key.pem");
+                let beside = self.new_root().with_file_name(ROOT_KEY);
                 let root = signer(&self.new_root(), signing.root_key.unwrap_or(&beside))?;
                 let validity = Validity::from(now, signing.options.intermediate_lifetime);
                 let made = root.intermediate(cluster, signing.options.key, validity)?;
@@ -183,7 +184,7 @@ impl Hierarchy {
             self.install(cluster, &changed, now)?;
         } else {
             changed.check(&dir, now)?;
-            store::replace(&dir.join("root-cert.pem"), changed.root(), Mode::Public)?;
+            store::replace(&dir.join(ROOT), changed.root(), Mode::Public)?;
         }
         rotation.bundles = bundles;
         rotation.standing.clusters.insert(cluster.to_owned(), to);
@@ -193,29 +194,29 @@ impl Hierarchy {
     /// Puts the new root in the place of the old one, once every cluster is through; the old one is kept beside.
     /// It can be cut short anywhere and called again.
     pub fn finish_rotation(&self) -> Result<(), CertError> {
-        let (new, old) = (self.other_root("new"), self.other_root("old"));
+        let (new, old) = (self.root_aside(Aside::New), self.root_aside(Aside::Old));
         store::make_private_dir(&old)?;
-        let (own, kept) = (self.root_certificate(), old.join("root-cert.pem"));
+        let (own, kept) = (self.root_certificate(), old.join(ROOT));
         let gone = if is_there(&kept)? { &kept } else { &own };
         let gone = Certificate::read(&store::read(gone)?, gone)?;
         let key = self.root_key();
         // The key first: which one lies there is told by the old certificate.
         if is_there(&key)? && CaKey::read(&key)?.pair_of(&gone.spki, &key, &own).is_ok() {
-            store::rename(&key, &old.join("root-key.pem"))?;
+            store::rename(&key, &old.join(ROOT_KEY))?;
         }
-        if is_there(&new.join("root-key.pem"))? {
-            store::rename(&new.join("root-key.pem"), &key)?;
+        if is_there(&new.join(ROOT_KEY))? {
+            store::rename(&new.join(ROOT_KEY), &key)?;
         }
         if !is_there(&kept)? {
             store::rename(&own, &kept)?;
         }
-        store::rename(&new.join("root-cert.pem"), &own)?;
+        store::rename(&new.join(ROOT), &own)?;
         store::remove_dir(&new)
     }
 
     /// Removes the root before with its key, and every intermediate that it signed; whether there was one.
     pub fn drop_root(&self, clusters: &[&str]) -> Result<bool, CertError> {
-        let old = self.other_root("old");
+        let old = self.root_aside(Aside::Old);
         if !is_there(&old)? || self.in_rotation()? {
             return Ok(false);
         }
@@ -228,7 +229,7 @@ impl Hierarchy {
 
     /// Ends a change of a cluster's files that was cut short; whether there was one to end.
     fn recover(&self, cluster: &str, now: OffsetDateTime) -> Result<bool, CertError> {
-        let (own, new) = (self.cluster(cluster), self.beside(cluster, "new"));
+        let (own, new) = (self.cluster(cluster), self.aside(cluster, Aside::New));
         if !is_there(&new)? {
             return Ok(false);
         }
@@ -244,7 +245,7 @@ impl Hierarchy {
     /// Puts new files in the place of a cluster's, all at once; the old ones are kept beside.
     fn install(&self, cluster: &str, bundle: &Bundle, now: OffsetDateTime) -> Result<(), CertError> {
         let own = self.cluster(cluster);
-        let (new, old) = (self.beside(cluster, "new"), self.beside(cluster, "old"));
+        let (new, old) = (self.aside(cluster, Aside::New), self.aside(cluster, Aside::Old));
         if is_there(&old)? {
             return Err(CertError::Kept { path: old });
         }
@@ -260,10 +261,10 @@ impl Hierarchy {
         let roots = [self.new_root(), self.root_certificate()];
         for path in roots.iter().filter(|path| path.is_file()) {
             if signer.is_signed_by(&Certificate::read(&store::read(path)?, path)?) {
-                return Ok((path.clone(), path.with_file_name("root-key.pem")));
+                return Ok((path.clone(), path.with_file_name(ROOT_KEY)));
             }
         }
-        let certificate = self.cluster(cluster).join("ca-cert.pem");
+        let certificate = self.certificate(cluster);
         Err(CertError::ForeignIssuer { certificate, root: self.root_certificate() })
     }
 
@@ -325,7 +326,7 @@ fn with(bundle: &str, root: &str) -> String {
 
 /// A bundle without one root.
 fn without(bundle: &str, root: &Certificate) -> Result<String, CertError> {
-    let all = Certificate::read_all(bundle, Path::new("root-cert.pem"))?;
+    let all = Certificate::read_all(bundle, Path::new(ROOT))?;
     Ok(all.iter().filter(|one| one.der() != root.der()).map(Certificate::text).collect())
 }
 

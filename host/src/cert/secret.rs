@@ -6,7 +6,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::bundle::{CERTIFICATE, CHAIN, KEY, ROOT};
+use super::layout::{CERTIFICATE, CHAIN, KEY, ROOT};
 use super::store::{self, Mode};
 use super::{Bundle, CaKey, CertError, Certificate};
 

@@ -11,10 +11,11 @@ use time::{Duration, OffsetDateTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::authority::{Intermediate, Validity};
-use super::bundle::{Bundle, CERTIFICATE, CHAIN, KEY, ROOT};
+use super::bundle::Bundle;
 use super::certificate::{Certificate, Uris};
 use super::distrust::Distrust;
 use super::error::{CertError, Flaw};
+use super::layout::{CERTIFICATE, CHAIN, KEY, ROOT};
 
 /// How long a certificate holds that is made to see whether it would be accepted.
 const PROBE: Duration = Duration::hours(1);
@@ -163,7 +164,7 @@ impl Side {
     ) -> Result<Self, CertError> {
         let path = Path::new(cluster);
         let certificate = bundle.signer()?;
-        let pair = bundle.key().pair(&path.join("ca-key.pem"))?;
+        let pair = bundle.key().pair(&path.join(KEY))?;
         let signer = Intermediate::load(certificate.text().to_owned(), pair, String::new())
             .map_err(|source| CertError::Make { what: format!("a certificate of {cluster}"), source })?;
         let leaf = signer.nameless_leaf(Validity::from(now, PROBE))?;

@@ -147,9 +147,9 @@ impl Certs {
         let now = super::now();
         let ca = self.place.of(&project, mesh)?;
         for cluster in &ca.clusters {
-            let there = ca.hierarchy.cluster(cluster.name.as_str()).join("ca-cert.pem").exists();
             ensure!(
-                there || cluster.issuers.contains(&IssuerName::of_intermediate(&cluster.name)),
+                ca.hierarchy.has(cluster.name.as_str())?
+                    || cluster.issuers.contains(&IssuerName::of_intermediate(&cluster.name)),
                 "mesh.yaml says that {} has a CA of its own: take issuers away there, or add {:?} to them",
                 cluster.name,
                 IssuerName::of_intermediate(&cluster.name).as_str()

@@ -164,12 +164,12 @@ impl Making {
         let mut secrets = BTreeMap::new();
         for ca in Ca::all(mesh, &directory(project, self.certs.clone())) {
             for cluster in &ca.clusters {
-                let place = ca.hierarchy.cluster(cluster.name.as_str());
-                if !place.join("ca-cert.pem").exists() {
+                let name = cluster.name.as_str();
+                if !ca.hierarchy.has(name)? {
                     continue;
                 }
-                let bundle = ca.hierarchy.bundle(cluster.name.as_str())?;
-                bundle.check(&place, super::now())?;
+                let bundle = ca.hierarchy.bundle(name)?;
+                bundle.check(&ca.hierarchy.cluster(name), super::now())?;
                 let mut secret = cert::secret(&bundle, ISTIO_NAMESPACE, self.secret_form.form())?;
                 if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
                     metadata.insert("labels".to_owned(), json!({"app.kubernetes.io/managed-by": "isthmus"}));

@@ -124,14 +124,17 @@ impl Run {
 
     /// Sends what is given; what comes after a trap is not sent.
     fn play(&self, vm: &Vm, given: &Given) -> Vec<Told> {
-        if let Some(steps) = &given.steps {
-            let mut told = Told::default();
-            connect(vm, given, steps, &mut told);
-            told.vm(vm);
-            return vec![told];
-        }
+        let exchanges = match &given.traffic {
+            Traffic::Requests(exchanges) => exchanges,
+            Traffic::Connection(steps) => {
+                let mut told = Told::default();
+                connect(vm, &given.known, steps, &mut told);
+                told.vm(vm);
+                return vec![told];
+            }
+        };
         let mut all = Vec::new();
-        for exchange in &given.exchanges {
+        for exchange in exchanges {
             let mut told = exchange.title.as_deref().map(Told::titled).unwrap_or_default();
             send(vm, &given.known, exchange, &mut told);
             told.vm(vm);
@@ -149,19 +152,16 @@ impl Run {
         for attribute in &self.attribute {
             attribute.set(&mut known)?;
         }
-        let exchanges = match &self.requests {
-            None => vec![exchange(&self.alone(), None)?],
-            Some(path) => {
-                let requests = script::requests(path)?;
-                requests
-                    .iter()
-                    .map(|one| exchange(one, Some(one.request.clone())))
-                    .collect::<Result<_, _>>()?
+        let titled = |one: &Request| exchange(one, Some(one.request.clone()));
+        let traffic = match (&self.connection, &self.requests) {
+            (Some(path), _) => Traffic::Connection(script::steps(path)?),
+            (None, Some(path)) => {
+                Traffic::Requests(script::requests(path)?.iter().map(titled).collect::<Result<_, _>>()?)
             }
+            (None, None) => Traffic::Requests(vec![exchange(&self.alone(), None)?]),
         };
         Ok(Given {
-            exchanges,
-            steps: self.connection.as_deref().map(script::steps).transpose()?,
+            traffic,
             configuration: self.config.as_deref().map(bytes).transpose()?.unwrap_or_default(),
             known,
         })
@@ -199,8 +199,8 @@ fn send(vm: &Vm, known: &Known, exchange: &Exchange, told: &mut Told) {
     }
 }
 
-fn connect(vm: &Vm, given: &Given, steps: &[Step], told: &mut Told) {
-    let stream = match vm.connect(&given.known.connection()) {
+fn connect(vm: &Vm, known: &Known, steps: &[Step], told: &mut Told) {
+    let stream = match vm.connect(&known.connection()) {
         Ok(stream) => stream,
         Err(trapped) => return told.trap(&trapped),
     };
@@ -215,11 +215,15 @@ fn connect(vm: &Vm, given: &Given, steps: &[Step], told: &mut Told) {
 
 /// What Envoy would hand to the module.
 struct Given {
-    exchanges: Vec<Exchange>,
-    /// In the place of requests: a connection.
-    steps: Option<Vec<Step>>,
+    traffic: Traffic,
     configuration: Vec<u8>,
     known: Known,
+}
+
+/// What comes through it.
+enum Traffic {
+    Requests(Vec<Exchange>),
+    Connection(Vec<Step>),
 }
 
 /// A request, and what the upstream answers.

@@ -114,7 +114,7 @@ fn sides(ca: &Ca<'_>, out: &mut Out) -> anyhow::Result<Vec<Side>> {
     let hierarchy = &ca.hierarchy;
     for cluster in &ca.clusters {
         let name = cluster.name.as_str();
-        if hierarchy.cluster(name).join("ca-cert.pem").exists() {
+        if hierarchy.has(name)? {
             let bundle = hierarchy.bundle(name)?;
             sides.push(Side::of(name, cluster.trust_domain.as_str(), &bundle, super::now())?);
         } else {

@@ -221,6 +221,19 @@ fn a_change_that_was_cut_short_is_told_and_ended_by_the_same_command() {
 }
 
 #[test]
+fn whatever_reads_the_ca_tells_of_a_change_that_was_cut_short() {
+    let mesh = Example(tempfile::tempdir().expect("a directory"));
+    assert_eq!(mesh.run(&["mesh", "certs", "--key", "p256"]).0, 0);
+    fs::rename(mesh.0.path().join("cluster1"), mesh.0.path().join("cluster1.new")).expect("moved");
+    for verb in [["mesh", "trust"].as_slice(), &["mesh", "certs"], &["check"]] {
+        let (code, _, said) = mesh.run(verb);
+        assert!(code == 3 && said.contains("cluster1.new was left half done"), "{verb:?}: {code} {said}");
+    }
+    assert_eq!(mesh.run(&["mesh", "rotate", "intermediate", "cluster1"]).0, 0);
+    assert_eq!(mesh.run(&["mesh", "trust"]).0, 0);
+}
+
+#[test]
 fn a_cluster_that_comes_during_a_rotation_waits_until_it_has_ended() {
     let dir = tempfile::tempdir().expect("a directory");
     let (hierarchy, _) = begun(dir.path());
