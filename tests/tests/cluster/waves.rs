@@ -23,7 +23,11 @@ impl Ground {
              - {{name: canary, clusters: [cluster2], bake: {bake}}}\n  - {{name: rest, clusters: ['*']}}\n{more}"
         );
         std::fs::write(&path, text).expect("a file");
-        ["--strategy", &path.display().to_string(), "--lease", "3"].map(str::to_owned).to_vec()
+        [&["--strategy", &path.display().to_string()], &SHORT[..]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the plugins of both clusters and the subsets of one say, in short.
@@ -93,7 +97,7 @@ async fn of_two_rollouts_at_once_the_second_says_who_is_at_it_and_changes_nothin
     let proxies = between(&mut ground).await;
     let first = ground.hang("rollout", &short(), &proxies[0], "wasmplugins/isthmus-gateway").await;
     let before = get(&ground.clusters.client("cluster2").await, RECORD).await;
-    let second = ground.roll(&["--lease", "3", "--author", "second"]).await;
+    let second = ground.roll(&[&SHORT[..], &["--author", "second"]].concat()).await;
     assert_eq!(code(&second), Some(5), "{}", stderr(&second));
     let told = stderr(&second);
     assert!(told.starts_with("error: cluster1: ") && told.contains(" rolls out here since 20"), "{told}");
@@ -468,7 +472,7 @@ async fn whoever_waits_is_told_which_proxies_do_not_run_what_was_rolled_out() {
     let admin = "127.0.0.1:1".parse().expect("an address");
     pods.add(Pod { namespace: "payments", name: "ledger", role: "sidecar", istio: None, admin }).await;
     std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
-    let output = ground.roll(&["--wait=2s", "--lease", "3"]).await;
+    let output = ground.roll(&[&SHORT[..], &["--wait=2s"]].concat()).await;
     assert_eq!(code(&output), Some(1), "{}{}", stdout(&output), stderr(&output));
     let told = stdout(&output) + &stderr(&output);
     assert!(
