@@ -171,7 +171,7 @@ impl Vm {
         self.guest.instance.borrow().alive().err()
     }
 
-    /// How often the guest was made anew after a trap, under [`FailurePolicy::Reload`].
+    /// How often the guest was made anew after a trap, under [`FailurePolicy::Reload`](super::FailurePolicy::Reload).
     #[must_use]
     pub fn reloads(&self) -> Reloads {
         self.guest.reloads()
