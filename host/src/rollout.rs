@@ -40,7 +40,7 @@ use policy::name::ClusterName;
 use policy::plan::PlanError;
 
 use crate::plugin::ModuleUrl;
-pub use campaign::{Campaign, Kept, Refused, Report, Standings};
+pub use campaign::{Brake, Campaign, Kept, Refused, Report, Standings};
 pub use chronicle::{Chronicle, Last};
 pub use compare::{Compared, compare};
 pub use difference::Difference;

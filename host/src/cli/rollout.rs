@@ -1,6 +1,7 @@
 //! `isthmus rollout`, and where the clusters of every verb like it are.
 
 mod asked;
+mod interrupt;
 pub(super) mod progress;
 mod report;
 mod verbs;
@@ -30,6 +31,7 @@ use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{self, DryRun, How, Options, Progress, Target};
 use crate::stage;
 use asked::Asked;
+use interrupt::minded;
 use progress::Printer;
 use report::Said;
 use verbs::RolloutVerb;
@@ -178,7 +180,9 @@ impl Start {
         asked.check(&strategy.gates)?;
         let gates = |limits: &Limits| asked.gates(limits);
         let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
-        let reported = runtime.block_on(campaign.roll_out((mesh, plans, options), strategy, origin));
+        let (brake, rolling) =
+            (campaign.brake(), campaign.roll_out((mesh, plans, options), strategy, origin));
+        let reported = runtime.block_on(minded(brake, rolling));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }

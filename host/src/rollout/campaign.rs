@@ -2,6 +2,7 @@
 //! thrown away afterwards.
 
 mod back;
+mod brake;
 mod keep;
 mod open;
 mod tell;
@@ -28,6 +29,7 @@ use super::{Options, Outcome, RolloutError, revision};
 use crate::digest::sha256;
 use crate::kube::{ClusterError, many};
 use crate::text::plain;
+pub use brake::Brake;
 use keep::{before, catch_up, is_same, keep, keep_found, next_number};
 pub use tell::{Kept, Standings};
 

@@ -184,8 +184,8 @@ async fn acquire(
     }
 }
 
-/// Asks whoever has the lease of a cluster to stop where it is; false if nobody has it.
-pub(super) async fn ask_to_pause(target: &Target, root: &str) -> Result<bool, Trouble> {
+/// Asks whoever has the lease of a cluster to stop where it is, or one of them alone; false if nobody has it.
+pub(super) async fn ask_to_pause(target: &Target, root: &str, one: Option<&str>) -> Result<bool, Trouble> {
     let server = match target {
         Target::Directory(path) => {
             return match lock(path) {
@@ -201,7 +201,8 @@ pub(super) async fn ask_to_pause(target: &Target, root: &str) -> Result<bool, Tr
     };
     loop {
         let Some(mut lease) = server.get(&id(root)).await? else { return Ok(false) };
-        if lease.pointer("/spec/holderIdentity").and_then(Value::as_str).is_none_or(str::is_empty) {
+        let holder = lease.pointer("/spec/holderIdentity").and_then(Value::as_str);
+        if !holder.is_some_and(|holder| !holder.is_empty() && one.is_none_or(|one| one == holder)) {
             return Ok(false);
         }
         set(&mut lease, "metadata", "annotations", json!({REQUEST: PAUSE}));

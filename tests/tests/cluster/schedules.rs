@@ -120,7 +120,7 @@ impl Ground {
     }
 
     /// Takes the lease of a cluster from whoever had it and cannot give it back.
-    async fn free(&self, cluster: &str) {
+    pub(super) async fn free(&self, cluster: &str) {
         let request = hyper::Request::patch(LEASE)
             .header("content-type", "application/merge-patch+json")
             .body(json!({"spec": {"holderIdentity": null}}).to_string().into_bytes())

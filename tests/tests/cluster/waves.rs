@@ -1,10 +1,13 @@
 //! Rollouts in waves to two real API servers, and everything that stops, kills or overtakes them.
 
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use isthmus_tests::cluster::{Fault, Faulty, Pod, Pods};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::rollout::{ALL, Ground, NAMES, PLUGINS, RULES, SHORT, between, code, is_asked, stderr, stdout};
@@ -275,6 +278,54 @@ async fn a_rollout_pauses_when_it_is_told_to_and_nobody_begins_another_meanwhile
     );
     let undone = ground.run("rollout undo", &SHORT).await;
     assert_eq!(code(&undone), Some(0), "{}", stderr(&undone));
+    assert_eq!(ground.says().await, before);
+}
+
+/// Interrupts a program.
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).expect("it is told");
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_interrupted_stops_where_it_is_and_one_that_is_told_twice_ends_at_once() {
+    let Some(mut ground) = Ground::start().await else { return };
+    let proxies = between(&mut ground).await;
+    // No machine is so busy that a lease of this length is lost.
+    assert_eq!(code(&ground.roll(&[]).await), Some(0));
+    let before = ground.says().await;
+    std::fs::remove_file(ground.policy("reports.yaml")).expect("removed");
+    proxies[1].seen();
+    let canary = ground.canary("1h", "");
+    let mut command = ground.command(&[&canary[0], &canary[1]]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    assert!(is_asked(&proxies[1], "wasmplugins/isthmus-gateway?", &mut child).await, "it has ended");
+    interrupt(&child);
+    let output = ended(child).await;
+    is_told(
+        &output,
+        4,
+        &["interrupted: it stops where it is", "isthmus rollout resume", "revision 2: paused\n"],
+    );
+    for name in NAMES {
+        let lease = get(&ground.clusters.client(name).await, LEASE).await;
+        assert_eq!(lease["spec"]["holderIdentity"], Value::Null, "{name}");
+    }
+
+    // In the middle of a call that nobody answers.
+    let mut child = ground.hang("rollout resume", &[], &proxies[0], "configmaps/isthmus-rollout?").await;
+    let stderr = child.stderr.take().expect("its words");
+    interrupt(&child);
+    let said = tokio::task::spawn_blocking(move || {
+        BufReader::new(stderr).lines().map_while(Result::ok).find(|line| line.starts_with("interrupted: "))
+    });
+    assert!(said.await.expect("it is read").is_some(), "it says that it has heard");
+    interrupt(&child);
+    assert_eq!(ended(child).await.status.signal(), Some(9));
+    for name in NAMES {
+        ground.free(name).await;
+    }
+    let undone = ground.run("rollout undo", &[]).await;
+    is_told(&undone, 0, &["revision 2: undone\n"]);
     assert_eq!(ground.says().await, before);
 }
 

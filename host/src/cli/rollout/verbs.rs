@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::asked::Asked;
+use super::interrupt::minded;
 use super::progress::Printer;
 use super::report::{self, Said, ended};
 use super::way::{Keeping, Way};
@@ -174,8 +175,9 @@ impl Go {
         let gates = |limits: &Limits| asked.gates(limits);
         let reached = (targets, self.look.reach.how(DryRun::No));
         let campaign = self.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
-        let reported =
-            runtime.block_on(async { if undo { campaign.undo().await } else { campaign.resume().await } });
+        let brake = campaign.brake();
+        let going = async { if undo { campaign.undo().await } else { campaign.resume().await } };
+        let reported = runtime.block_on(minded(brake, going));
         printer.end();
         let said = Said { undone_is_well: undo, ..Said::default() };
         report::tell(reported, &said, common.output, out)
@@ -195,8 +197,9 @@ impl Rollback {
         asked.check(&strategy.gates)?;
         let gates = |limits: &Limits| asked.gates(limits);
         let campaign = self.way.keeping.campaign(&mesh, (targets, how), &gates, &mut tell)?;
+        let brake = campaign.brake();
         let rolling = campaign.roll_back(self.revision, strategy, self.way.origin("rollback"));
-        let reported = runtime.block_on(rolling);
+        let reported = runtime.block_on(minded(brake, rolling));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }

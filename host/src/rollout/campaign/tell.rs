@@ -99,7 +99,7 @@ impl Campaign<'_> {
         let root = self.root;
         let asking = self.targets.into_iter().map(|(name, target)| {
             let root = root.clone();
-            async move { Ok::<_, Trouble>((name, lease::ask_to_pause(&target?, &root).await?)) }
+            async move { Ok::<_, Trouble>((name, lease::ask_to_pause(&target?, &root, None).await?)) }
         });
         let asked = many::bounded(asking.collect::<Vec<_>>(), self.how.parallel).await;
         let (mut names, mut trouble) = (Vec::new(), None);
