@@ -31,7 +31,7 @@ use crate::rollout::strategy::{Limits, Strategy};
 use crate::rollout::{self, DryRun, How, Options, Progress, Target};
 use crate::stage;
 use asked::Asked;
-use interrupt::minded;
+use interrupt::until_interrupted;
 use progress::Printer;
 use report::Said;
 use verbs::RolloutVerb;
@@ -182,7 +182,7 @@ impl Start {
         let campaign = self.way.keeping.campaign(mesh, (targets, how), &gates, &mut tell)?;
         let (brake, rolling) =
             (campaign.brake(), campaign.roll_out((mesh, plans, options), strategy, origin));
-        let reported = runtime.block_on(minded(brake, rolling));
+        let reported = runtime.block_on(until_interrupted(brake, rolling));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }

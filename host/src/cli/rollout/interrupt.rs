@@ -33,7 +33,7 @@ impl Signals {
 
 /// Sees a rollout through, or has it stop when this program is told to end. Told again it ends at once, in whatever it is: what
 /// is left then is what is left of any program that was killed.
-pub(super) async fn minded<T>(brake: Option<Brake>, rollout: impl Future<Output = T>) -> T {
+pub(super) async fn until_interrupted<T>(brake: Option<Brake>, rollout: impl Future<Output = T>) -> T {
     let mut rollout = pin!(rollout);
     let Some(brake) = brake else { return rollout.await };
     let mut signals = Signals::new();

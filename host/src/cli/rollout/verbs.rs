@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::asked::Asked;
-use super::interrupt::minded;
+use super::interrupt::until_interrupted;
 use super::progress::Printer;
 use super::report::{self, Said, ended};
 use super::way::{Keeping, Way};
@@ -177,7 +177,7 @@ impl Go {
         let campaign = self.keeping.campaign(&mesh, reached, &gates, &mut tell)?;
         let brake = campaign.brake();
         let going = async { if undo { campaign.undo().await } else { campaign.resume().await } };
-        let reported = runtime.block_on(minded(brake, going));
+        let reported = runtime.block_on(until_interrupted(brake, going));
         printer.end();
         let said = Said { undone_is_well: undo, ..Said::default() };
         report::tell(reported, &said, common.output, out)
@@ -199,7 +199,7 @@ impl Rollback {
         let campaign = self.way.keeping.campaign(&mesh, (targets, how), &gates, &mut tell)?;
         let brake = campaign.brake();
         let rolling = campaign.roll_back(self.revision, strategy, self.way.origin("rollback"));
-        let reported = runtime.block_on(minded(brake, rolling));
+        let reported = runtime.block_on(until_interrupted(brake, rolling));
         printer.end();
         report::tell(reported, &said, common.output, out)
     }
